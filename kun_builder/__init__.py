@@ -1,0 +1,53 @@
+"""kun-builder: instruction-tuning datasets from raw text, by instruction back-translation with answer polishment.
+
+These are the names that a plugin needs; everything else is the engine's own business.
+"""
+
+from kun_builder.errors import Drop, KunError
+from kun_builder.hookspecs import hookimpl
+from kun_builder.prompts import Prompt
+from kun_builder.tables import drop_rows
+from kun_builder.types import (
+    API_VERSION,
+    BatchStage,
+    Completion,
+    DatasetStage,
+    Endpoint,
+    Engine,
+    Generate,
+    ModelInfo,
+    ModelName,
+    ModelSpec,
+    Record,
+    Request,
+    Row,
+    RowStage,
+    Source,
+    TokenizerName,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "API_VERSION",
+    "BatchStage",
+    "Completion",
+    "DatasetStage",
+    "Drop",
+    "Endpoint",
+    "Engine",
+    "Generate",
+    "KunError",
+    "ModelInfo",
+    "ModelName",
+    "ModelSpec",
+    "Prompt",
+    "Record",
+    "Request",
+    "Row",
+    "RowStage",
+    "Source",
+    "TokenizerName",
+    "drop_rows",
+    "hookimpl",
+]

@@ -1,0 +1,1 @@
+"""Kinds of servers that models are asked through."""

@@ -1,0 +1,96 @@
+"""Every error of kun-builder, in one tree. Code decides by type and status, never by message text.
+
+KunError                     a known failure: one line for the user, a hint, exit code 1
+├── RecipeError              the recipe is wrong: file and line
+├── PluginError              a plugin cannot be used: its name and package
+├── SourceError              an input cannot be read at all (a single broken record is quarantined instead)
+├── RunError                 the run folder is locked, incomplete or not what was expected
+├── ModelError               a model cannot be used: unknown, unreachable, refused
+├── PublishError             a dataset cannot be published
+├── TrainingError            training cannot start or its model does not fit its use
+└── RequestError             one request to a model failed: HTTP status and endpoint
+    ├── TransientError       429, 424, 5xx, a time-out, a broken connection: tried again, elsewhere
+    ├── RejectedError        400, 413, 422: this input is at fault; its row is quarantined
+    └── FatalError           401, 403, 404: no request can succeed; the run stops at once
+
+Drop                         not an error: a stage decided against a row, with a reason and a value
+"""
+
+from __future__ import annotations
+
+
+class KunError(Exception):
+    """A failure that the user can act on: `message` says what and where, `hint` says the cure."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RecipeError(KunError):
+    """The recipe is wrong; the message starts with `file:line`."""
+
+
+class PluginError(KunError):
+    """A plugin cannot be loaded or used; the message names it and the package that owns it."""
+
+
+class SourceError(KunError):
+    """An input cannot be read at all."""
+
+
+class RunError(KunError):
+    """A run folder cannot be used as asked."""
+
+
+class ModelError(KunError):
+    """A model cannot be used at all."""
+
+
+class PublishError(KunError):
+    """A dataset cannot be published."""
+
+
+class TrainingError(KunError):
+    """Training cannot start, or a trained model does not fit its use."""
+
+
+class RequestError(KunError):
+    """One request failed. `status` is the HTTP status, or 0 where no answer came."""
+
+    def __init__(
+        self, message: str, *, status: int = 0, endpoint: str = "", retry_after: float | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.endpoint = endpoint
+        self.retry_after = retry_after
+
+
+class TransientError(RequestError):
+    """Worth trying again; `retry_after` is the server's own wish in seconds, if it gave one."""
+
+
+class RejectedError(RequestError):
+    """The server refuses this very input; trying again cannot help, other rows are not concerned."""
+
+
+class FatalError(RequestError):
+    """The server refuses us; every further request would fail in the same way."""
+
+
+class Drop(Exception):  # a verdict, not an error: stages raise it to drop a row
+    """Raised by a `RowStage` to drop its row: a reason (a fixed word, counted) and the measured value.
+
+    `added` are columns that the row keeps even so, for example the instruction that was refused.
+    """
+
+    def __init__(self, reason: str, value: object = None, /, **added: object) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.value = "" if value is None else str(value)
+        self.added = added

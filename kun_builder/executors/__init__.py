@@ -1,0 +1,1 @@
+"""Ways to run a stage over the shards of a dataset."""

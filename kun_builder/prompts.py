@@ -1,0 +1,75 @@
+"""Prompts are data: a text with slots, filled so that corpus text cannot leave its place.
+
+A chat prompt has a line `[system]`, `[user]` or `[assistant]` before each message; a text without such lines is a
+completion prompt. Slots are written `{text}`. Values go in by one pass over the template, so a slot inside a value
+stays what it is, and whatever looks like a chat template's control token in a value is broken by a zero-width space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kun_builder.types import Message
+
+_ROLE = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+# Control tokens of the common templates: ChatML, Llama 2 and 3, Gemma, DeepSeek (full-width bar), GLM, sentence ends.
+_CONTROL = re.compile(
+    r"<(?=[|｜])|(?<=[|｜])>|<(?=/?(?:s|unk|pad|bos|eos|mask|start_of_turn|end_of_turn|think|tool_call|im_start|im_end)>)"
+    r"|\[(?=/?(?:INST|SYS|gMASK|CLS|SEP|UNK|PAD|MASK|TOOL_CALLS|AVAILABLE_TOOLS)\])|<(?=</?SYS>>)"
+)
+_BREAK = "\u200b"
+_RESTORE = re.compile(f"{_BREAK}(?=>)|(?<=[<\\[]){_BREAK}")
+
+
+def neutralise(text: str) -> str:
+    """`text` with every control-token lookalike broken by a zero-width space: no tokenizer sees a control token."""
+    return _CONTROL.sub(lambda m: _BREAK + m[0] if m[0] == ">" else m[0] + _BREAK, text)
+
+
+def restore(text: str) -> str:
+    """Undo `neutralise` in an answer, so that a quoted token comes back as it was written."""
+    return _RESTORE.sub("", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt template. `name` is for people; the digest of `text` is part of every key that depends on it."""
+
+    text: str
+    name: str = "inline"
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prompt:
+        """Read a template from a UTF-8 file."""
+        path = Path(path)
+        return cls(path.read_text(encoding="utf-8").strip() + "\n", path.stem)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, first 16 hex digits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @property
+    def slots(self) -> frozenset[str]:
+        """Names of the slots."""
+        return frozenset(_SLOT.findall(self.text))
+
+    def fill(self, **values: str) -> str | tuple[Message, ...]:
+        """Messages for a chat prompt, a string for a completion prompt. Raises KeyError for a slot without a value."""
+        safe = {name: neutralise(value) for name, value in values.items()}
+        parts = _ROLE.split(self.text)
+        if len(parts) == 1:
+            return _fill(self.text, safe).rstrip("\n")
+        return tuple(
+            {"role": role, "content": _fill(content, safe).strip("\n")}
+            for role, content in zip(parts[1::2], parts[2::2], strict=True)
+        )
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    return _SLOT.sub(lambda m: values[m[1]], template)

@@ -1,0 +1,51 @@
+"""How a verdict on a row is written down in a table: four columns that the engine owns.
+
+`_outcome` is null while the row is alive, then `dropped` or `quarantined`; `_stage`, `_reason` and `_value` say by whom,
+why, and with which measured value or error. A row with an outcome is carried along but no stage sees it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DROPPED, QUARANTINED = "dropped", "quarantined"
+VERDICT = ("_outcome", "_stage", "_reason", "_value")
+"""Columns of a verdict, all strings."""
+
+
+def drop_rows(
+    table: pa.Table, mask: pa.BooleanArray | Sequence[bool], reason: str, values: Sequence[object]
+) -> pa.Table:
+    """Mark the rows where `mask` is true as dropped for `reason`; `values` has one value for each row.
+
+    A row that already has a verdict keeps its first. For `BatchStage.run` and `DatasetStage.measure`.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    hit = np.asarray(mask, dtype=bool)
+    columns = verdict_columns(table)
+    for row in np.flatnonzero(hit).tolist():
+        if columns["_outcome"][row] is None:
+            columns["_outcome"][row], columns["_reason"][row] = DROPPED, reason
+            columns["_value"][row] = str(values[row])
+    return with_verdicts(table, {name: pa.array(column, pa.string()) for name, column in columns.items()})
+
+
+def verdict_columns(table: pa.Table) -> dict[str, list[str | None]]:
+    """The four verdict columns as lists, null where the table has none yet."""
+    return {
+        name: table[name].to_pylist() if name in table.column_names else [None] * table.num_rows for name in VERDICT
+    }
+
+
+def with_verdicts(table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
+    """The table with its verdict columns set or replaced."""
+    for name, column in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+    return table

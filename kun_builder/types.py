@@ -1,0 +1,280 @@
+"""The nouns of kun-builder: rows, sources, stages, requests and completions.
+
+Frozen dataclasses hold facts; Protocols describe callables. Nothing here imports a heavy package, and nothing
+here is meant to be inherited from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+API_VERSION = 1
+"""Version of everything that a plugin can see. A plugin states the one it was written for as `kun_api = 1`."""
+
+Row: TypeAlias = dict[str, Any]
+"""One document on its way: always has `id`, `split`, `file`, `position`, `text`; stages add columns."""
+
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a chat: `{"role": "system" | "user" | "assistant", "content": ...}`."""
+
+PromptText: TypeAlias = str | Sequence[Message]
+"""What a model is asked: a string for a completion model, messages for a chat model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Marks an option whose string is a name that the engine resolves before the run starts."""
+
+    kind: Literal["model", "tokenizer"]
+
+
+ModelName = Annotated[str, Role("model")]
+"""An option that names one of the recipe's `models:`."""
+
+TokenizerName = Annotated[str, Role("tokenizer")]
+"""An option that names a tokenizer: a Hub id, a path, `characters`, or `auto`, which becomes the tokenizer of
+the first model that a later stage of the recipe asks."""
+
+
+# --- sources ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of an input file, parsed or broken.
+
+    `index` counts records of the file from 0 (broken and blank-but-present ones included), `offset` is the byte in the
+    (decompressed) stream where it begins, if known. A broken record has `error` and its first bytes in `raw`.
+    """
+
+    index: int
+    data: Any = None
+    offset: int | None = None
+    error: str = ""
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A corpus: how to find its files, read their records and turn one record into text.
+
+    Only `name` and `parse` are required; without `find` and `read`, the engine expands paths, directories and globs
+    (keeping files that match `files`) and reads JSONL, JSON arrays, Parquet and text, bare or inside gz, zst, tar, zip.
+
+    parse: `parse(data, *, options...) -> str | None`: the document's text; None for a record without one (it is dropped
+        with reason `no_text`). It may raise ValueError, KeyError or TypeError: the record is quarantined.
+    find: `find(path, *, options...) -> Iterable[str]`: the inputs behind one `path:` of the recipe.
+    read: `read(input, start, *, options...) -> Iterator[Record]`: records from index `start` on.
+    files: glob patterns of the files to take from a directory.
+    depth: how many trailing parts of a path name a file in row ids (WanJuan repeats file names in each folder).
+    license, homepage, citation: for the card; `redistributable` False keeps raw text out of what is published.
+    sample: one real-looking record, shown by `kun-build plugins NAME`.
+    """
+
+    name: str
+    parse: Callable[..., str | None]
+    find: Callable[..., Iterable[str]] | None = None
+    read: Callable[..., Iterator[Record]] | None = None
+    files: tuple[str, ...] = ("*",)
+    depth: int = 1
+    license: str = ""
+    redistributable: bool = False
+    homepage: str = ""
+    citation: str = ""
+    sample: Any = None
+    version: str = "1"
+
+
+# --- stages ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowStage:
+    """A stage that works row by row and may ask models: `async def run(row, generate, *, options...) -> Row`.
+
+    `run` returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
+    with their annotations and defaults, are its whole configuration. `adds` maps column names to Arrow type names
+    (`string`, `double`, `int64`, `list<string>`). `version` changes when the result for the same input changes.
+    """
+
+    name: str
+    run: Callable[..., Awaitable[Row]]
+    adds: Mapping[str, str] = field(default_factory=dict)
+    version: str = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchStage:
+    """A vectorised CPU stage: `def run(table: pa.Table, *, options...) -> pa.Table`.
+
+    `run` returns the table with the columns of `adds`. It drops rows with `drop_rows(table, mask, reason, values)` and
+    never removes them itself; it may add rows (a text cut in pieces), each with an `id` of its own.
+    """
+
+    name: str
+    run: Callable[..., pa.Table]
+    adds: Mapping[str, str] = field(default_factory=dict)
+    version: str = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetStage:
+    """A stage that must see all rows of all splits: near-duplicates, percentile cuts.
+
+    measure: as `BatchStage.run`, with the same options; runs shard by shard first and adds the columns of `adds`.
+    run: `def run(dataset: Dataset, *, options...) -> Sequence[tuple[int, str, object]]`: the rows to drop, each as
+        (row number, reason, value). The dataset is memory-mapped; `columns` limits what it holds.
+    """
+
+    name: str
+    run: Callable[..., Sequence[tuple[int, str, object]]]
+    measure: Callable[..., pa.Table] | None = None
+    adds: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ("id", "split")
+    version: str = "1"
+
+
+Stage: TypeAlias = RowStage | BatchStage | DatasetStage
+
+
+# --- models ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a model, in neutral terms; each engine translates it into its dialect.
+
+    max_new_tokens: upper limit of tokens to generate. temperature: 0 is greedy. repetition_penalty: 1 is none.
+    seed: for sampling; None lets the server choose. top_logprobs: how many alternatives to report per token.
+    choices: the answer must be one of these strings, where the server can enforce it.
+    on_length, on_empty: what a truncated or empty answer means: `keep` it, `drop` the row, or `retry` once, with twice
+        the tokens or with another seed, then drop. They are rules of ours and no part of the journal's key.
+    """
+
+    prompt: str | tuple[Message, ...]
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
+    choices: tuple[str, ...] = ()
+    on_length: Literal["keep", "drop", "retry"] = "retry"
+    on_empty: Literal["keep", "drop", "retry"] = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token with its log-probability (natural logarithm) and the best alternatives, itself included."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered. `finish_reason` is `stop` or `length`; token counts are the server's own.
+
+    `tokens` is empty where no log-probabilities were asked for or the server gives none; `key` finds the generation in
+    the journal again; `cached` tells that it came from there.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    tokens: tuple[Token, ...] = ()
+    key: str = ""
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Who a model is, asked before a run starts. `revision` is a commit, or the digest of a local file."""
+
+    id: str
+    revision: str = ""
+    context_length: int = 0
+    prompt: Literal["chat", "completion"] = "chat"
+    logprobs: bool = True
+    tokenizer: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One entry of the recipe's `models:`; a model with nothing but a name is the embedded one."""
+
+    name: str
+    engine: str = "llamacpp"
+    model: str = ""
+    revision: str = ""
+    endpoints: tuple[str, ...] = ()
+    api_key: str = field(default="", repr=False)
+    prompt: Literal["chat", "completion"] = "chat"
+    tokenizer: str = ""
+    context_length: int = 0
+    concurrency: int = 0
+    """Fixed number of requests in flight per endpoint; 0 adapts."""
+    timeout: float = 600.0
+    """Seconds until a request without an answer counts as failed."""
+    wait: float = 600.0
+    """Seconds to wait for an endpoint to come back when none is left."""
+    cost_in: float = 0.0
+    cost_out: float = 0.0
+    """Money per million tokens."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The engine's own options: the keyword-only parameters of its `connect`."""
+
+
+class Endpoint(Protocol):
+    """One server that answers for one model. Each method is one request; none of them retries."""
+
+    url: str
+
+    async def info(self) -> ModelInfo:
+        """Who answers here."""
+
+    async def healthy(self) -> bool:
+        """Whether requests can be sent now; never raises."""
+
+    async def queued(self) -> int | None:
+        """Requests that wait at the server by its own count; None where it does not tell; never raises."""
+
+    async def complete(self, request: Request) -> Completion:
+        """Ask; raises TransientError, RejectedError or FatalError by HTTP status."""
+
+    async def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text` in the model's tokenizer, special tokens not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A kind of server. `connect(spec, *, options...)` is an async context manager that yields one `Endpoint` per
+    server; what it started, it stops."""
+
+    name: str
+    connect: Callable[..., AbstractAsyncContextManager[Sequence[Endpoint]]]
+    version: str = "1"
+
+
+class Generate(Protocol):
+    """All that a stage sees of models. Journal, pool, window and engine are behind it."""
+
+    async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
+        """Ask `model`; `parameters` are the fields of `Request`. Asking the same twice in a run costs once."""
+
+    def info(self, model: str) -> ModelInfo:
+        """Who `model` is."""
+
+    async def count_tokens(self, model: str, text: str) -> int:
+        """Number of tokens of `text` for `model`."""
