@@ -1,6 +1,6 @@
 """How a verdict on a row is written down in a table: four columns that the engine owns.
 
-`_outcome` is null while the row is alive, then `dropped` or `quarantined`; `_stage`, `_reason` and `_value` say by whom,
+`_outcome` is null while the row is alive, then `dropped` or `quarantined`; `_stage`, `_reason`, `_value` say by whom,
 why, and with which measured value or error. A row with an outcome is carried along but no stage sees it again.
 """
 
