@@ -1,7 +1,7 @@
 """What a run is doing right now: written by everyone who works, read by whoever draws it.
 
-Plain attributes without locks: each is written from one thread or is only ever added to, and a reader that is a moment late
-shows a number that is a moment old.
+Plain attributes without locks: each is written from one thread or is only ever added to, and a reader that is a moment
+late shows a number that is a moment old.
 """
 
 from __future__ import annotations
