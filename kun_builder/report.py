@@ -1,0 +1,149 @@
+"""The report of a run: frozen facts whose counts must add up, to and from JSON.
+
+For every step and split: rows_in + created = rows_out + dropped + quarantined, and the rows that leave one step are
+those that enter the next. A report that does not add up cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kun_builder.errors import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCounts:
+    """What became of the rows of one split in one step. `created`: rows beyond one per row."""
+
+    label: str
+    stage: str
+    rows_in: int
+    rows_out: int
+    created: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every row has exactly one outcome."""
+        lost = sum(self.dropped.values()) + sum(self.quarantined.values())
+        return self.rows_in + self.created == self.rows_out + lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """One split: its corpus and the funnel of its rows."""
+
+    source: str
+    read: int
+    kept: int
+    stages: tuple[StepCounts, ...]
+    license: str = ""
+    homepage: str = ""
+    citation: str = ""
+    redistributable: bool = False
+    plugin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What one step asked of one model: requests and tokens; `reused` answers came out of the journal."""
+
+    stage: str
+    model: str
+    requests: int = 0
+    reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """One finished run."""
+
+    name: str
+    version: str
+    status: str
+    signature: str
+    """Digest of recipe, plugins and input files: a run with the same signature has nothing left to do."""
+    created: str
+    seconds: float
+    seed: int
+    limit: int | None
+    format: str
+    splits: Mapping[str, SplitReport]
+    models: Mapping[str, Mapping[str, Any]]
+    steps: tuple[Mapping[str, Any], ...]
+    """Per step: label, stage, plugin, package, version, options, prompts in full, models."""
+    usage: tuple[Usage, ...] = ()
+    serving: Mapping[str, Any] = field(default_factory=dict)
+    """What the serving layer measured: windows over time, retries, endpoints."""
+
+    def check(self) -> None:
+        """Raise RunError unless every row read has exactly one outcome, in every step and split."""
+        for name, split in self.splits.items():
+            rows = split.read
+            for step in split.stages:
+                if not step.adds_up or step.rows_in != rows:
+                    raise RunError(f"the counts of split `{name}` do not add up at `{step.label}`: {step}")
+                rows = step.rows_out
+            if rows != split.kept:
+                raise RunError(f"split `{name}`: {rows} rows left the last stage, {split.kept} were written")
+
+    def write(self, path: Path) -> None:
+        """Check, then write as JSON, atomically."""
+        self.check()
+        replace_file(path, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+
+
+def read_report(path: Path) -> RunReport:
+    """The report in `path`. Raises RunError if it is missing or not a report of ours."""
+    try:
+        data = orjson.loads(path.read_bytes())
+        splits = {name: _split(value) for name, value in data.pop("splits").items()}
+        usage = tuple(Usage(**value) for value in data.pop("usage"))
+        return RunReport(**{**data, "steps": tuple(data["steps"])}, splits=splits, usage=usage)
+    except FileNotFoundError as error:
+        raise RunError(f"{path} does not exist", hint="the run is unfinished; run kun-build again to go on") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} is not a report of this version: {error}") from error
+
+
+def _split(data: Mapping[str, Any]) -> SplitReport:
+    return SplitReport(**{**data, "stages": tuple(StepCounts(**step) for step in data["stages"])})
+
+
+def add_counts(parts: Iterable[StepCounts]) -> list[StepCounts]:
+    """Sum the counts of shards, by label, in the order of first sight."""
+    total: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        to = total.setdefault(
+            part.label,
+            {"stage": part.stage, "rows_in": 0, "rows_out": 0, "created": 0, "dropped": {}, "quarantined": {}},
+        )
+        for name in ("rows_in", "rows_out", "created"):
+            to[name] += getattr(part, name)
+        for name in ("dropped", "quarantined"):
+            for reason, count in getattr(part, name).items():
+                to[name][reason] = to[name].get(reason, 0) + count
+    return [StepCounts(label=label, **values) for label, values in total.items()]
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `path` so that a reader, or a crash, sees the old content or the new one."""
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

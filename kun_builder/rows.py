@@ -1,0 +1,179 @@
+"""Row stages at work: every row goes through all stages of its segment as one coroutine, without a barrier.
+
+Rows overtake each other; results come back in input order. How many rows are under way follows the models' windows
+(`Generator.capacity`); rows of an earlier shard start before those of a later one, so that the next shard fills exactly
+the places that the last rows of the previous one leave empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError
+from kun_builder.status import Status
+from kun_builder.tables import DROPPED, QUARANTINED
+from kun_builder.types import Completion, ModelInfo, PromptText, Request, Row
+
+if TYPE_CHECKING:
+    from kun_builder.generation import Generator
+    from kun_builder.plan import Step
+
+CALL_COLUMNS = ("stage", "model", "key", "prompt_tokens", "completion_tokens")
+"""Fields of one entry of the column `calls`: who asked which model, and where the journal has the answer."""
+
+REFUSED = "request_rejected"
+"""Reason of a row that a server refused, or that used up its retries: the request's fault, not the stage's."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a row ended: its columns, and the verdict if it died (`died_at` is the number of the step)."""
+
+    row: Row
+    died_at: int | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    value: str | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Requests and tokens of one step and model."""
+
+    requests: int = 0
+    reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+
+    def add(self, completion: Completion) -> None:
+        """Count one answer; what came out of the journal was paid before."""
+        if completion.cached:
+            self.reused += 1
+            return
+        self.requests += 1
+        self.prompt_tokens += completion.prompt_tokens
+        self.completion_tokens += completion.completion_tokens
+        self.cached_prompt_tokens += completion.cached_prompt_tokens
+
+
+class RowGenerate:
+    """`Generate` for one row: remembers which step asks, and what was asked."""
+
+    __slots__ = ("_calls", "_generator", "_row_id", "_tallies", "stage")
+
+    def __init__(
+        self, generator: Generator, row_id: str, calls: list[dict[str, Any]], tallies: dict[tuple[str, str], Tally]
+    ) -> None:
+        self._generator, self._row_id, self._calls, self._tallies = generator, row_id, calls, tallies
+        self.stage = ""
+
+    async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
+        """Ask `model`; see `kun_builder.types.Generate`."""
+        request = Request(prompt if isinstance(prompt, str) else tuple(prompt), **parameters)
+        completion = await self._generator.ask(model, request, row_id=self._row_id, stage=self.stage)
+        self._calls.append(
+            dict(
+                zip(
+                    CALL_COLUMNS,
+                    (self.stage, model, completion.key, completion.prompt_tokens, completion.completion_tokens),
+                    strict=True,
+                )
+            )
+        )
+        self._tallies.setdefault((self.stage, model), Tally()).add(completion)
+        return completion
+
+    def info(self, model: str) -> ModelInfo:
+        """Who `model` is."""
+        return self._generator.info(model)
+
+    async def count_tokens(self, model: str, text: str) -> int:
+        """Number of tokens of `text` for `model`."""
+        return await self._generator.count_tokens(model, text)
+
+
+async def _run(step: Step, row: Row, generate: RowGenerate) -> Row:
+    run: Callable[..., Awaitable[Row]] = step.stage.run  # type: ignore[assignment]  # a rows segment has row stages only
+    return await run(row, generate, **step.options)
+
+
+class RowRunner:
+    """Runs the rows of several shards at once over one generator, on the generator's event loop."""
+
+    def __init__(self, generator: Generator, status: Status) -> None:
+        self._generator = generator
+        self._status = status
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._running = 0
+
+    async def run(
+        self, shard: int, rows: Sequence[Row], steps: Sequence[Step]
+    ) -> tuple[list[Outcome], Mapping[tuple[str, str], Tally]]:
+        """Send `rows` through `steps`; outcomes are in the order of `rows`. Raises only what must stop the run."""
+        tallies: dict[tuple[str, str], Tally] = {}
+        outcomes = [Outcome(dict(row)) for row in rows]
+        started: set[asyncio.Task[None]] = set()
+        try:
+            for number, outcome in enumerate(outcomes):
+                await self._place(shard, number)
+                for task in [task for task in started if task.done()]:
+                    started.discard(task)
+                    task.result()
+                started.add(asyncio.create_task(self._row(outcome, steps, tallies)))
+            while started:
+                done, started = await asyncio.wait(started, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+        finally:
+            for task in started:
+                task.cancel()
+            await asyncio.gather(*started, return_exceptions=True)
+        return outcomes, tallies
+
+    async def _place(self, shard: int, number: int) -> None:
+        """Wait until one more row may be under way; earlier shards go first."""
+        if self._running < self._generator.capacity and not self._waiting:
+            self._running += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (shard, number, place))
+        await place
+
+    def _leave(self) -> None:
+        """Give the place of a finished row, and what the capacity has grown by, to those that wait."""
+        self._running -= 1
+        while self._waiting and self._running < self._generator.capacity:
+            *_, place = heapq.heappop(self._waiting)
+            if not place.done():
+                place.set_result(None)
+                self._running += 1
+
+    async def _row(self, outcome: Outcome, steps: Sequence[Step], tallies: dict[tuple[str, str], Tally]) -> None:
+        generate = RowGenerate(self._generator, outcome.row["id"], outcome.calls, tallies)
+        row_id, number = outcome.row["id"], 0
+        try:
+            for number, step in enumerate(steps):  # noqa: B007  # the verdict names the step
+                generate.stage = step.label
+                outcome.row = {**await _run(step, outcome.row, generate), "id": row_id}
+        except Drop as drop:
+            outcome.row.update(drop.added)
+            self._died(outcome, steps, number, DROPPED, drop.reason, drop.value)
+        except RejectedError as error:
+            self._died(outcome, steps, number, QUARANTINED, REFUSED, str(error))
+        except (FatalError, RequestError, KunError):
+            raise
+        except Exception as error:  # a stranger's stage may raise anything, and one bad row never ends a run
+            self._died(outcome, steps, number, QUARANTINED, type(error).__name__, str(error)[:500])
+        finally:
+            self._status.done += 1
+            self._leave()
+
+    def _died(self, outcome: Outcome, steps: Sequence[Step], number: int, how: str, reason: str, value: str) -> None:
+        outcome.died_at, outcome.outcome, outcome.reason, outcome.value = number, how, reason, value
+        self._status.drops[f"{steps[number].label}: {reason}"] += 1
