@@ -47,6 +47,13 @@ class Step:
     """The model whose tokenizer an option `auto` means."""
     measure: bool = False
     """The shard-wise half of a DatasetStage."""
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    """Options whose value is known on this machine only, for example the file that a tokenizer was found in."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the stage's function is called with."""
+        return {**self.options, **self.resolved}
 
     @property
     def asked(self) -> tuple[str, ...]:

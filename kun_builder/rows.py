@@ -61,6 +61,11 @@ class Tally:
         self.completion_tokens += completion.completion_tokens
         self.cached_prompt_tokens += completion.cached_prompt_tokens
 
+    def merge(self, other: Tally) -> None:
+        """Add the figures of `other`."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 class RowGenerate:
     """`Generate` for one row: remembers which step asks, and what was asked."""
@@ -100,7 +105,7 @@ class RowGenerate:
 
 async def _run(step: Step, row: Row, generate: RowGenerate) -> Row:
     run: Callable[..., Awaitable[Row]] = step.stage.run  # type: ignore[assignment]  # a rows segment has row stages only
-    return await run(row, generate, **step.options)
+    return await run(row, generate, **step.arguments)
 
 
 class RowRunner:

@@ -132,7 +132,7 @@ def _isolate(table: pa.Table, step: Step, failures: list[tuple[pa.Table, str, st
     """Run the step; where it raises, on halves, until the rows that it cannot take stand alone."""
     function = step.stage.measure if isinstance(step.stage, DatasetStage) else step.stage.run
     try:
-        return [_checked(function(table, **step.options), table, step)]  # type: ignore[misc]
+        return [_checked(function(table, **step.arguments), table, step)]  # type: ignore[misc]
     except KunError:
         raise
     except Exception as error:  # a stranger's stage may raise anything, and one bad row never ends a run
@@ -187,10 +187,8 @@ def _quarantine(row: pa.Table, step: Step, reason: str, value: str) -> pa.Table:
 
 def _run_rows(table: pa.Table, job: Job, run_rows: RunRows) -> Result:
     outcomes, usage = run_rows(table.to_pylist(), job.steps) if table.num_rows else ([], {})
-    live = [outcome for outcome in outcomes if outcome.died_at is None]
-    typed, untyped = _typed(live, job)
-    dead = [outcome for outcome in outcomes if outcome.died_at is not None] + untyped
-    dead.sort(key=lambda outcome: outcome.died_at or 0)
+    typed = _typed([outcome for outcome in outcomes if outcome.died_at is None], job)
+    dead = sorted((o for o in outcomes if o.died_at is not None), key=lambda outcome: outcome.died_at or 0)
     table = pa.Table.from_pylist([_columns(outcome, job) for outcome in typed + dead], schema=job.schema)
     return Result(table, len(typed), tuple(_row_counts(outcomes, job)), usage)
 
@@ -203,16 +201,16 @@ def _columns(outcome: Outcome, job: Job) -> Row:
     return row
 
 
-def _typed(live: list[Outcome], job: Job) -> tuple[list[Outcome], list[Outcome]]:
-    """Rows that fit the schema, and those that do not: the last step that adds the bad column quarantines them."""
+def _typed(live: list[Outcome], job: Job) -> list[Outcome]:
+    """The rows that fit the schema; the others are quarantined at the step that adds the bad column."""
     try:
         pa.Table.from_pylist([_columns(outcome, job) for outcome in live], schema=job.schema)
     except (pa.ArrowException, TypeError, ValueError):
         pass
     else:
         if all(_missing(outcome, job) is None for outcome in live):
-            return live, []
-    good, bad = [], []
+            return live
+    good = []
     for outcome in live:
         fault = _fault(outcome, job)
         if fault is None:
@@ -221,8 +219,7 @@ def _typed(live: list[Outcome], job: Job) -> tuple[list[Outcome], list[Outcome]]
         outcome.died_at, outcome.outcome = fault[0], QUARANTINED
         outcome.reason, outcome.value = "wrong_type", fault[1]
         outcome.row = {**outcome.row, fault[2]: None}
-        bad.append(outcome)
-    return good, bad
+    return good
 
 
 def _missing(outcome: Outcome, job: Job) -> tuple[int, str, str] | None:

@@ -1,0 +1,207 @@
+"""Shards on one machine, through `datasets.map`: batches in processes, rows in threads over one event loop.
+
+Each shard is one call of `Dataset.map` on an Arrow table, whose function is `run_table`. Three threads hold three
+neighbouring shards of a row segment, so that the next one starts while the last rows of the previous one drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kun_builder.errors import RunError
+from kun_builder.rows import Outcome, RowRunner, Tally
+from kun_builder.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
+from kun_builder.status import Status
+from kun_builder.types import Row
+from kun_builder.worker import Job, Result, RunRows, run_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kun_builder.generation import Generator
+    from kun_builder.plan import Step
+
+NEIGHBOURS = 3
+"""Shards of a row segment under way at once: one drains, one runs, one is read or written."""
+
+_SMALL = 4
+"""Up to so many shards of batches run in this process: starting others would take longer."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to compute: where it comes from, where it goes, what is done. Pickles."""
+
+    shard: Shard
+    output: Path
+    key: str
+    job: Job
+
+
+def run_shard(task: Task, run_rows: RunRows | None = None) -> ShardRecord:
+    """Compute one shard, unless it is finished; returns its record."""
+    if record := read_record(task.output, task.key):
+        return record
+    from datasets import Features
+
+    task.output.parent.mkdir(parents=True, exist_ok=True)
+    task.output.unlink(missing_ok=True)
+    results: list[Result] = []
+
+    def function(table: pa.Table) -> pa.Table:
+        results.append(run_table(table, task.job, run_rows))
+        return results[-1].table
+
+    rows = task.shard.living()
+    if len(rows):
+        rows.with_format("arrow").map(
+            function,
+            batched=True,
+            batch_size=len(rows),
+            features=Features.from_arrow_schema(task.job.schema),
+            cache_file_name=str(task.output),
+            new_fingerprint=task.key,
+            load_from_cache_file=False,
+        )
+    else:
+        results.append(run_table(rows.data.table, task.job, run_rows))
+        write_empty(task.output, task.job.schema)
+    record = ShardRecord.of(task.key, results[-1])
+    finish_shard(task.output, record)
+    return record
+
+
+# --- batches ---------------------------------------------------------------------------------------------------
+
+
+def run_batches(tasks: Sequence[Task], status: Status, load: Callable[[], object]) -> list[ShardRecord]:
+    """Records of the tasks, in order. `load` makes the plugins known in each new process."""
+    pending = _count_finished(tasks, status)
+    workers = min(os.cpu_count() or 1, len(pending))
+    if len(pending) <= _SMALL or workers < 2:
+        for task in pending:
+            _count(run_shard(task), status)
+        return [_record(task) for task in tasks]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(load,)) as pool:
+        try:
+            for future in as_completed([pool.submit(run_shard, task) for task in pending]):
+                _count(future.result(), status)
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a worker process died, probably for lack of memory",
+                hint="run kun-build again to go on; fewer rows per shard (`shard_rows`) need less memory",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [_record(task) for task in tasks]
+
+
+def _start_worker(load: Callable[[], object]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
+    quiet_datasets()
+    load()
+
+
+def _record(task: Task) -> ShardRecord:
+    record = read_record(task.output, task.key)
+    if record is None:
+        raise RunError(f"{task.output} vanished while the run was under way")
+    return record
+
+
+def _count_finished(tasks: Sequence[Task], status: Status) -> list[Task]:
+    """Count what earlier runs finished; returns the rest."""
+    pending = []
+    for task in tasks:
+        if record := read_record(task.output, task.key):
+            _count(record, status)
+        else:
+            pending.append(task)
+    return pending
+
+
+def _count(record: ShardRecord, status: Status) -> None:
+    status.done += record.counts[0].rows_in if record.counts else record.rows
+    for count in record.counts:
+        for reason, rows in (*count.dropped.items(), *count.quarantined.items()):
+            status.drops[f"{count.label}: {reason}"] += rows
+
+
+# --- rows ------------------------------------------------------------------------------------------------------
+
+
+class RowExecutor:
+    """Runs row segments over a generator that lives on its own event loop, in its own thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, generator: Generator, status: Status) -> None:
+        self._loop = loop
+        self._generator = generator
+        self._rows = RowRunner(generator, status)
+        self._status = status
+        self._asked: set[Future[Any]] = set()
+
+    def serving(self) -> Mapping[str, Any]:
+        """What the serving layer has to tell: windows over time, endpoints, retries."""
+        return self._generator.report()
+
+    def run(self, tasks: Sequence[Task]) -> list[ShardRecord]:
+        """Records of the tasks, in order. Rows are counted one by one as they end."""
+        pending = _count_finished(tasks, self._status)
+        with ThreadPoolExecutor(NEIGHBOURS, thread_name_prefix="shard") as pool:
+            futures = [pool.submit(self._run_one, number, task) for number, task in enumerate(pending)]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+                for asked in list(self._asked):
+                    asked.cancel()
+        return [_record(task) for task in tasks]
+
+    def _run_one(self, number: int, task: Task) -> ShardRecord:
+        def run_rows(
+            rows: Sequence[Row], steps: Sequence[Step]
+        ) -> tuple[list[Outcome], Mapping[tuple[str, str], Tally]]:
+            asked = asyncio.run_coroutine_threadsafe(self._rows.run(number, rows, steps), self._loop)
+            self._asked.add(asked)
+            try:
+                return asked.result()
+            finally:
+                self._asked.discard(asked)
+
+        return run_shard(task, run_rows)
+
+
+@contextmanager
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="models", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def quiet_datasets() -> None:
+    """The library's own bars and cache messages would break the run's progress display."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()

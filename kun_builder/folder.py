@@ -1,0 +1,231 @@
+"""The run folder: who holds it, and how its results are written.
+
+runs/<name>/recipe.lock.yaml   what really ran
+runs/<name>/shards/            finished shards, per segment
+runs/<name>/rejected/          every row that is not in the result, with stage, reason, value
+runs/<name>/report.json
+runs/<name>/dataset/           the publishable folder, which `load_dataset` reads
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from kun_builder.errors import RunError
+from kun_builder.plan import RESULT_COLUMNS
+from kun_builder.report import RunReport, read_report
+from kun_builder.shards import Shard
+from kun_builder.tables import VERDICT
+from kun_builder.worker import conform
+
+ROWS_PER_FILE = 500_000
+"""Rows of one Parquet file of the result: a few hundred megabytes, which the Hub's viewer and streaming like."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report is, once the run has finished."""
+        return self.path / "report.json"
+
+    @property
+    def dataset(self) -> Path:
+        """The publishable folder."""
+        return self.path / "dataset"
+
+    @property
+    def shards(self) -> Path:
+        """Finished shards of all segments."""
+        return self.path / "shards"
+
+    @property
+    def rejected(self) -> Path:
+        """Rows that are not in the result."""
+        return self.path / "rejected"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the lock ends with the process, however it ends. Raises RunError if another one has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise RunError(
+                    f"another kun-build (process {file.read().strip() or 'unknown'}) is working in {self.path}",
+                    hint="wait for it, or give this run another folder with --output",
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def finished(self, signature: str) -> RunReport | None:
+        """The report, if the folder holds the finished result of exactly this run."""
+        try:
+            report = read_report(self.report_path)
+        except RunError:
+            return None
+        return report if report.signature == signature and self.dataset.is_dir() else None
+
+    def forget(self) -> None:
+        """Delete the shards of all segments, but not what was read from the sources."""
+        self.sweep(())
+
+    def sweep(self, used: Iterable[Path]) -> None:
+        """Delete shards that no segment of the finished run uses: leftovers of other options."""
+        keep = {path for shard in used for path in (shard, shard.with_suffix(".json"))}
+        for path in self.shards.glob("*/*"):
+            if path.suffix in (".arrow", ".json") and path.parent.name != "read" and path not in keep:
+                path.unlink()
+
+
+class DatasetWriter:
+    """Writes the result into a fresh folder beside the old one, and swaps the two at the end."""
+
+    def __init__(self, folder: RunFolder, file_format: str) -> None:
+        self._folder = folder
+        self._format = file_format
+        self._new = folder.path / ".dataset.new"
+        self._splits: list[str] = []
+        shutil.rmtree(self._new, ignore_errors=True)
+        self._new.mkdir(parents=True)
+
+    def write_split(self, split: str, shards: Sequence[Shard], constants: Mapping[str, Any]) -> int:
+        """Write the living rows of `shards` and return their number; `constants` are the same for each row.
+
+        The constants go into the provenance. Rows keep the order of the input; the same rows give the same bytes.
+        """
+        files = max(1, -(-sum(shard.rows for shard in shards) // ROWS_PER_FILE))
+        names = [f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
+        provenance = _RollingParquet([self._new / "provenance" / name for name in names])
+        default: _Jsonl | _RollingParquet = (
+            _RollingParquet([self._new / "data" / name for name in names])
+            if self._format == "parquet"
+            else _Jsonl(self._new / f"{split}.jsonl")
+        )
+        with provenance, default:
+            for shard in shards:
+                table = _with_constants(shard.table(), constants)
+                provenance.write(table)
+                default.write(table.select(RESULT_COLUMNS))
+        self._splits.append(split)
+        return provenance.rows
+
+    def finish(self) -> None:
+        """Write the metadata that `load_dataset` needs, and put the new folder in the old one's place."""
+        (self._new / "README.md").write_text(dataset_metadata(self._splits, self._format), encoding="utf-8")
+        old = self._folder.path / ".dataset.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if self._folder.dataset.exists():
+            self._folder.dataset.rename(old)
+        self._new.rename(self._folder.dataset)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
+    """The YAML head of a dataset's README: configurations and splits, explicit, so that no other file is data."""
+    pattern = "data/{}-*.parquet" if file_format == "parquet" else "{}.jsonl"
+
+    def config(name: str, path: str) -> dict[str, Any]:
+        return {"config_name": name, "data_files": [{"split": split, "path": path.format(split)} for split in splits]}
+
+    configs = [{**config("default", pattern), "default": True}, config("provenance", "provenance/{}-*.parquet")]
+    return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
+
+
+def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:
+    """Write the dead rows of `shards` (of all segments) into `rejected/<split>.parquet`; returns their number."""
+    with _RollingParquet([folder.rejected / f"{split}.parquet"]) as file:
+        for shard in shards:
+            file.write(conform(shard.dead(), schema))
+    return file.rows
+
+
+def rejected_schema(result: pa.Schema) -> pa.Schema:
+    """All columns that a row can have gathered before it died, and its verdict."""
+    columns = [field for field in result if not field.name.startswith("_")]
+    return pa.schema([*columns, *(pa.field(name, pa.string()) for name in VERDICT)])
+
+
+def _with_constants(table: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
+    for name, value in constants.items():
+        table = table.append_column(name, pa.array([value] * len(table), pa.array([value]).type))
+    return table
+
+
+class _Jsonl:
+    """One UTF-8 JSON object a line, nothing escaped that need not be."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def __enter__(self) -> _Jsonl:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _close(self._file)
+
+    def write(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+
+class _RollingParquet:
+    """Rows one after the other into Parquet files of at most `ROWS_PER_FILE` rows; no rows make one empty file."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> _RollingParquet:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        while True:
+            room = ROWS_PER_FILE - self.rows % ROWS_PER_FILE
+            if self._writer is None or (room == ROWS_PER_FILE and self.rows and len(table)):
+                self._writer = self._open(table.schema)
+            part = table.slice(0, room)
+            self._writer.write_table(part, row_group_size=10_000)
+            self.rows += len(part)
+            table = table.slice(room)
+            if not len(table):
+                return
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        if self._writer:
+            self._writer.close()
+        path = self._paths[min(self.rows // ROWS_PER_FILE, len(self._paths) - 1)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Content-defined chunks: the Hub's storage finds what did not change between two versions of a file.
+        return pq.ParquetWriter(path, schema.remove_metadata(), use_content_defined_chunking=True)
+
+
+def _close(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()

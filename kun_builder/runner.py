@@ -1,0 +1,289 @@
+"""The loop over segments: from a recipe to a run folder with a dataset that `load_dataset` reads.
+
+    build = ask the models who they are > read the sources into shards > each segment over all shards > write
+
+Nothing that is finished is done again: shards have keys of all that they depend on, and a run whose recipe, plugins and
+input files are those of the finished one returns at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import kun_builder
+from kun_builder.dataset_stage import run_dataset_stage
+from kun_builder.engines.tokenizers import resolve_tokenizer
+from kun_builder.errors import RunError
+from kun_builder.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
+from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
+from kun_builder.ingest import ingest, input_key
+from kun_builder.plan import Plan, Segment, digest, make_plan, plain, roles
+from kun_builder.plugins import Registry, load_plugins
+from kun_builder.prompts import Prompt
+from kun_builder.recipe import Recipe, lock
+from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, replace_file
+from kun_builder.rows import Tally
+from kun_builder.shards import Shard
+from kun_builder.status import Status
+from kun_builder.types import ModelInfo
+from kun_builder.worker import make_job
+
+if TYPE_CHECKING:
+    from kun_builder.generation import Generator
+
+
+def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: Status | None = None) -> RunReport:
+    """Build the dataset of `recipe` in its run folder, going on where an earlier run stopped.
+
+    fresh: ask the models again, even where the journal has their answers, and compute every shard again.
+    Raises KunError for what the user can mend; the folder then holds all that was finished.
+    """
+    status = status or Status()
+    plan = make_plan(recipe, registry)
+    folder = RunFolder(recipe.output)
+    with folder.lock():
+        signature = _signature(recipe, registry, plan)
+        if not fresh and (report := folder.finished(signature)):
+            status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
+            return report
+        quiet_datasets()
+        if fresh:
+            folder.forget()
+        with _models(recipe, registry, plan, fresh, status) as (executor, infos):
+            run = _Run(recipe, registry, _resolve(plan, recipe), folder, status, infos, executor)
+            return run.finish(run.segments(run.read()), signature)
+
+
+def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
+    """Digest of all that a run depends on and that can be known without asking a model."""
+    unknown = {name: ModelInfo(name) for name in recipe.models}
+    return digest(
+        {
+            "version": kun_builder.__version__,
+            "recipe": [recipe.name, recipe.seed, recipe.limit, recipe.format, recipe.shard_rows],
+            "models": {name: [m.engine, m.model, m.revision, m.prompt, m.options] for name, m in recipe.models.items()},
+            "steps": [step.identity(unknown) for step in plan.steps],
+            "splits": {
+                name: [spec.source, spec.options, input_key(name, spec, registry.sources[spec.source])]
+                for name, spec in recipe.splits.items()
+            },
+        }
+    )
+
+
+def _resolve(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan with every tokenizer found."""
+
+    def resolved(step: Any) -> Any:
+        names = roles(step.stage.run, "tokenizer")
+        spec = recipe.models.get(step.tokenizer_of)
+        return replace(step, resolved={name: resolve_tokenizer(str(step.options[name]), spec) for name in names})
+
+    segments = tuple(replace(seg, steps=tuple(resolved(step) for step in seg.steps)) for seg in plan.segments)
+    return replace(plan, segments=segments)
+
+
+@contextmanager
+def _models(
+    recipe: Recipe, registry: Registry, plan: Plan, fresh: bool, status: Status
+) -> Iterator[tuple[RowExecutor | None, Mapping[str, ModelInfo]]]:
+    """The models of the plan, connected and asked who they are; disconnected whatever happens."""
+    if not plan.models:
+        yield None, {}
+        return
+    from kun_builder.generation import open_models
+    from kun_builder.journal import Journal
+
+    specs = {name: recipe.models[name] for name in plan.models}
+    with ExitStack() as stack:
+        loop = stack.enter_context(event_loop())
+        journal = Journal.open(recipe.journal, fresh=fresh)
+        models = open_models(specs, registry.engines, journal, status)
+        generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
+        stack.callback(lambda: asyncio.run_coroutine_threadsafe(models.__aexit__(None, None, None), loop).result())
+        yield RowExecutor(loop, generator, status), {name: generator.info(name) for name in specs}
+
+
+class _Run:
+    """One build under way."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        registry: Registry,
+        plan: Plan,
+        folder: RunFolder,
+        status: Status,
+        infos: Mapping[str, ModelInfo],
+        executor: RowExecutor | None,
+    ) -> None:
+        self._recipe, self._registry, self._plan = recipe, registry, plan
+        self._folder, self._status = folder, status
+        self._infos, self._executor = infos, executor
+        self._started = time.monotonic()
+        self._read: dict[str, StepCounts] = {}
+        self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._dead: list[Shard] = []
+        """Shards of every segment: where the rejected rows are."""
+
+    def read(self) -> list[Shard]:
+        """Read every split into shards."""
+        shards: list[Shard] = []
+        for name, spec in self._recipe.splits.items():
+            result = ingest(
+                name,
+                spec,
+                self._registry.sources[spec.source],
+                folder=self._folder.shards / "read",
+                shard_rows=self._recipe.shard_rows,
+                limit=self._recipe.limit,
+                seed=self._recipe.seed,
+                status=self._status,
+            )
+            self._read[name] = result.counts
+            shards += [
+                Shard(name, number, part.path, digest([result.key, number]), part.alive)
+                for number, part in enumerate(result.shards)
+            ]
+        self._dead += shards
+        return shards
+
+    def segments(self, shards: list[Shard]) -> list[Shard]:
+        """Run every segment; returns the shards of the last one."""
+        for segment in self._plan.segments:
+            self._status.begin(segment.label.replace("+", " > "), sum(shard.rows for shard in shards))
+            run = self._dataset if segment.kind == "dataset" else self._sharded
+            shards = run(segment, shards)
+        return shards
+
+    def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
+        key = digest([segment.key(self._infos), [shard.key for shard in shards]])
+        cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label)
+        for split, count in counts.items():
+            self._counts[split].append(count)
+            for reason, rows in count.dropped.items():
+                self._status.drops[f"{count.label}: {reason}"] += rows
+        # The dead of this stage are excluded rows of shards that are already on the list.
+        self._dead = [*self._dead[: len(self._dead) - len(shards)], *cut]
+        return cut
+
+    def _sharded(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
+        key = segment.key(self._infos)
+        job = make_job(segment, shards[0].living().features.arrow_schema)
+        tasks = [self._task(segment, shard, digest([shard.key, key]), job) for shard in shards]
+        if segment.kind == "rows":
+            if self._executor is None:
+                raise RunError(f"the row stages {segment.label} need a model, and the recipe's stages name none")
+            records = self._executor.run(tasks)
+        else:
+            load = functools.partial(load_plugins, self._recipe.plugins.dirs, self._recipe.plugins.disable)
+            records = run_batches(tasks, self._status, load)
+        done = []
+        for task, record in zip(tasks, records, strict=True):
+            done.append(Shard(task.shard.split, task.shard.number, task.output, task.key, record.alive))
+            self._counts[task.shard.split] += record.counts
+            for name, tally in record.tallies().items():
+                self._tallies.setdefault(name, Tally()).merge(tally)
+        self._dead += done
+        return done
+
+    def _task(self, segment: Segment, shard: Shard, key: str, job: Any) -> Task:
+        name = f"{shard.split}-{shard.number:05d}-{key}.arrow"
+        return Task(shard, self._folder.shards / segment.label / name, key, job)
+
+    def finish(self, shards: list[Shard], signature: str) -> RunReport:
+        """Write dataset, rejected rows, lock and report."""
+        self._status.begin("write", sum(shard.rows for shard in shards))
+        kept = self._write(shards)
+        report = self._report(kept, signature)
+        report.check()
+        replace_file(
+            self._folder.path / "recipe.lock.yaml", lock(self._recipe, self._registry, self._infos).encode("utf-8")
+        )
+        report.write(self._folder.report_path)
+        self._folder.sweep(shard.path for shard in self._dead)
+        return report
+
+    def _write(self, shards: list[Shard]) -> dict[str, int]:
+        schema = rejected_schema(shards[-1].living().features.arrow_schema)
+        writer = DatasetWriter(self._folder, self._recipe.format)
+        kept = {}
+        for split in self._recipe.splits:
+            mine = [shard for shard in shards if shard.split == split]
+            kept[split] = writer.write_split(split, mine, {"steps": self._step_facts()})
+            rejected = [shard for shard in self._dead if shard.split == split]
+            write_rejected(self._folder, split, rejected, schema)
+            self._status.done += kept[split]
+        writer.finish()
+        return kept
+
+    def _step_facts(self) -> list[dict[str, str]]:
+        """What the provenance says of each step: who did it, with which model and prompt."""
+        facts = []
+        for step in self._plan.steps:
+            prompts = [value.digest for value in step.options.values() if isinstance(value, Prompt)]
+            model = self._infos[step.models[0]] if step.models else ModelInfo("")
+            facts.append(
+                {
+                    "stage": step.label,
+                    "version": step.stage.version,
+                    "plugin": f"{step.package} {step.version}",
+                    "model": model.id,
+                    "revision": model.revision,
+                    "prompts": " ".join(prompts),
+                }
+            )
+        return facts
+
+    def _report(self, kept: Mapping[str, int], signature: str) -> RunReport:
+        return RunReport(
+            name=self._recipe.name,
+            version=kun_builder.__version__,
+            status="complete",
+            signature=signature,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._started, 3),
+            seed=self._recipe.seed,
+            limit=self._recipe.limit,
+            format=self._recipe.format,
+            splits={name: self._split(name, rows) for name, rows in kept.items()},
+            models={name: asdict(info) for name, info in self._infos.items()},
+            steps=tuple(
+                {**asdict(replace(step, stage=None)), "stage": step.stage.name, "options": _shown(step.options)}  # type: ignore[arg-type]
+                for step in self._plan.steps
+            ),
+            usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
+            serving=self._executor.serving() if self._executor else {},
+        )
+
+    def _split(self, name: str, kept: int) -> SplitReport:
+        entry = self._registry.sources[self._recipe.splits[name].source]
+        return SplitReport(
+            source=entry.value.name,
+            read=self._read[name].rows_in,
+            kept=kept,
+            stages=(self._read[name], *add_counts(self._counts[name])),
+            license=entry.value.license,
+            homepage=entry.value.homepage,
+            citation=entry.value.citation,
+            redistributable=entry.value.redistributable,
+            plugin=f"{entry.plugin} {entry.version}",
+        )
+
+    def _usage(self, stage: str, model: str, tally: Tally) -> Usage:
+        spec = self._recipe.models[model]
+        cost = (tally.prompt_tokens * spec.cost_in + tally.completion_tokens * spec.cost_out) / 1e6
+        return Usage(stage=stage, model=model, cost=cost, **asdict(tally))
+
+
+def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the report shows them: prompts in full."""
+    return {name: value.text if isinstance(value, Prompt) else plain(value) for name, value in options.items()}
