@@ -1,0 +1,84 @@
+"""What servers answer, read into a `Completion`: chat, completion and TGI shapes, with their log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kun_builder.errors import TransientError
+from kun_builder.prompts import restore
+from kun_builder.types import Completion, Token
+
+
+def openai_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Completion:
+    """A chat or completion answer. `stop` is for servers that refuse stop strings: the text is cut here instead.
+
+    Raises TransientError for an answer of another shape: a proxy or a broken server, not the input, is at fault.
+    """
+    try:
+        choice = body["choices"][0]
+        message = choice.get("message")
+        text = (choice["text"] if message is None else message.get("content")) or ""
+        logprobs = choice.get("logprobs")
+        usage = body.get("usage") or {}
+        details = usage.get("prompt_tokens_details")
+        return Completion(
+            _cut(text, stop),
+            _finish(choice.get("finish_reason"), endpoint),
+            usage.get("prompt_tokens") or 0,
+            usage.get("completion_tokens") or 0,
+            (details.get("cached_tokens") or 0) if details else 0,
+            _tokens(logprobs) if logprobs else (),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
+
+
+def tgi_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Completion:
+    """An answer of TGI's `/generate` with details. TGI leaves the stop string at the end; it is cut here."""
+    try:
+        details = body["details"]
+        tops = details.get("top_tokens") or ()
+        return Completion(
+            _cut(body["generated_text"], stop),
+            _finish(details["finish_reason"], endpoint),
+            len(details["prefill"]),
+            details["generated_tokens"],
+            0,
+            tuple(_tgi_tokens(details["tokens"], tops)) if tops else (),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    for mark in stop:
+        text = text.partition(mark)[0]
+    return restore(text) if "\u200b" in text else text
+
+
+def _finish(reason: object, endpoint: str) -> str:
+    if reason == "abort":  # the server gave up on the request half-way; what it has written is no answer
+        raise TransientError(f"{endpoint} aborted the request", endpoint=endpoint)
+    return "length" if reason == "length" else "stop"
+
+
+def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
+    content = logprobs.get("content")
+    if content is not None:
+        return tuple(
+            Token(t["token"], t["logprob"], tuple((a["token"], a["logprob"]) for a in t.get("top_logprobs") or ()))
+            for t in content
+        )
+    texts, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
+    tops = logprobs.get("top_logprobs") or [None] * len(texts)
+    return tuple(
+        Token(text, value if value is not None else 0.0, tuple(sorted((top or {}).items(), key=lambda item: -item[1])))
+        for text, value, top in zip(texts, values, tops, strict=False)
+    )
+
+
+def _tgi_tokens(tokens: Iterable[Mapping[str, Any]], tops: Iterable[Sequence[Mapping[str, Any]]]) -> Iterable[Token]:
+    for token, top in zip(tokens, tops, strict=False):
+        alternatives = tuple((t["text"], t["logprob"]) for t in top if t["logprob"] is not None)
+        yield Token(token["text"], token["logprob"] or 0.0, alternatives)

@@ -1,0 +1,121 @@
+"""What servers tell about themselves: model, context length, queue, token counts. Each route is somebody's extension
+of the common protocol, so a server that does not have it is the normal case."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from kun_builder.engines.http import Server
+from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError
+from kun_builder.types import ModelInfo, ModelSpec
+
+log = logging.getLogger(__name__)
+
+_QUEUES = re.compile(
+    r"^(?:tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
+    r"(?:\{[^}]*\})? +([0-9.eE+]+)",
+    re.MULTILINE,
+)
+
+
+async def model_facts(server: Server, spec: ModelSpec) -> tuple[ModelInfo, str]:
+    """Who answers at an OpenAI-style server, from `/v1/models` and, where they exist, `/props` and `/info`; and whose
+    software it is (`owned_by`: `vllm`, `sglang`, `llamacpp`, ...).
+
+    Raises ModelError if several models are served and the recipe names none, and whatever `/v1/models` raises.
+    """
+    entry = _pick(await _models(server, spec), spec, server.url)
+    meta, root = entry.get("meta") or {}, entry.get("root") or ""
+    props = await optional(server, "/props") if entry.get("owned_by") == "llamacpp" else {}
+    about = await optional(server, "/info") if not props else {}
+    slot = (props.get("default_generation_settings") or {}).get("n_ctx")
+    context = spec.context_length or entry.get("max_model_len") or meta.get("n_ctx") or slot
+    info = ModelInfo(
+        id=entry["id"],
+        revision=spec.revision or about.get("model_sha") or "",
+        context_length=int(context or about.get("max_total_tokens") or meta.get("n_ctx_train") or 0),
+        prompt=spec.prompt,
+        tokenizer=spec.tokenizer or root or spec.model or entry["id"],
+    )
+    return info, entry.get("owned_by") or ""
+
+
+async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:
+    try:
+        body = await server.get("/v1/models")
+    except FatalError as error:
+        if error.status in {404, 405} and spec.model:  # a server with one fixed model need not list it
+            return []
+        raise
+    listed = body.get("data") if isinstance(body, dict) else None
+    return [entry for entry in listed or () if isinstance(entry, dict) and entry.get("id")]
+
+
+def _pick(listed: list[dict[str, Any]], spec: ModelSpec, url: str) -> dict[str, Any]:
+    names = [entry["id"] for entry in listed]
+    if not spec.model:
+        if len(listed) == 1:
+            return listed[0]
+        raise ModelError(
+            f"{url} serves {len(names)} models and the recipe names none for {spec.name!r}",
+            hint="set `model` to one of: " + ", ".join(names[:10]) if names else "set `model`",
+        )
+    if spec.model in names:
+        return listed[names.index(spec.model)]
+    if names:
+        log.warning("%s lists %s, not %s", url, ", ".join(names[:5]), spec.model)
+    only = listed[0] if len(listed) == 1 else {}
+    return {**only, "id": spec.model, "root": ""}
+
+
+async def optional(server: Server, path: str) -> dict[str, Any]:
+    """The answer of a route that a server may lack; empty then."""
+    try:
+        body = await server.get(path)
+    except RequestError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+async def is_healthy(server: Server) -> bool:
+    """Whether `/health`, or `/v1/models` where there is no such route, answers with success."""
+    for path in ("/health", "/v1/models"):
+        try:
+            await server.text(path)
+        except FatalError as error:
+            if error.status not in {404, 405}:
+                return False
+        except RequestError:
+            return False
+        else:
+            return True
+    return False
+
+
+async def queue_length(server: Server) -> int | None:
+    """Requests waiting at the server by its own `/metrics`, over all its engines; None where it does not tell."""
+    try:
+        found = _QUEUES.findall(await server.text("/metrics"))
+    except RequestError:
+        return None
+    return int(sum(map(float, found))) if found else None
+
+
+async def token_count(server: Server, text: str, model: str) -> int | None:
+    """Tokens of `text` by the server's `/tokenize`, in the shape of vLLM, SGLang, llama.cpp or TGI; None without one.
+
+    The servers name the same thing differently and overlook each other's names, so one request has them all.
+    """
+    body: dict[str, object] = {"model": model, "prompt": text, "content": text, "inputs": text}
+    body |= {"add_special_tokens": False, "add_special": False, "parse_special": False}
+    try:
+        answer = await server.post("/tokenize", body, aside=True)
+    except (RejectedError, FatalError):
+        return None
+    tokens = answer.get("tokens") if isinstance(answer, dict) else answer
+    if not isinstance(tokens, list):
+        return None
+    # TGI adds special tokens, which cover no text.
+    return sum(1 for token in tokens if not isinstance(token, dict) or token["stop"] > token["start"])

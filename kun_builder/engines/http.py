@@ -1,0 +1,201 @@
+"""Requests to model servers over one aiohttp session: bytes out, JSON in, failures sorted by HTTP status.
+
+429, 424, 5xx, time-outs, broken connections and answers that are not JSON are transient; 400, 413 and 422 blame the
+input; every other refusal concerns us and stops the run. The text of an answer never decides anything; it is only
+shown, without secrets.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
+
+_TRANSIENT = frozenset({408, 424, 425, 429})
+_REJECTED = frozenset({400, 413, 422})
+_HINTS = {
+    401: "check the model's `api_key` in the recipe",
+    402: "the account behind the model's `api_key` has no credit left",
+    403: "the model's `api_key` is not allowed to use this model; check it in the recipe",
+    404: "check the address in `endpoints` (scheme, host and port, without a path) and the name in `model`",
+}
+_SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
+_SHOWN = 300
+_CONNECT, _ASIDE = 10.0, 10.0
+"""Seconds to open a connection; seconds for a request that is not a generation."""
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session without a limit of connections: how many requests are in flight is decided elsewhere.
+
+    It keeps no cookies and asks for no compression, which would cost CPU for answers of a few hundred bytes.
+    """
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "kun-builder"}
+    async with aiohttp.ClientSession(
+        connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
+    ) as session:
+        yield session
+
+
+class Server:
+    """One server address with its key. Redirects are not followed: the key goes to this address and no other."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, *, api_key: str = "", timeout: float = 600.0) -> None:
+        """`url` may end in `/v1`; user and password in it become basic authentication and are never shown.
+
+        `timeout` is in seconds and holds for one generation. Raises ModelError if `url` is not an http(s) address.
+        """
+        address = _address(url)
+        self.url = str(address.with_user(None)).rstrip("/")
+        self._session = session
+        self._base = address
+        self._secrets = tuple(secret for secret in (api_key, address.password) if secret)
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._proxy = _proxy(address)
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(_CONNECT, timeout))
+        self._aside = aiohttp.ClientTimeout(total=min(_ASIDE, timeout))
+        self._paths: dict[str, URL] = {}
+
+    async def post(self, path: str, body: Mapping[str, object], *, aside: bool = False) -> Any:
+        """POST `body` as JSON to `path` and return the parsed answer; `aside` allows it only a few seconds."""
+        try:
+            data = orjson.dumps(body)
+        except orjson.JSONEncodeError as error:
+            raise RejectedError(
+                f"{self.url}: the request cannot be written as JSON: {error}",
+                endpoint=self.url,
+                hint="the text holds half a surrogate pair; the normalize stage removes such characters",
+            ) from error
+        payload = await self._ask("POST", path, data, self._aside if aside else self._timeout)
+        return self._parse(path, payload)
+
+    async def get(self, path: str) -> Any:
+        """GET `path` and return the parsed answer."""
+        return self._parse(path, await self._ask("GET", path, None, self._aside))
+
+    async def text(self, path: str) -> str:
+        """GET `path` and return the answer as it is."""
+        return (await self._ask("GET", path, None, self._aside)).decode("utf-8", "replace")
+
+    async def _ask(self, method: str, path: str, data: bytes | None, limits: aiohttp.ClientTimeout) -> bytes:
+        url = self._paths.get(path)
+        if url is None:
+            url = self._paths[path] = self._base.with_path(self._base.path.rstrip("/") + path)
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=data,
+                headers=self._headers,
+                allow_redirects=False,
+                proxy=self._proxy,
+                timeout=limits,
+            ) as answer:
+                payload = await answer.read()
+                if 200 <= answer.status < 300:
+                    return payload
+                raise self._error(answer.status, path, payload, answer.headers)
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            raise self._untrusted(error) from error
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise self._broken(error) from error
+
+    def _parse(self, path: str, payload: bytes) -> Any:
+        try:
+            return orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            shown = self._shown(payload[:_SHOWN].decode("utf-8", "replace"))
+            message = f"{self.url}{path} answered something that is not JSON: {shown or 'nothing'}"
+            raise TransientError(message, status=200, endpoint=self.url) from error
+
+    def _error(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
+        said = self._shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
+        message = f"{self.url}{path} answered {status}" + (f": {said}" if said else "")
+        if status in _TRANSIENT or status >= 500:
+            wait = _retry_after(headers.get("Retry-After", ""))
+            return TransientError(message, status=status, endpoint=self.url, retry_after=wait)
+        if status in _REJECTED:
+            return RejectedError(message, status=status, endpoint=self.url)
+        hint = _HINTS.get(status, "check the address in `endpoints`")
+        if 300 <= status < 400:
+            hint = "give the address that the server points to in `endpoints`; a key is sent nowhere else"
+        return FatalError(message, status=status, endpoint=self.url, hint=hint)
+
+    def _broken(self, error: BaseException) -> TransientError:
+        said = self._shown(str(error)) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            said = "no answer within the time allowed (`timeout` of the model)"
+        return TransientError(f"{self.url}: {said}", endpoint=self.url)
+
+    def _untrusted(self, error: BaseException) -> FatalError:
+        message = f"{self.url}: no secure connection: {self._shown(str(error))}"
+        return FatalError(message, endpoint=self.url, hint="check the server's certificate, or whether it speaks https")
+
+    def _shown(self, said: str) -> str:
+        """A server's words, short, on one line, without secrets."""
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        said = _UNPRINTABLE.sub(" ", _SECRET.sub("***", said)).strip()
+        return said if len(said) <= _SHOWN else said[: _SHOWN - 3] + "..."
+
+
+def _address(url: str) -> URL:
+    try:
+        address = URL(url.strip())
+        known = address.scheme in {"http", "https"} and bool(address.host)
+    except ValueError:
+        known = False
+    if not known:
+        raise ModelError(
+            f"endpoint {url!r} is not an address", hint="write it with scheme, host and port: http://127.0.0.1:8000"
+        )
+    return address.with_path(address.path.rstrip("/").removesuffix("/v1")).with_query(None)
+
+
+def _proxy(address: URL) -> str | None:
+    """The environment's proxy for this address, looked up once instead of at each request."""
+    host = address.host or ""
+    if host in {"127.0.0.1", "localhost", "::1"} or proxy_bypass(host):
+        return None
+    return getproxies().get(address.scheme)
+
+
+def _message(payload: bytes) -> str:
+    """What an error body says: OpenAI's `error.message`, TGI's `error`, FastAPI's `detail`, or the text itself."""
+    try:
+        body = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return payload[: 4 * _SHOWN].decode("utf-8", "replace")
+    for _ in range(2):
+        if not isinstance(body, dict):
+            break
+        body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), "")
+    return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds that a Retry-After header asks for, given as a number or as a date."""
+    value = value.strip()
+    if not value:
+        return None
+    if value.replace(".", "", 1).isdecimal():
+        return float(value)
+    parsed = email.utils.parsedate_tz(value)
+    return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())

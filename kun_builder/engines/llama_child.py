@@ -1,0 +1,74 @@
+"""llama.cpp's server in a process of its own: `python -m kun_builder.engines.llama_child '{"path": ...}'`.
+
+The address is printed on stdout as one line once the model is loaded. The process ends when its stdin is closed or its
+parent is gone, so that a killed parent leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import threading
+
+
+def main() -> None:
+    """Load the model, report, and serve until the parent lets go."""
+    options = json.loads(sys.argv[1])
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    import xllamacpp
+
+    server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), **options))
+    print(server.listening_address, flush=True)
+    threading.Event().wait()
+
+
+def _parameters(
+    params: object, *, path: str, name: str, threads: int, slots: int, context_length: int, verbosity: int = 2
+) -> object:
+    return _set(
+        params,
+        {
+            "model.path": path,
+            "model_alias": {name},
+            "hostnames": ["127.0.0.1"],
+            "port": 0,  # the system picks a free one
+            "n_parallel": slots,
+            "n_ctx": slots * context_length,  # shared out in equal parts
+            "fit_params": False,
+            "n_threads_http": 64,  # each open connection holds one: fewer would make /metrics wait for generations
+            "cpuparams.n_threads": threads,
+            "cpuparams_batch.n_threads": threads,
+            "cont_batching": True,
+            "endpoint_metrics": True,
+            "use_jinja": True,
+            "ui": False,
+            "cache_ram_mib": 0,  # each slot keeps its last prompt anyway; 8 GB of old ones would be the default
+            "cache_idle_slots": False,
+            "verbosity": verbosity,
+        },
+    )
+
+
+def _set(params: object, values: dict[str, object]) -> object:
+    for name, value in values.items():
+        *owners, field = name.split(".")
+        target = params
+        for owner in owners:
+            target = getattr(target, owner)
+        setattr(target, field, value)
+    return params
+
+
+def _follow_parent(parent: int) -> None:
+    """End the process when stdin is closed, or when the parent is gone while a fork of it still holds the pipe."""
+    while os.getppid() == parent:
+        readable, _, _ = select.select([sys.stdin], [], [], 1.0)
+        if readable and not os.read(sys.stdin.fileno(), 1):
+            break
+    os._exit(0)  # a clean shutdown would wait for the requests in flight, whose client is gone
+
+
+if __name__ == "__main__":
+    main()
