@@ -18,6 +18,8 @@ Drop                         not an error: a stage decided against a row, with a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class KunError(Exception):
     """A failure that the user can act on: `message` says what and where, `hint` says the cure."""
@@ -94,3 +96,14 @@ class Drop(Exception):  # a verdict, not an error: stages raise it to drop a row
         self.reason = reason
         self.value = "" if value is None else str(value)
         self.added = added
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about an unknown `name`: the nearest valid one, or the valid ones where none is near."""
+    import difflib
+
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; there is {', '.join(f'`{name}`' for name in names[:20])}" if names else "; there is none"

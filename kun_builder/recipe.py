@@ -1,0 +1,158 @@
+"""A recipe: YAML to a frozen, validated Recipe, before anything is spent.
+
+Everything has a default but `models` and `splits`. All that is wrong is said at once, each with `file:line` and the
+nearest valid name. `${NAME}` stands for an environment variable in `api_key`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+
+from kun_builder.options import faults_of
+from kun_builder.recipe_file import RecipeFile
+from kun_builder.recipe_parts import Catalog, SplitSpec, StageSpec, read_models, read_splits, read_stages
+from kun_builder.types import ModelSpec
+
+_SECTIONS = ("models", "splits", "stages")
+_NAME = re.compile(r"\w[\w.-]*")
+_VARIABLE = re.compile(r"\$\{[A-Z_][A-Z0-9_]*\}")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plugins(_Frozen):
+    """Which plugins take part, besides those that are installed."""
+
+    dirs: tuple[Path, ...] = Field(default=(), description="Folders of one-file plugins, relative to the recipe.")
+    disable: tuple[str, ...] = Field(default=(), description="Names of plugins to leave out.")
+
+
+class Publish(_Frozen):
+    """How the dataset is published."""
+
+    repo: str = Field(default="", description="Dataset repository on the Hub, as `organization/name`.")
+    private: bool = Field(default=True, description="Whether the repository is private.")
+    license: str = Field(default="", description="License of the dataset, as the Hub spells it.")
+    license_acknowledged: bool = Field(
+        default=False, description="That the licenses of the sources were read and are met."
+    )
+
+
+class Settings(_Frozen):
+    """What a recipe says besides models, splits and stages."""
+
+    name: str = Field(default="", description="Name of the run folder, `runs/<name>`; by default the recipe's own.")
+    executor: Literal["local", "ray"] = Field(default="local", description="What runs the stages.")
+    shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
+    seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
+    format: Literal["parquet", "jsonl"] = Field(default="parquet", description="File format of the dataset.")
+    journal: Path | None = Field(
+        default=None, description="Folder of finished generations; by default in the run folder."
+    )
+    plugins: Plugins = Plugins()
+    publish: Publish = Publish()
+    lock: dict[str, Any] = Field(
+        default={}, description="What really ran: written by a build, ignored by the next one."
+    )
+
+
+def _without_keys(models: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
+    shown = [item.name for item in fields(ModelSpec) if item.name != "api_key"]
+    return {name: {key: getattr(spec, key) for key in shown} for name, spec in models.items()}
+
+
+class Recipe(Settings):
+    """A checked recipe. API keys are in `models` only, and in no dump or representation."""
+
+    file: Path
+    models: Annotated[dict[str, ModelSpec], PlainSerializer(_without_keys)]
+    splits: dict[str, SplitSpec]
+    stages: tuple[StageSpec, ...]
+    variables: dict[str, str] = {}
+    """Per model with an API key: the environment variable that it came from."""
+    limit: int | None = None
+    output: Path
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+def plugin_settings(path: Path) -> Plugins:
+    """The `plugins:` part of a recipe, which must be known before the plugins are. Raises RecipeError."""
+    file = RecipeFile.read(path)
+    settings = _settings(file, {key: value for key, value in file.data.items() if key == "plugins"})
+    file.check()
+    dirs = tuple(path.parent / folder.expanduser() for folder in settings.plugins.dirs)
+    return settings.plugins.model_copy(update={"dirs": dirs})
+
+
+def load_recipe(
+    path: Path,
+    catalog: Catalog,
+    *,
+    limit: int | None = None,
+    output: Path | None = None,
+    endpoints: Sequence[str] = (),
+) -> Recipe:
+    """Read and check a recipe against what there is in `catalog`, usually `load_plugins()`.
+
+    limit: rows to build from, drawn over the whole input. output: run folder, by default `runs/<name>`.
+    endpoints: replace those of every model. Raises RecipeError with everything that is wrong.
+    """
+    file = RecipeFile.read(path)
+    _no_variables(file)
+    settings = _settings(file, {key: value for key, value in file.data.items() if key not in _SECTIONS})
+    models, variables = read_models(file, catalog, tuple(endpoints))
+    splits = read_splits(file, catalog)
+    stages = read_stages(file, catalog, models)
+    file.check()
+    name = settings.name or _default_name(path)
+    values = {key: getattr(settings, key) for key in Settings.model_fields}
+    values |= {"name": name, "journal": settings.journal and path.parent / settings.journal.expanduser()}
+    values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
+    return Recipe(**values, file=path, limit=limit, output=output or Path("runs") / name)
+
+
+def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:
+    """The settings, defaults where they are wrong: the complaints are noted in `file`."""
+    try:
+        settings = Settings.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        for fault in faults_of(error, _names_at, "key"):
+            file.complain(fault.place, fault.what)
+        return Settings()
+    if settings.name and not _NAME.fullmatch(settings.name):
+        file.complain(
+            ("name",), f"`name` must be a folder name of letters, digits, `_`, `-`, `.`, not {settings.name!r}"
+        )
+    return settings
+
+
+def _names_at(place: tuple[Any, ...]) -> list[str]:
+    """Valid keys at the top of a recipe or in one of its sections."""
+    inner: dict[str, type[BaseModel]] = {"plugins": Plugins, "publish": Publish}
+    return list(inner[place[0]].model_fields) if place else [*_SECTIONS, *Settings.model_fields]
+
+
+def _no_variables(file: RecipeFile) -> None:
+    for place, text in file.strings():
+        found = _VARIABLE.search(text)
+        if found and not (len(place) == 3 and place[0] == "models" and place[2] == "api_key"):
+            file.complain(place, f"`{found[0]}`: environment variables are for secrets (`api_key`) only")
+
+
+def _default_name(path: Path) -> str:
+    """The recipe's file name, or its folder's where that is just `recipe`."""
+    path = path.resolve()
+    stem = path.name.removesuffix(path.suffix).removesuffix(".lock")
+    name = stem if stem != "recipe" else path.parent.name
+    return name if _NAME.fullmatch(name) else "recipe"

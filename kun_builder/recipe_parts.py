@@ -1,0 +1,304 @@
+"""The three sections of a recipe that only the plugins can explain: models, splits and stages.
+
+Each reader notes what is wrong in the RecipeFile and leaves the faulty part out; the caller raises it all at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Protocol, get_type_hints
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Gt
+
+from kun_builder.errors import suggest
+from kun_builder.options import Option, check_options
+from kun_builder.recipe_file import Place, RecipeFile
+from kun_builder.types import ModelSpec
+
+DEFAULT_STAGES: tuple[str | dict[str, Any], ...] = (
+    "normalize",
+    "length",
+    "language",
+    "perplexity",
+    "dedup",
+    "label",
+    {"refine": {"columns": ["instruction"]}},
+    "score",
+    "polish",
+    {"refine": {"columns": ["output"]}},
+)
+EMBEDDED, SERVER = "llamacpp", "openai"
+"""Engines of a model that names none: without endpoints, and with."""
+
+_MODEL = re.compile(r"\w[\w.-]*")
+_SPLIT = re.compile(r"(?!all$)\w+(\.\w+)*")  # what `datasets` takes for the name of a split
+_SECRET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+
+
+class Described(Protocol):
+    """A plugin's source, stage or engine, as far as a recipe must know it."""
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """What can be set."""
+
+
+class Catalog(Protocol):
+    """What a recipe may name: `kun_builder.plugins.Registry`."""
+
+    @property
+    def sources(self) -> Mapping[str, Described]:
+        """Sources by name."""
+
+    @property
+    def stages(self) -> Mapping[str, Described]:
+        """Stages by name."""
+
+    @property
+    def engines(self) -> Mapping[str, Described]:
+        """Engines by name."""
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of plugins that could not be loaded."""
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """One split: its source, the inputs as found from here, and the source's complete options."""
+
+    source: str
+    path: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    written: tuple[str, ...] = ()
+    """The inputs as the recipe has them."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage with its complete options: defaults filled in, prompts read, models by name."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _section(file: RecipeFile, key: str, names: re.Pattern[str], example: str) -> list[tuple[str, dict[str, Any]]]:
+    """Names and mappings of a section that must not be empty; an entry without a value is an empty mapping."""
+    value = file.data.get(key)
+    if not isinstance(value, dict) or not value:
+        file.complain((key,), f"`{key}` must name at least one {key[:-1]}, for example `{key}: {example}`")
+        return []
+    entries = []
+    for name, entry in value.items():
+        if not names.fullmatch(name):
+            file.complain((key, name), f"`{name}` cannot name a {key[:-1]}: use letters, digits and `_`")
+        if isinstance(entry, dict | None):
+            entries.append((name, entry or {}))
+        else:
+            file.complain((key, name), f"`{name}` must be a mapping, for example `{key}: {example}`")
+    return entries
+
+
+def _checked(
+    file: RecipeFile, place: Place, options: Sequence[Option], values: Mapping[str, Any], owner: str
+) -> dict[str, Any] | None:
+    """The complete options, or None after noting what is wrong with them."""
+    complete, faults = check_options(options, values, file.path.parent)
+    for fault in faults:
+        file.complain((*place, *fault.place), f"{owner}: {fault.what}")
+    return None if faults else complete
+
+
+def _find(file: RecipeFile, place: Place, kind: str, name: str, catalog: Catalog) -> Described | None:
+    entries: Mapping[str, Described] = getattr(catalog, f"{kind}s")
+    if name not in entries:
+        lost = f" (plugins that could not be loaded: {', '.join(catalog.absent)})" if catalog.absent else ""
+        file.complain(place, f"unknown {kind} `{name}`{suggest(name, entries)}{lost}")
+    return entries.get(name)
+
+
+# --- models ----------------------------------------------------------------------------------------------------
+
+_LIMITS = {"context_length": Ge(0), "concurrency": Ge(0), "timeout": Gt(0), "wait": Ge(0)}
+_HINTS = get_type_hints(ModelSpec)
+MODEL_OPTIONS = (
+    *(
+        Option(
+            item.name,
+            Annotated[_HINTS[item.name], _LIMITS.get(item.name)],
+            "" if item.name == "engine" else item.default,
+        )
+        for item in fields(ModelSpec)
+        if item.name not in ("name", "options", "cost_in", "cost_out")
+    ),
+    Option("cost", dict[str, Annotated[float, Ge(0)]], {}),
+)
+"""What every model of a recipe can be told, whatever its engine: the fields of ModelSpec, and `cost`, money per
+million tokens as `{input: ..., output: ...}`."""
+
+
+def read_models(
+    file: RecipeFile, catalog: Catalog, endpoints: tuple[str, ...]
+) -> tuple[dict[str, ModelSpec], dict[str, str]]:
+    """The models, and per model with an API key the environment variable it came from."""
+    models, variables = {}, {}
+    for name, values in _section(file, "models", _MODEL, "{chat: {}}"):
+        place: Place = ("models", name)
+        if endpoints:
+            values = {**values, "endpoints": list(endpoints)}
+        key = _api_key(file, (*place, "api_key"), values)
+        if "api_key" in values:
+            variables[name] = values["api_key"] if key else ""
+            values = {**values, "api_key": key}
+        spec = _model(file, place, name, values, catalog)
+        if spec:
+            models[name] = spec
+    return models, variables
+
+
+def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], catalog: Catalog) -> ModelSpec | None:
+    engine = values.get("engine") or (SERVER if values.get("endpoints") else EMBEDDED)
+    found = _find(file, (*place, "engine"), "engine", str(engine), catalog)
+    if not found:
+        return None
+    cost = values.get("cost")
+    for key in sorted(set(cost) - {"input", "output"}) if isinstance(cost, dict) else ():
+        file.complain((*place, "cost", key), f"model `{name}`: unknown key `{key}`{suggest(key, ['input', 'output'])}")
+    complete = _checked(file, place, (*MODEL_OPTIONS, *found.options), values, f"model `{name}`")
+    if complete is None:
+        return None
+    for number, url in enumerate(complete["endpoints"]):
+        _check_url(file, (*place, "endpoints", number), url)
+    cost = complete.pop("cost")
+    own = {option.name: complete.pop(option.name) for option in found.options}
+    complete |= {"engine": engine, "cost_in": cost.get("input", 0.0), "cost_out": cost.get("output", 0.0)}
+    return ModelSpec(name=name, options=own, **complete)
+
+
+def _api_key(file: RecipeFile, place: Place, values: Mapping[str, Any]) -> str:
+    """The key from its environment variable. What stands in the recipe is never repeated: it may be a key."""
+    if "api_key" not in values:
+        return ""
+    found = _SECRET.fullmatch(str(values["api_key"]))
+    if not found:
+        file.complain(place, "`api_key` must name an environment variable, like `${API_KEY}`: keys are not for files")
+    elif not os.environ.get(found[1]):
+        file.complain(place, f"`api_key`: the environment variable {found[1]} is not set")
+    return os.environ.get(found[1], "") if found else ""
+
+
+def _check_url(file: RecipeFile, place: Place, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, secret = parts.hostname, parts.username or parts.password
+        parts.port  # noqa: B018  (raises ValueError where it is no number)
+    except ValueError:
+        host, parts, secret = None, urlsplit(""), None
+    if secret:
+        file.complain(place, "an endpoint must not contain a user or password: use `api_key: ${API_KEY}`")
+    elif parts.scheme not in ("http", "https") or not host:
+        file.complain(place, f"{url!r} is not a URL like `http://127.0.0.1:8000`")
+
+
+# --- splits ----------------------------------------------------------------------------------------------------
+
+SPLIT_OPTIONS = (Option("source", str), Option("path", str | tuple[str, ...]))
+"""What every split is told, whatever its source."""
+
+
+def read_splits(file: RecipeFile, catalog: Catalog) -> dict[str, SplitSpec]:
+    """The splits."""
+    splits = {}
+    for name, values in _section(file, "splits", _SPLIT, "{wiki: {source: generic, path: wiki.jsonl}}"):
+        spec = _split(file, ("splits", name), name, values, catalog)
+        if spec:
+            splits[name] = spec
+    return splits
+
+
+def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], catalog: Catalog) -> SplitSpec | None:
+    options: tuple[Option, ...] = ()
+    if isinstance(values.get("source"), str):
+        found = _find(file, (*place, "source"), "source", values["source"], catalog)
+        if not found:
+            return None
+        options = found.options
+    complete = _checked(file, place, (*SPLIT_OPTIONS, *options), values, f"split `{name}`")
+    if complete is None:
+        return None
+    source, written = complete.pop("source"), complete.pop("path")
+    written = (written,) if isinstance(written, str) else written
+    if not written or not all(written):
+        file.complain((*place, "path"), f"split `{name}`: `path` is empty")
+    paths = tuple(locate(path, file.path.parent) for path in written if path)
+    return SplitSpec(source, paths, complete, written)
+
+
+def locate(path: str, folder: Path) -> str:
+    """`path` from the recipe's folder if its first part exists there; else as it is: from here, or a Hub id."""
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    if "://" in path or Path(path).is_absolute() or folder.resolve() == Path.cwd():
+        return path
+    return str(folder / path) if any(folder.glob(Path(path).parts[0])) else path
+
+
+# --- stages ----------------------------------------------------------------------------------------------------
+
+
+def read_stages(file: RecipeFile, catalog: Catalog, models: Mapping[str, ModelSpec]) -> tuple[StageSpec, ...]:
+    """The stages, in order; models that are not named become the recipe's only one."""
+    items = file.data.get("stages", list(DEFAULT_STAGES))
+    if not isinstance(items, list) or not items:
+        file.complain(
+            ("stages",), "`stages` must be a list, for example `stages: [normalize, {length: {max_tokens: 512}}]`"
+        )
+        return ()
+    specs = (_stage(file, ("stages", number), item, catalog, models) for number, item in enumerate(items))
+    return tuple(spec for spec in specs if spec)
+
+
+def _stage(
+    file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: Mapping[str, ModelSpec]
+) -> StageSpec | None:
+    if isinstance(item, str):
+        name, values = item, None
+    elif isinstance(item, dict) and len(item) == 1:
+        ((name, values),) = item.items()
+        place = (*place, name)
+    else:
+        file.complain(place, "a stage is a name, or one name with its options: `- length: {max_tokens: 512}`")
+        return None
+    found = _find(file, place, "stage", name, catalog)
+    if not found:
+        return None
+    if not isinstance(values, dict | None):
+        file.complain(place, f"stage `{name}`: its options must be a mapping, like `{name}: {{...}}`")
+        return None
+    complete = _checked(file, place, found.options, _with_models(values or {}, found, models), f"stage `{name}`")
+    if complete is None:
+        return None
+    _check_models(file, place, name, complete, found, file.data.get("models"))
+    return StageSpec(name, complete)
+
+
+def _with_models(values: Mapping[str, Any], stage: Described, models: Mapping[str, ModelSpec]) -> dict[str, Any]:
+    """`values` with the recipe's only model for every model option that is not given and has no such default."""
+    only = next(iter(models)) if len(models) == 1 else None
+    unset = [o.name for o in stage.options if o.role == "model" and o.default is not None and o.default not in models]
+    return {**dict.fromkeys(unset if only else (), only), **values}
+
+
+def _check_models(
+    file: RecipeFile, place: Place, stage: str, options: Mapping[str, Any], entry: Described, models: Any
+) -> None:
+    names = list(models) if isinstance(models, dict) else []
+    for option in entry.options:
+        value = options[option.name]
+        if option.role == "model" and value is not None and value not in names and names:
+            what = f"stage `{stage}`: `{option.name}` is `{value}`, which is no model of this recipe"
+            file.complain((*place, option.name), what + suggest(str(value), names))
