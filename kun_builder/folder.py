@@ -114,21 +114,22 @@ class DatasetWriter:
 
         The constants go into the provenance. Rows keep the order of the input; the same rows give the same bytes.
         """
-        files = max(1, -(-sum(shard.rows for shard in shards) // ROWS_PER_FILE))
-        names = [f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
-        provenance = _RollingParquet([self._new / "provenance" / name for name in names])
-        default: _Jsonl | _RollingParquet = (
-            _RollingParquet([self._new / "data" / name for name in names])
-            if self._format == "parquet"
-            else _Jsonl(self._new / f"{split}.jsonl")
-        )
-        with provenance, default:
+        rows = sum(shard.rows for shard in shards)
+        with self._file(split, "data", rows) as data, self._file(split, "provenance", rows) as provenance:
             for shard in shards:
                 table = _with_constants(shard.table(), constants)
                 provenance.write(table)
-                default.write(table.select(RESULT_COLUMNS))
+                data.write(table.select(RESULT_COLUMNS))
         self._splits.append(split)
-        return provenance.rows
+        return data.rows
+
+    def _file(self, split: str, config: str, rows: int) -> _Jsonl | _RollingParquet:
+        """One format for both configurations: `load_dataset` takes a folder's format from its first one."""
+        if self._format == "jsonl":
+            return _Jsonl(self._new / jsonl_path(config, split))
+        files = max(1, -(-rows // ROWS_PER_FILE))
+        names = [f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
+        return _RollingParquet([self._new / config / name for name in names])
 
     def finish(self) -> None:
         """Write the metadata that `load_dataset` needs, and put the new folder in the old one's place."""
@@ -143,13 +144,21 @@ class DatasetWriter:
 
 def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
     """The YAML head of a dataset's README: configurations and splits, explicit, so that no other file is data."""
-    pattern = "data/{}-*.parquet" if file_format == "parquet" else "{}.jsonl"
 
-    def config(name: str, path: str) -> dict[str, Any]:
-        return {"config_name": name, "data_files": [{"split": split, "path": path.format(split)} for split in splits]}
+    def path(config: str, split: str) -> str:
+        return f"{config}/{split}-*.parquet" if file_format == "parquet" else jsonl_path(config, split)
 
-    configs = [{**config("default", pattern), "default": True}, config("provenance", "provenance/{}-*.parquet")]
+    def config(name: str, folder: str) -> dict[str, Any]:
+        files = [{"split": split, "path": path(folder, split)} for split in splits]
+        return {"config_name": name, "data_files": files}
+
+    configs = [{**config("default", "data"), "default": True}, config("provenance", "provenance")]
     return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
+
+
+def jsonl_path(config: str, split: str) -> str:
+    """Where a split is in the JSONL format: the data beside the README, as COIG-Kun is published."""
+    return f"{split}.jsonl" if config == "data" else f"{config}/{split}.jsonl"
 
 
 def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:
@@ -176,7 +185,9 @@ class _Jsonl:
     """One UTF-8 JSON object a line, nothing escaped that need not be."""
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
         self._file = path.open("wb")
+        self.rows = 0
 
     def __enter__(self) -> _Jsonl:
         return self
@@ -187,6 +198,7 @@ class _Jsonl:
     def write(self, table: pa.Table) -> None:
         for row in table.to_pylist():
             self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        self.rows += len(table)
 
 
 class _RollingParquet:
