@@ -6,6 +6,7 @@ annotation says so. A parameter annotated `Prompt` takes a path relative to the 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -99,8 +100,15 @@ def _resolve(function: Callable[..., Any], parameters: Iterable[inspect.Paramete
                 f"the annotation of option `{parameter.name}` of `{_name(function)}` cannot be resolved: {error}",
                 hint="import its type at the top of the module, not under TYPE_CHECKING",
             ) from error
-        options.append(Option(parameter.name, hint, parameter.default))
+        options.append(Option(parameter.name, hint, _whole_line(parameter.default)))
     return tuple(options)
+
+
+def _whole_line(default: Any) -> Any:
+    """A prompt ends with a line end, as one from a file does: a recipe tells it from a path by that."""
+    if isinstance(default, Prompt) and "\n" not in default.text:
+        return dataclasses.replace(default, text=default.text + "\n")
+    return default
 
 
 def merge(parts: Iterable[tuple[Option, ...]]) -> tuple[Option, ...]:
@@ -211,7 +219,7 @@ def _prompt(default: Prompt | None, value: Any, info: Any) -> Prompt:
     if not isinstance(value, str):
         raise ValueError("must be the path of a file, or a text of several lines")
     if "\n" in value:
-        prompt = Prompt(value.strip() + "\n")
+        prompt = Prompt(value)
     else:
         path = Path(info.context or ".") / Path(value).expanduser()
         try:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationEr
 
 from kun_builder.options import faults_of
 from kun_builder.recipe_file import RecipeFile
-from kun_builder.recipe_parts import Catalog, SplitSpec, StageSpec, read_models, read_splits, read_stages
+from kun_builder.recipe_parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
 from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages")
@@ -91,8 +91,8 @@ def plugin_settings(path: Path) -> Plugins:
     file = RecipeFile.read(path)
     settings = _settings(file, {key: value for key, value in file.data.items() if key == "plugins"})
     file.check()
-    dirs = tuple(path.parent / folder.expanduser() for folder in settings.plugins.dirs)
-    return settings.plugins.model_copy(update={"dirs": dirs})
+    dirs = tuple(Path(locate(str(folder), path.parent)) for folder in settings.plugins.dirs)
+    return Plugins(dirs=dirs, disable=settings.plugins.disable)
 
 
 def load_recipe(
@@ -102,11 +102,13 @@ def load_recipe(
     limit: int | None = None,
     output: Path | None = None,
     endpoints: Sequence[str] = (),
+    plugins: Plugins | None = None,
 ) -> Recipe:
     """Read and check a recipe against what there is in `catalog`, usually `load_plugins()`.
 
     limit: rows to build from, drawn over the whole input. output: run folder, by default `runs/<name>`.
-    endpoints: replace those of every model. Raises RecipeError with everything that is wrong.
+    endpoints: replace those of every model. plugins: what `catalog` was loaded with, if not `plugin_settings(path)`.
+    Raises RecipeError with everything that is wrong.
     """
     file = RecipeFile.read(path)
     _no_variables(file)
@@ -118,6 +120,7 @@ def load_recipe(
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}
     values |= {"name": name, "journal": settings.journal and path.parent / settings.journal.expanduser()}
+    values |= {"plugins": plugins or plugin_settings(path)}
     values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
     return Recipe(**values, file=path, limit=limit, output=output or Path("runs") / name)
 

@@ -41,11 +41,27 @@ _SECRET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
 class Described(Protocol):
-    """A plugin's source, stage or engine, as far as a recipe must know it."""
+    """A source, stage or engine, as far as a recipe must know it: its options and its owner."""
 
     @property
     def options(self) -> tuple[Option, ...]:
         """What can be set."""
+
+    @property
+    def plugin(self) -> str:
+        """Name of the plugin."""
+
+    @property
+    def package(self) -> str:
+        """The package it belongs to."""
+
+    @property
+    def version(self) -> str:
+        """That package's version."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the plugin's files."""
 
 
 class Catalog(Protocol):
@@ -75,8 +91,6 @@ class SplitSpec:
     source: str
     path: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
-    written: tuple[str, ...] = ()
-    """The inputs as the recipe has them."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +187,8 @@ def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
     if complete is None:
         return None
     for number, url in enumerate(complete["endpoints"]):
-        _check_url(file, (*place, "endpoints", number), url)
+        if fault := url_fault(url):
+            file.complain((*place, "endpoints", number), f"model `{name}`: {fault}")
     cost = complete.pop("cost")
     own = {option.name: complete.pop(option.name) for option in found.options}
     complete |= {"engine": engine, "cost_in": cost.get("input", 0.0), "cost_out": cost.get("output", 0.0)}
@@ -192,17 +207,18 @@ def _api_key(file: RecipeFile, place: Place, values: Mapping[str, Any]) -> str:
     return os.environ.get(found[1], "") if found else ""
 
 
-def _check_url(file: RecipeFile, place: Place, url: str) -> None:
+def url_fault(url: str) -> str:
+    """What is wrong with an endpoint's URL; empty if nothing is. Never repeats a password."""
     try:
         parts = urlsplit(url)
-        host, secret = parts.hostname, parts.username or parts.password
         parts.port  # noqa: B018  (raises ValueError where it is no number)
     except ValueError:
-        host, parts, secret = None, urlsplit(""), None
-    if secret:
-        file.complain(place, "an endpoint must not contain a user or password: use `api_key: ${API_KEY}`")
-    elif parts.scheme not in ("http", "https") or not host:
-        file.complain(place, f"{url!r} is not a URL like `http://127.0.0.1:8000`")
+        return f"{url!r} is not a URL like `http://127.0.0.1:8000`"
+    if parts.username or parts.password:
+        return "an endpoint must not contain a user or password: use `api_key: ${API_KEY}`"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"{url!r} is not a URL like `http://127.0.0.1:8000`"
+    return ""
 
 
 # --- splits ----------------------------------------------------------------------------------------------------
@@ -231,20 +247,20 @@ def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
     complete = _checked(file, place, (*SPLIT_OPTIONS, *options), values, f"split `{name}`")
     if complete is None:
         return None
-    source, written = complete.pop("source"), complete.pop("path")
-    written = (written,) if isinstance(written, str) else written
-    if not written or not all(written):
+    source, paths = complete.pop("source"), complete.pop("path")
+    paths = (paths,) if isinstance(paths, str) else paths
+    if not paths or not all(paths):
         file.complain((*place, "path"), f"split `{name}`: `path` is empty")
-    paths = tuple(locate(path, file.path.parent) for path in written if path)
-    return SplitSpec(source, paths, complete, written)
+    return SplitSpec(source, tuple(locate(path, file.path.parent) for path in paths if path), complete)
 
 
 def locate(path: str, folder: Path) -> str:
-    """`path` from the recipe's folder if its first part exists there; else as it is: from here, or a Hub id."""
+    """`path` from the recipe's `folder` if its first part exists there; else as it is: from here, or a Hub id."""
     path = str(Path(path).expanduser()) if path.startswith("~") else path
-    if "://" in path or Path(path).is_absolute() or folder.resolve() == Path.cwd():
+    if "://" in path or Path(path).is_absolute() or not any(folder.glob(Path(path).parts[0])):
         return path
-    return str(folder / path) if any(folder.glob(Path(path).parts[0])) else path
+    found = Path(os.path.abspath(folder / path))
+    return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
 # --- stages ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""`recipe.lock.yaml`: what really ran, as a recipe that runs again.
+
+Complete options, prompts in full, and a section `lock` with the versions of everything. No secret: a key is the name
+of its environment variable. No address: which server answered says nothing about what it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from kun_builder import __version__
+from kun_builder.prompts import Prompt
+from kun_builder.recipe import Recipe
+from kun_builder.recipe_file import Dumper
+from kun_builder.recipe_parts import MODEL_OPTIONS, Catalog, Described
+from kun_builder.types import ModelInfo, ModelSpec
+
+_HEADER = """\
+# What really ran: every option, every prompt in full, and under `lock` the versions of everything.
+# It is a recipe again. Keys and addresses of servers are not in it: set the variables, give `--endpoint URL`.
+"""
+
+
+def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> str:
+    """The text of `recipe.lock.yaml`; `models` are those that were asked, and who they said they are."""
+    document: dict[str, Any] = {
+        **recipe.model_dump(mode="json", include={"name", "executor", "shard_rows", "seed", "format"}),
+        **recipe.model_dump(mode="json", include={"plugins", "publish"}, exclude_defaults=True),
+        "models": {name: _model(spec, recipe.variables.get(name)) for name, spec in recipe.models.items()},
+        "splits": {
+            name: {"source": split.source, "path": list(split.path), **_plain(split.options)}
+            for name, split in recipe.splits.items()
+        },
+        "stages": [{stage.name: _plain(stage.options)} if stage.options else stage.name for stage in recipe.stages],
+        "lock": {
+            "kun_builder": __version__,
+            "limit": recipe.limit,
+            "plugins": _plugins(recipe, catalog),
+            "models": {name: {"id": info.id, "revision": info.revision} for name, info in models.items()},
+            "prompts": _prompts(recipe),
+        },
+    }
+    return _HEADER + yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _model(spec: ModelSpec, variable: str | None) -> dict[str, Any]:
+    """What was set for a model, its engine always; what has its default goes without saying."""
+    options = [o for o in MODEL_OPTIONS if o.name not in ("api_key", "endpoints", "cost")]
+    given = {o.name: getattr(spec, o.name) for o in options if getattr(spec, o.name) != o.default}
+    if variable:
+        given["api_key"] = variable
+    if spec.cost_in or spec.cost_out:
+        given["cost"] = {"input": spec.cost_in, "output": spec.cost_out}
+    return {**given, **_plain(spec.options)}
+
+
+def _plain(value: Any) -> Any:
+    """Options as YAML has them, prompts in full."""
+    if isinstance(value, Prompt):
+        return value.text
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _plugins(recipe: Recipe, catalog: Catalog) -> dict[str, dict[str, str]]:
+    used: list[Described] = [catalog.sources[split.source] for split in recipe.splits.values()]
+    used += [catalog.stages[stage.name] for stage in recipe.stages]
+    used += [catalog.engines[spec.engine] for spec in recipe.models.values()]
+    return {o.plugin: {"package": o.package, "version": o.version, "digest": o.digest} for o in used}
+
+
+def _prompts(recipe: Recipe) -> list[dict[str, str]]:
+    return [
+        {"stage": stage.name, "option": option, "name": value.name, "digest": value.digest}
+        for stage in recipe.stages
+        for option, value in stage.options.items()
+        if isinstance(value, Prompt)
+    ]
