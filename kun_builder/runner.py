@@ -27,7 +27,8 @@ from kun_builder.ingest import ingest, input_key
 from kun_builder.plan import Plan, Segment, digest, make_plan, plain, roles
 from kun_builder.plugins import Registry, load_plugins
 from kun_builder.prompts import Prompt
-from kun_builder.recipe import Recipe, lock
+from kun_builder.recipe import Recipe
+from kun_builder.recipe_lock import lock
 from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, replace_file
 from kun_builder.rows import Tally
 from kun_builder.shards import Shard
