@@ -70,18 +70,21 @@ class Tally:
 class RowGenerate:
     """`Generate` for one row: remembers which step asks, and what was asked."""
 
-    __slots__ = ("_calls", "_generator", "_row_id", "_tallies", "stage")
+    __slots__ = ("_attempts", "_calls", "_generator", "_row_id", "_tallies", "stage")
 
     def __init__(
         self, generator: Generator, row_id: str, calls: list[dict[str, Any]], tallies: dict[tuple[str, str], Tally]
     ) -> None:
         self._generator, self._row_id, self._calls, self._tallies = generator, row_id, calls, tallies
+        self._attempts: list[str] = []
         self.stage = ""
 
     async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
         """Ask `model`; see `kun_builder.types.Generate`."""
         request = Request(prompt if isinstance(prompt, str) else tuple(prompt), **parameters)
-        completion = await self._generator.ask(model, request, row_id=self._row_id, stage=self.stage)
+        completion = await self._generator.ask(
+            model, request, row_id=self._row_id, stage=self.stage, attempts=self._attempts
+        )
         self._calls.append(
             dict(
                 zip(
@@ -116,6 +119,7 @@ class RowRunner:
         self._status = status
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._running = 0
+        generator.on_growth = self._fill
 
     async def run(
         self, shard: int, rows: Sequence[Row], steps: Sequence[Step]
@@ -150,9 +154,8 @@ class RowRunner:
         heapq.heappush(self._waiting, (shard, number, place))
         await place
 
-    def _leave(self) -> None:
-        """Give the place of a finished row, and what the capacity has grown by, to those that wait."""
-        self._running -= 1
+    def _fill(self) -> None:
+        """Let rows that wait go ahead, as far as there is capacity: a row has ended, or the capacity has grown."""
         while self._waiting and self._running < self._generator.capacity:
             *_, place = heapq.heappop(self._waiting)
             if not place.done():
@@ -177,7 +180,8 @@ class RowRunner:
             self._died(outcome, steps, number, QUARANTINED, type(error).__name__, str(error)[:500])
         finally:
             self._status.done += 1
-            self._leave()
+            self._running -= 1
+            self._fill()
 
     def _died(self, outcome: Outcome, steps: Sequence[Step], number: int, how: str, reason: str, value: str) -> None:
         outcome.died_at, outcome.outcome, outcome.reason, outcome.value = number, how, reason, value
