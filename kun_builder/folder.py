@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import yaml
 
 from kun_builder.errors import RunError
 from kun_builder.plan import RESULT_COLUMNS
-from kun_builder.report import RunReport, read_report
+from kun_builder.report import RunReport, read_report, replace_file
 from kun_builder.shards import Shard
 from kun_builder.tables import VERDICT
 from kun_builder.worker import conform
@@ -86,9 +87,21 @@ class RunFolder:
             return None
         return report if report.signature == signature and self.dataset.is_dir() else None
 
-    def forget(self) -> None:
-        """Delete the shards of all segments, but not what was read from the sources."""
-        self.sweep(())
+    def begin(self, *, fresh: bool) -> float:
+        """From when on the journal's answers count for this run, as Unix time; 0 is all of them.
+
+        A fresh run deletes the shards of all segments, and remembers when it began until it ends: if it is stopped, the
+        next run goes on with it and finds the answers that it had got.
+        """
+        began = self.path / ".fresh"
+        if fresh:
+            self.sweep(())
+            replace_file(began, str(time.time()).encode())
+        return float(began.read_text()) if began.exists() else 0.0
+
+    def end(self) -> None:
+        """The run is finished: the next one may use every answer again."""
+        (self.path / ".fresh").unlink(missing_ok=True)
 
     def sweep(self, used: Iterable[Path]) -> None:
         """Delete shards that no segment of the finished run uses: leftovers of other options."""

@@ -55,9 +55,8 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
             status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
             return report
         quiet_datasets()
-        if fresh:
-            folder.forget()
-        with _models(recipe, registry, plan, fresh, status) as (executor, infos):
+        since = folder.begin(fresh=fresh)
+        with _models(recipe, registry, plan, since, status) as (executor, infos):
             run = _Run(recipe, registry, _resolve(plan, recipe), folder, status, infos, executor)
             return run.finish(run.segments(run.read()), signature)
 
@@ -93,19 +92,19 @@ def _resolve(plan: Plan, recipe: Recipe) -> Plan:
 
 @contextmanager
 def _models(
-    recipe: Recipe, registry: Registry, plan: Plan, fresh: bool, status: Status
+    recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status
 ) -> Iterator[tuple[RowExecutor | None, Mapping[str, ModelInfo]]]:
     """The models of the plan, connected and asked who they are; disconnected whatever happens."""
     if not plan.models:
         yield None, {}
         return
     from kun_builder.generation import open_models
-    from kun_builder.journal import Journal
+    from kun_builder.journal import open_journal
 
     specs = {name: recipe.models[name] for name in plan.models}
     with ExitStack() as stack:
         loop = stack.enter_context(event_loop())
-        journal = Journal.open(recipe.journal, fresh=fresh)
+        journal = open_journal(recipe.journal, since=since, say=status.say)
         models = open_models(specs, registry.engines, journal, status)
         generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(models.__aexit__(None, None, None), loop).result())
@@ -210,6 +209,7 @@ class _Run:
             self._folder.path / "recipe.lock.yaml", lock(self._recipe, self._registry, self._infos).encode("utf-8")
         )
         report.write(self._folder.report_path)
+        self._folder.end()
         self._folder.sweep(shard.path for shard in self._dead)
         return report
 

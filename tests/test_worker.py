@@ -71,6 +71,7 @@ class Idle:
     """A generator that nobody asks."""
 
     capacity = 4
+    on_growth = None
 
 
 def run(kind, stages, rows):
