@@ -34,20 +34,23 @@ def openai_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Complet
         raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
 
 
-def tgi_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Completion:
-    """An answer of TGI's `/generate` with details. TGI leaves the stop string at the end; it is cut here."""
+def tgi_answer(body: Any, headers: Mapping[str, str], endpoint: str, stop: Sequence[str] = ()) -> Completion:
+    """An answer of TGI's `/generate` with details. TGI leaves the stop string at the end; it is cut here.
+
+    The number of prompt tokens is in a header; the body has it only together with all prompt log-probabilities.
+    """
     try:
         details = body["details"]
         tops = details.get("top_tokens") or ()
         return Completion(
             _cut(body["generated_text"], stop),
             _finish(details["finish_reason"], endpoint),
-            len(details["prefill"]),
+            int(headers.get("x-prompt-tokens") or 0),
             details["generated_tokens"],
             0,
             tuple(_tgi_tokens(details["tokens"], tops)) if tops else (),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
 
 

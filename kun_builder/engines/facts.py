@@ -111,7 +111,7 @@ async def token_count(server: Server, text: str, model: str) -> int | None:
     body: dict[str, object] = {"model": model, "prompt": text, "content": text, "inputs": text}
     body |= {"add_special_tokens": False, "add_special": False, "parse_special": False}
     try:
-        answer = await server.post("/tokenize", body, aside=True)
+        answer, _ = await server.post("/tokenize", body, aside=True)
     except (RejectedError, FatalError):
         return None
     tokens = answer.get("tokens") if isinstance(answer, dict) else answer

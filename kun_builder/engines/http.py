@@ -22,6 +22,7 @@ import orjson
 from yarl import URL
 
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
+from kun_builder.types import ModelSpec
 
 _TRANSIENT = frozenset({408, 424, 425, 429})
 _REJECTED = frozenset({400, 413, 422})
@@ -52,6 +53,17 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+@asynccontextmanager
+async def open_servers(spec: ModelSpec) -> AsyncIterator[list[Server]]:
+    """The servers behind `endpoints` of a model, over one session. Raises ModelError if there are none."""
+    if not spec.endpoints:
+        raise ModelError(
+            f"model {spec.name!r} has no endpoints", hint="give `endpoints: [http://host:port]` or `--endpoint URL`"
+        )
+    async with open_session() as session:
+        yield [Server(session, url, api_key=spec.api_key, timeout=spec.timeout) for url in spec.endpoints]
+
+
 class Server:
     """One server address with its key. Redirects are not followed: the key goes to this address and no other."""
 
@@ -73,8 +85,10 @@ class Server:
         self._aside = aiohttp.ClientTimeout(total=min(_ASIDE, timeout))
         self._paths: dict[str, URL] = {}
 
-    async def post(self, path: str, body: Mapping[str, object], *, aside: bool = False) -> Any:
-        """POST `body` as JSON to `path` and return the parsed answer; `aside` allows it only a few seconds."""
+    async def post(
+        self, path: str, body: Mapping[str, object], *, aside: bool = False
+    ) -> tuple[Any, Mapping[str, str]]:
+        """POST `body` as JSON; the parsed answer and its headers. `aside` allows it only a few seconds."""
         try:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError as error:
@@ -83,18 +97,20 @@ class Server:
                 endpoint=self.url,
                 hint="the text holds half a surrogate pair; the normalize stage removes such characters",
             ) from error
-        payload = await self._ask("POST", path, data, self._aside if aside else self._timeout)
-        return self._parse(path, payload)
+        payload, headers = await self._ask("POST", path, data, self._aside if aside else self._timeout)
+        return self._parse(path, payload), headers
 
     async def get(self, path: str) -> Any:
         """GET `path` and return the parsed answer."""
-        return self._parse(path, await self._ask("GET", path, None, self._aside))
+        return self._parse(path, (await self._ask("GET", path, None, self._aside))[0])
 
     async def text(self, path: str) -> str:
         """GET `path` and return the answer as it is."""
-        return (await self._ask("GET", path, None, self._aside)).decode("utf-8", "replace")
+        return (await self._ask("GET", path, None, self._aside))[0].decode("utf-8", "replace")
 
-    async def _ask(self, method: str, path: str, data: bytes | None, limits: aiohttp.ClientTimeout) -> bytes:
+    async def _ask(
+        self, method: str, path: str, data: bytes | None, limits: aiohttp.ClientTimeout
+    ) -> tuple[bytes, Mapping[str, str]]:
         url = self._paths.get(path)
         if url is None:
             url = self._paths[path] = self._base.with_path(self._base.path.rstrip("/") + path)
@@ -110,7 +126,7 @@ class Server:
             ) as answer:
                 payload = await answer.read()
                 if 200 <= answer.status < 300:
-                    return payload
+                    return payload, answer.headers
                 raise self._error(answer.status, path, payload, answer.headers)
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise self._untrusted(error) from error

@@ -2,57 +2,47 @@
 serve` and the Hugging Face Inference Providers speak them.
 
 Messages go to the chat route, strings to the completion route. Beyond model, prompt and `max_tokens` every field is
-optional: it is sent only where a request sets it. A server that refuses a request is asked once, with a short prompt,
-whether a field is to blame; if so, the field is left out from then on, and no row pays for it.
+optional: it is sent only where a request sets it, and left out where the server refuses it (`refusals.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
-import orjson
-
 from kun_builder.engines.answers import openai_answer
+from kun_builder.engines.choices import FORMS, PROBE_CHOICES, choice_fields
 from kun_builder.engines.facts import is_healthy, model_facts, queue_length, token_count
-from kun_builder.engines.http import Server, open_session
-from kun_builder.errors import ModelError, RejectedError
+from kun_builder.engines.http import Server, open_servers
+from kun_builder.engines.refusals import Fields, Refusals
+from kun_builder.errors import RejectedError
 from kun_builder.hookspecs import hookimpl
-from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
+from kun_builder.types import Completion, Endpoint, Engine, Message, ModelInfo, ModelSpec, Request
 
 kun_api = 1
 log = logging.getLogger(__name__)
 
 _PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
-_PROBE = "Say yes."
-_PROBE_CHOICES = ("\u00a75", "\u00a77")
-"""Answers that no model gives by itself: a server that gives one of them has been made to."""
+_SHORT = "Say yes."
+"""Asked to find out what a server can do."""
 
 Kind = Literal["chat", "completion"]
-Fields = dict[str, Any]
 
 
 @asynccontextmanager
 async def connect(spec: ModelSpec) -> AsyncIterator[Sequence[Endpoint]]:
     """Endpoints at OpenAI-style servers; nothing is asked yet."""
-    if not spec.endpoints:
-        raise ModelError(
-            f"model {spec.name!r} has no endpoints", hint="give `endpoints: [http://host:port]` or `--endpoint URL`"
-        )
-    async with open_session() as session:
-        yield [
-            OpenAIEndpoint(Server(session, url, api_key=spec.api_key, timeout=spec.timeout), spec)
-            for url in spec.endpoints
-        ]
+    async with open_servers(spec) as servers:
+        yield [OpenAIEndpoint(server, spec) for server in servers]
 
 
 class OpenAIEndpoint:
-    """One OpenAI-style server. `facts` replace what the server says of itself (the embedded server knows no digest)."""
+    """One OpenAI-style server. `facts` replace what the server says of itself (the embedded one knows no digest)."""
 
     def __init__(self, server: Server, spec: ModelSpec, facts: Mapping[str, Any] | None = None) -> None:
         self.url = server.url
@@ -62,10 +52,7 @@ class OpenAIEndpoint:
         self._about: ModelInfo | None = None
         self._model = spec.model
         self._penalty = "repetition_penalty"
-        self._refused: set[str] = set()
-        self._lessons = 0
-        self._innocent: set[tuple[object, ...]] = set()
-        self._most_logprobs = 20
+        self._refusals = Refusals(server.url)
         self._forms: dict[Kind, str] = {}
         self._lock = asyncio.Lock()
 
@@ -94,16 +81,17 @@ class OpenAIEndpoint:
         if self._about is None:
             await self._introduce()
         form = await self._choice_form(kind) if request.choices else ""
+        refusals = self._refusals
         while True:
-            lessons = self._lessons
-            fields = self._fields(request, kind, form)
+            lessons = refusals.lessons
+            fields = refusals.apply(self._fields(request, kind, form))
             try:
                 body = await self._ask(kind, request.prompt, request.max_new_tokens, fields)
             except RejectedError:
-                if not await self._blame(kind, fields, lessons):
+                if not await refusals.blame(fields, lessons, partial(self._accepts, kind), kind):
                     raise
             else:
-                return openai_answer(body, self.url, request.stop if "stop" in self._refused else ())
+                return openai_answer(body, self.url, request.stop if "stop" in refusals.names else ())
 
     async def _introduce(self) -> ModelInfo:
         about, owner = await model_facts(self._server, self._spec)
@@ -112,13 +100,13 @@ class OpenAIEndpoint:
         self._about = replace(about, **self._facts)
         return self._about
 
-    async def _ask(self, kind: Kind, prompt: str | Sequence[Mapping[str, str]], tokens: int, fields: Fields) -> Any:
+    async def _ask(self, kind: Kind, prompt: str | Sequence[Message], tokens: int, fields: Fields) -> Any:
         name = "messages" if kind == "chat" else "prompt"
         body = {"model": self._model, name: prompt, "max_tokens": tokens, **fields}
-        return await self._server.post(_PATHS[kind], body)
+        return (await self._server.post(_PATHS[kind], body))[0]
 
     def _fields(self, request: Request, kind: Kind, form: str) -> Fields:
-        """The optional fields of a request, in the server's names, without those that it refuses."""
+        """The optional fields of a request, in the server's names."""
         fields: Fields = {"temperature": request.temperature}
         if request.temperature > 0:  # greedy decoding has no use for these
             fields["top_p"] = request.top_p
@@ -128,26 +116,11 @@ class OpenAIEndpoint:
             fields[self._penalty] = request.repetition_penalty
         if request.stop:
             fields["stop"] = request.stop
-        if request.top_logprobs:
-            fields |= _logprob_fields(kind, min(request.top_logprobs, self._most_logprobs))
+        if top := request.top_logprobs:
+            fields |= {"logprobs": True, "top_logprobs": top} if kind == "chat" else {"logprobs": top}
         if form:
-            fields |= _choice_fields(form, request.choices)
-        if self._refused:
-            fields = {name: value for name, value in fields.items() if name not in self._refused}
+            fields |= choice_fields(form, request.choices)
         return fields
-
-    async def _blame(self, kind: Kind, fields: Fields, lessons: int) -> bool:
-        """After a refusal, ask a short question with the same fields. True if the fields were to blame and some have
-        been struck off since they were chosen; False if the input is to blame."""
-        shape = (kind, *fields, fields.get("top_logprobs"), len(fields.get("stop", ())))
-        async with self._lock:
-            if lessons != self._lessons:  # another request has found it out while this one was on its way
-                return True
-            if shape in self._innocent or await self._accepts(kind, fields) or not await self._accepts(kind, {}):
-                self._innocent.add(shape)
-                return False
-            await self._strike(kind, fields)
-            return True
 
     async def _accepts(self, kind: Kind, fields: Fields) -> bool:
         try:
@@ -156,74 +129,28 @@ class OpenAIEndpoint:
             return False
         return True
 
-    async def _strike(self, kind: Kind, fields: Fields) -> None:
-        """Find the refused ones among `fields` one by one and leave them out from now on."""
-        if "logprobs" in fields and not await self._accepts(kind, _only(fields, "logprobs")):
-            if self._most_logprobs > 5 and await self._accepts(kind, _logprob_fields(kind, 5)):
-                self._most_logprobs = 5  # the limit of the original protocol
-            else:
-                self._refused |= {"logprobs", "top_logprobs"}
-        others = [name for name in fields if name not in {"logprobs", "top_logprobs"}]
-        refused = {name for name in others if not await self._accepts(kind, _only(fields, name))}
-        self._refused |= refused
-        self._lessons += 1
-        if self._refused:
-            log.warning("%s refuses the fields %s: left out from now on", self.url, ", ".join(sorted(self._refused)))
-
     async def _choice_form(self, kind: Kind) -> str:
         """How this server is made to answer with one of a few strings, tried out once; empty if it cannot be."""
         async with self._lock:
             if kind not in self._forms:
                 self._forms[kind] = ""
-                for form in _FORMS:
+                for form in FORMS:
                     if await self._obeys(kind, form):
                         self._forms[kind] = form
                         break
             return self._forms[kind]
 
     async def _obeys(self, kind: Kind, form: str) -> bool:
-        fields = {"temperature": 0, **_choice_fields(form, _PROBE_CHOICES)}
+        fields = {"temperature": 0, **choice_fields(form, PROBE_CHOICES)}
         try:
             body = await self._ask(kind, _short(kind), 4, fields)
         except RejectedError:
             return False
-        return openai_answer(body, self.url).text.strip().startswith(_PROBE_CHOICES[0][0])
+        return openai_answer(body, self.url).text.strip().startswith(PROBE_CHOICES[0][0])
 
 
-def _short(kind: str) -> str | tuple[Mapping[str, str], ...]:
-    return ({"role": "user", "content": _PROBE},) if kind == "chat" else _PROBE
-
-
-def _only(fields: Fields, name: str) -> Fields:
-    names = {"logprobs", "top_logprobs"} if name == "logprobs" else {name}
-    return {name: value for name, value in fields.items() if name in names}
-
-
-def _logprob_fields(kind: Kind, top: int) -> Fields:
-    return {"logprobs": True, "top_logprobs": top} if kind == "chat" else {"logprobs": top}
-
-
-_FORMS = ("structured_outputs", "grammar", "guided_choice", "regex", "response_format")
-
-
-def _choice_fields(form: str, choices: Sequence[str]) -> Fields:
-    """One of the extensions by which servers enforce a choice: vLLM, llama.cpp, older vLLM, SGLang, TGI."""
-    match form:
-        case "structured_outputs":
-            return {form: {"choice": choices}}
-        case "grammar":
-            quoted = (orjson.dumps(choice).decode() for choice in choices)  # GBNF strings are written as in JSON
-            return {form: "root ::= " + " | ".join(quoted)}
-        case "guided_choice":
-            return {form: choices}
-        case "regex":
-            return {form: _one_of(choices)}
-        case _:
-            return {form: {"type": "regex", "value": _one_of(choices)}}
-
-
-def _one_of(choices: Sequence[str]) -> str:
-    return "(" + "|".join(map(re.escape, choices)) + ")"
+def _short(kind: str) -> str | tuple[Message, ...]:
+    return ({"role": "user", "content": _SHORT},) if kind == "chat" else _SHORT
 
 
 @hookimpl

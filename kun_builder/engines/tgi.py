@@ -1,0 +1,137 @@
+"""The `tgi` engine: Text Generation Inference's own protocol, `/generate` with details.
+
+Strings go to the server as they are; messages are written out by the model's own chat template first, since `/generate`
+knows no roles. Protocol: TGI 3 (its OpenAPI description and, for what that leaves out, its router's validation).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from kun_builder.engines.answers import tgi_answer
+from kun_builder.engines.choices import one_of
+from kun_builder.engines.facts import is_healthy, queue_length, token_count
+from kun_builder.engines.http import Server, open_servers
+from kun_builder.engines.refusals import Fields, Refusals
+from kun_builder.engines.tokenizers import ChatTemplate, load_template
+from kun_builder.errors import RejectedError
+from kun_builder.hookspecs import hookimpl
+from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
+
+kun_api = 1
+
+_SHORT = "Say yes."
+_FIXED: Mapping[str, Any] = {"details": True, "decoder_input_details": False, "return_full_text": False}
+
+
+@asynccontextmanager
+async def connect(spec: ModelSpec) -> AsyncIterator[Sequence[Endpoint]]:
+    """Endpoints at TGI servers; nothing is asked yet."""
+    async with open_servers(spec) as servers:
+        yield [TGIEndpoint(server, spec) for server in servers]
+
+
+class TGIEndpoint:
+    """One TGI server."""
+
+    def __init__(self, server: Server, spec: ModelSpec) -> None:
+        self.url = server.url
+        self._server = server
+        self._spec = spec
+        self._refusals = Refusals(server.url)
+        self._template: ChatTemplate | None = None
+        self._lock = asyncio.Lock()
+
+    async def info(self) -> ModelInfo:
+        """Who answers here, from `/info`; asks for one token to see whether alternatives come with it."""
+        about = await self._server.get("/info")
+        info = ModelInfo(
+            id=about["model_id"],
+            revision=about.get("model_sha") or self._spec.revision,
+            context_length=self._spec.context_length or about.get("max_total_tokens") or 0,
+            prompt=self._spec.prompt,
+            tokenizer=self._spec.tokenizer or about["model_id"],
+        )
+        if info.prompt == "chat":
+            await self._load_template(info.tokenizer)
+        answer = await self.complete(Request(_SHORT, max_new_tokens=1, top_logprobs=1))
+        return replace(info, logprobs=bool(answer.tokens))
+
+    async def healthy(self) -> bool:
+        """Whether requests can be sent now."""
+        return await is_healthy(self._server)
+
+    async def queued(self) -> int | None:
+        """Requests waiting at the server: its `tgi_queue_size`."""
+        return await queue_length(self._server)
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of `text` by `/tokenize`; without a fast tokenizer there, its UTF-8 bytes, which are never fewer."""
+        count = await token_count(self._server, text, self._spec.model)
+        return len(text.encode("utf-8", "surrogatepass")) if count is None else count
+
+    async def complete(self, request: Request) -> Completion:
+        """One request; repeated without a parameter only when the server turns out to refuse it."""
+        inputs = request.prompt
+        if not isinstance(inputs, str):
+            template = self._template or await self._load_template(self._spec.tokenizer or self._spec.model)
+            inputs = template.render(inputs)
+        refusals = self._refusals
+        while True:
+            lessons = refusals.lessons
+            fields = refusals.apply(_fields(request))
+            try:
+                body, headers = await self._ask(inputs, request.max_new_tokens, fields)
+            except RejectedError:
+                if not await refusals.blame(fields, lessons, self._accepts):
+                    raise
+            else:
+                return tgi_answer(body, headers, self.url, request.stop)
+
+    async def _ask(self, inputs: str, tokens: int, fields: Fields) -> tuple[Any, Mapping[str, str]]:
+        parameters = {**_FIXED, "max_new_tokens": tokens, **fields}
+        return await self._server.post("/generate", {"inputs": inputs, "parameters": parameters})
+
+    async def _accepts(self, fields: Fields) -> bool:
+        try:
+            await self._ask(_SHORT, 1, fields)
+        except RejectedError:
+            return False
+        return True
+
+    async def _load_template(self, tokenizer: str) -> ChatTemplate:
+        async with self._lock:
+            if self._template is None:
+                tokenizer = tokenizer or (await self._server.get("/info"))["model_id"]
+                self._template = await asyncio.to_thread(load_template, tokenizer, self._spec)
+            return self._template
+
+
+def _fields(request: Request) -> Fields:
+    """The parameters that a request sets; TGI refuses values that mean the same as leaving them out."""
+    fields: Fields = {}
+    if request.temperature > 0:
+        fields |= {"do_sample": True, "temperature": request.temperature}
+        if request.top_p < 1:
+            fields["top_p"] = request.top_p
+        if request.seed is not None:
+            fields["seed"] = request.seed + 1  # TGI's description demands a seed above 0
+    if request.repetition_penalty != 1:
+        fields["repetition_penalty"] = request.repetition_penalty
+    if request.stop:
+        fields["stop"] = request.stop
+    if request.top_logprobs:
+        fields["top_n_tokens"] = request.top_logprobs
+    if request.choices:
+        fields["grammar"] = {"type": "regex", "value": one_of(request.choices)}
+    return fields
+
+
+@hookimpl
+def kun_engines() -> list[Engine]:
+    """Text Generation Inference."""
+    return [Engine(name="tgi", connect=connect)]

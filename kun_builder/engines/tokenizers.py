@@ -1,0 +1,156 @@
+"""Tokenizers and chat templates of models: to count tokens before a model is asked, and for servers that take raw text.
+
+A tokenizer is named by a known model, a GGUF file, a Hub id, a folder or a `tokenizer.json`. A GGUF holds vocabulary,
+merges and chat template; transformers makes a tokenizer of them, which is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kun_builder.engines.gguf_file import read_metadata
+from kun_builder.engines.weights import DEFAULT, KNOWN, cache_folder, digest, find_weights
+from kun_builder.errors import ModelError
+from kun_builder.types import Message, ModelSpec
+
+CHARACTERS = "characters"
+_HINT = "set `tokenizer` to a Hub id, a folder, a `tokenizer.json` or a GGUF file; or to `characters`"
+
+
+def resolve_tokenizer(name: str, spec: ModelSpec | None = None) -> str:
+    """Path of a `tokenizer.json` for `tokenizers.Tokenizer.from_file`; `characters` stays as it is.
+
+    An empty name or `auto` means the tokenizer of the model `spec`. May download a small file, or the embedded model's
+    weights. Raises ModelError if there is no such tokenizer or it cannot be had.
+    """
+    name, revision = _named(name, spec)
+    if name == CHARACTERS or name.endswith(".json"):
+        if name != CHARACTERS and not Path(name).is_file():
+            raise ModelError(f"no tokenizer file {name}", hint=_HINT)
+        return name
+    return str(_folder(name, revision) / "tokenizer.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """A model's own chat template, applied by transformers."""
+
+    tokenizer: Any
+    prefix: str = ""
+    """The begin-of-sequence token, where the server's tokenizer adds it by itself."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The raw prompt for these messages."""
+        text: str = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return text.removeprefix(self.prefix)
+
+
+def load_template(name: str, spec: ModelSpec | None = None) -> ChatTemplate:
+    """The chat template of a tokenizer, named as for `resolve_tokenizer`. Raises ModelError if it has none."""
+    name, revision = _named(name, spec)
+    tokenizer = _auto_tokenizer(str(_folder(name, revision)))
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer {name} has no chat template, so messages cannot be written as raw text",
+            hint="set `prompt: completion`, or `tokenizer` to one with a template, or use the `openai` engine",
+        )
+    first = tokenizer("")["input_ids"][:1]
+    adds = bool(first) and first[0] == tokenizer.bos_token_id
+    return ChatTemplate(tokenizer, tokenizer.bos_token if adds else "")
+
+
+def _named(name: str, spec: ModelSpec | None) -> tuple[str, str]:
+    """The name to look for, and the revision if it is the model's own."""
+    if name not in {"", "auto"}:
+        return name, spec.revision if spec and name == spec.model else ""
+    if spec is None:
+        raise ModelError("no tokenizer is named and there is no model to take it from", hint=_HINT)
+    own = spec.model or (DEFAULT if spec.engine == "llamacpp" else "")
+    if not (spec.tokenizer or own):
+        raise ModelError(f"model {spec.name!r} names neither `model` nor `tokenizer`", hint=_HINT)
+    return spec.tokenizer or own, "" if spec.tokenizer else spec.revision
+
+
+def _folder(name: str, revision: str) -> Path:
+    """A folder that `AutoTokenizer` reads and that holds a `tokenizer.json`."""
+    if name in KNOWN or name.endswith(".gguf"):
+        return _from_gguf(find_weights(name, revision).path)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.parent
+    if (path / "tokenizer.json").is_file():
+        return path
+    return _from_hub(str(path) if path.is_dir() else name, revision)
+
+
+def _from_hub(name: str, revision: str) -> Path:
+    """Load by `AutoTokenizer`, which converts old kinds too, and write it out under its Hub id or path."""
+    tokenizer = _auto_tokenizer(name, revision)
+    if not tokenizer.is_fast:
+        raise ModelError(f"the tokenizer {name} has no `tokenizer.json` and cannot be converted to one", hint=_HINT)
+    commit = str(tokenizer.init_kwargs.get("_commit_hash") or revision or "local")
+    return _save(tokenizer, name.strip("/").replace("/", "--") + "-" + commit[:12], replace=commit == "local")
+
+
+def _auto_tokenizer(name: str, revision: str = "") -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision or None)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"no tokenizer can be had from {name}: {first}", hint=_HINT) from error
+
+
+# --- from a GGUF file ------------------------------------------------------------------------------------------------
+
+
+def _from_gguf(path: Path) -> Path:
+    folder = cache_folder() / "tokenizers" / digest(path)[:16]
+    if (folder / "tokenizer.json").is_file():
+        return folder
+    metadata = read_metadata(path)
+    return _save(_build(path, metadata), folder.name)
+
+
+def _build(path: Path, metadata: Mapping[str, Any]) -> Any:
+    """A transformers tokenizer with vocabulary, merges, special tokens and chat template of a GGUF's metadata."""
+    from transformers import PreTrainedTokenizerFast
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
+
+    names = GGUF_TOKENIZER_MAPPING["tokenizer"]
+    parts = {ours: metadata[f"tokenizer.{key}"] for key, ours in names.items() if f"tokenizer.{key}" in metadata}
+    try:
+        backend, _ = convert_gguf_tokenizer(metadata["general.architecture"], parts)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"the tokenizer in {path} cannot be used: {error}", hint=_HINT) from error
+    special = {
+        f"{kind}_token": parts["tokens"][parts[f"{kind}_token_id"]]
+        for kind in ("bos", "eos", "unk", "pad")
+        if f"{kind}_token_id" in parts
+    }
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)  # type: ignore[no-untyped-call]
+    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
+    return tokenizer
+
+
+def _save(tokenizer: Any, name: str, replace: bool = False) -> Path:
+    """Write a tokenizer into the cache, all of it or nothing."""
+    target = cache_folder() / "tokenizers" / name
+    if target.is_dir() and not replace:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent))
+    tokenizer.save_pretrained(folder)
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        os.rename(folder, target)
+    except OSError:  # another process has just put the same there
+        shutil.rmtree(folder)
+    return target
