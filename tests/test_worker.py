@@ -101,7 +101,7 @@ def test_batches_add_up(texts):
         result = run("batches", [batch(0), batch(1), batch(2)], table(texts))
     except PluginError:
         assert any(len({text[:at] for text in texts}) for at in range(3))
-        assert len(texts) >= 5
+        assert len(texts) >= 3  # of which splits can make ten
         return
     check_adds_up(result, len(texts))
     died = Counter(zip(result.table["_stage"].to_pylist(), result.table["_reason"].to_pylist(), strict=True))
