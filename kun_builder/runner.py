@@ -99,12 +99,12 @@ def _models(
         yield None, {}
         return
     from kun_builder.generation import open_models
-    from kun_builder.journal import open_journal
+    from kun_builder.journal import Journal
 
     specs = {name: recipe.models[name] for name in plan.models}
     with ExitStack() as stack:
         loop = stack.enter_context(event_loop())
-        journal = open_journal(recipe.journal, since=since, say=status.say)
+        journal = Journal.open(recipe.journal, since=since, say=status.say)
         models = open_models(specs, registry.engines, journal, status)
         generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(models.__aexit__(None, None, None), loop).result())
