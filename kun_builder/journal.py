@@ -67,22 +67,22 @@ def request_key(model: str, revision: str, request: Request) -> str:
     return hashlib.blake2b(packed, digest_size=records.KEY_BYTES).hexdigest()
 
 
-def open_journal(
-    folder: Path | None = None, *, since: float = 0.0, say: Callable[[str], None] = lambda message: None
-) -> Journal:
-    """Open the journal in `folder`, made if need be.
-
-    since: Unix time; answers in older files are ignored, but kept. A run that wants all of its answers fresh gives the
-        time at which it first began, also when it goes on after a stop, and so finds its own again.
-    say: is told what was damaged.
-    """
-    folder = folder or default_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return Journal(folder, since, say)
-
-
 class Journal:
-    """See `open_journal`. One journal belongs to one event loop; `get`, `read` and `stats` need none."""
+    """A folder of finished generations. It belongs to one event loop; `get`, `read` and `stats` need none."""
+
+    @classmethod
+    def open(
+        cls, folder: Path | None = None, *, since: float = 0.0, say: Callable[[str], None] = lambda message: None
+    ) -> Journal:
+        """Open the journal in `folder`, made if need be; None is `default_folder()`.
+
+        since: Unix time; answers in older files are ignored, but kept. A run that wants all of its answers fresh gives
+            the time at which it first began, also when it goes on after a stop, and so finds its own again.
+        say: is told what was damaged.
+        """
+        folder = folder or default_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, since, say)
 
     def __init__(self, folder: Path, since: float, say: Callable[[str], None]) -> None:
         self.folder = folder

@@ -1,0 +1,341 @@
+"""Several endpoints behind one model name, of any kinds: each request goes where it will be answered soonest.
+
+A request waits here for a place in some endpoint's window, first come, first served. An endpoint whose requests fail
+one after the other, or that has answered nothing for a while, is asked whether it is healthy; if it is not, or fails
+all the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing intervals until
+it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kun_builder.engines.window import Window
+from kun_builder.errors import KunError, RejectedError, RequestError, RunError, TransientError
+from kun_builder.status import Status
+from kun_builder.types import Completion, Endpoint, Request
+
+_REFUSALS = frozenset({429, 503})
+_SUSPECT = 3  # failures in a row after which an endpoint is asked how it is
+_USELESS = 20  # failures in a row after which it is set aside even if it calls itself healthy
+_SILENCE = 10.0  # seconds without an answer after which an endpoint with requests in flight is asked how it is
+_PROBE, _PROBE_MOST = 0.5, 30.0  # seconds between probes of an endpoint that is set aside
+_LOOK, _LOOK_MOST = 0.05, 2.0  # seconds between looks at the queue of one at work
+_SMOOTH = 0.05
+
+
+@dataclass(frozen=True)
+class EndpointReport:
+    """What one endpoint did. `window` is its limit of requests in flight over time: (seconds, limit)."""
+
+    url: str
+    answered: int
+    failed: int
+    set_aside: int
+    window: tuple[tuple[float, int], ...]
+
+
+class Member:
+    """One endpoint of a pool with its window and its health."""
+
+    def __init__(self, endpoint: Endpoint, concurrency: int) -> None:
+        self.endpoint, self.url = endpoint, endpoint.url
+        self.window = Window(concurrency)
+        self.pace = 0.0
+        """Smoothed seconds per token of one request; 0 before the first answer."""
+        self.aside = False
+        self.proven = True
+        """Whether it has answered since it was last set aside."""
+        self.answered = self.failed = self.set_aside = 0
+        self.failures = 0
+        """Since the last answer."""
+        self.heard = time.monotonic()
+        """When it last answered, or began to work after a pause."""
+        self.probe = _PROBE
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.lost: set[asyncio.Task[Any]] = set()
+        """Those that are being cut off because the endpoint is set aside."""
+        self.suspect = asyncio.Event()
+
+    def report(self) -> EndpointReport:
+        """What it did so far."""
+        window = (*self.window.history, (self.window.age, self.window.limit))
+        return EndpointReport(self.url, self.answered, self.failed, self.set_aside, window)
+
+
+Place = tuple[Member, float]
+"""A place in a member's window, and since when."""
+
+
+class Pool:
+    """The endpoints of one model. `async with` keeps an eye on them; `ask` is one attempt at one of them."""
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: Sequence[Endpoint],
+        status: Status,
+        *,
+        concurrency: int = 0,
+        wait: float = 600.0,
+        check: Callable[[Endpoint], Awaitable[None]] | None = None,
+        absent: Collection[str] = (),
+    ) -> None:
+        """concurrency: fixed number of requests in flight per endpoint; 0 adapts.
+        wait: seconds to wait for an endpoint when none is left; then RunError.
+        check: asked before an endpoint is taken back; raises KunError if it is not what it should be.
+        absent: addresses of endpoints that do not answer yet.
+        """
+        self.name = name
+        self.members = [Member(endpoint, concurrency) for endpoint in endpoints]
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the limit has changed."""
+        self._status, self._wait, self._check = status, wait, check
+        self._queue: deque[tuple[asyncio.Future[Place], str]] = deque()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._deadline: asyncio.TimerHandle | None = None
+        self._failure: RunError | None = None
+        for member in self.members:
+            member.window.on_change = self._changed
+            member.aside = member.url in absent
+
+    async def __aenter__(self) -> Pool:
+        self._watchers = [asyncio.create_task(self._watch(member)) for member in self.members]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        for task in self._watchers:
+            task.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now."""
+        return sum(member.window.limit for member in self.members if not member.aside)
+
+    async def ask(self, request: Request, kind: str, avoid: str = "") -> Completion:
+        """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size.
+
+        Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left.
+        """
+        member, started = await self._place(avoid)
+        task = asyncio.current_task()
+        assert task is not None
+        member.tasks.add(task)
+        self._status.in_flight += 1
+        try:
+            completion = await member.endpoint.complete(request)
+        except asyncio.CancelledError:
+            member.window.failed(refused=False, started=started)
+            if task in member.lost and not task.uncancel():
+                raise TransientError(f"{member.url} was set aside meanwhile", endpoint=member.url) from None
+            raise
+        except BaseException as error:
+            self._failed(member, error, started)
+            raise
+        else:
+            self._answered(member, kind, started, completion.completion_tokens)
+            return completion
+        finally:
+            self._status.in_flight -= 1
+            member.tasks.discard(task)
+            member.lost.discard(task)
+            self._hand_out()
+
+    async def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text`, from the first endpoint that tells."""
+        error: TransientError | None = None
+        for member in sorted(self.members, key=lambda member: member.aside):
+            try:
+                return await member.endpoint.count_tokens(text)
+            except TransientError as failure:
+                error = failure
+        assert error is not None
+        raise error
+
+    def report(self) -> list[EndpointReport]:
+        """What each endpoint did so far."""
+        return [member.report() for member in self.members]
+
+    # --- places ------------------------------------------------------------------------------------------------
+
+    async def _place(self, avoid: str) -> Place:
+        if self._failure is not None:
+            raise self._failure
+        if not self._queue and (member := self._choose(avoid)) is not None:
+            return member, self._start(member)
+        place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        self._queue.append((place, avoid))
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it was given a place in the moment in which it was cancelled
+                member, started = place.result()
+                member.window.failed(refused=False, started=started)
+                self._hand_out()
+            raise
+
+    def _choose(self, avoid: str) -> Member | None:
+        """The member with room that will answer soonest: fewest in flight, weighted by its pace."""
+        best, least = None, 0.0
+        for member in self.members:
+            if member.aside or not member.window.room:
+                continue
+            load = (member.window.in_flight + 1) * (member.pace or self._usual_pace())
+            if member.url == avoid:
+                load += 1e9
+            if best is None or load < least:
+                best, least = member, load
+        return best
+
+    def _usual_pace(self) -> float:
+        paces = [member.pace for member in self.members if member.pace]
+        return min(paces, default=1.0)
+
+    def _start(self, member: Member) -> float:
+        started = member.window.start()
+        if member.window.in_flight == 1:
+            member.heard = started
+        return started
+
+    def _hand_out(self) -> None:
+        """Give free places to those that wait."""
+        while self._queue:
+            place, avoid = self._queue[0]
+            if not place.done():
+                member = self._choose(avoid)
+                if member is None:
+                    return
+                place.set_result((member, self._start(member)))
+            self._queue.popleft()
+
+    def _changed(self) -> None:
+        self._hand_out()
+        self.on_change()
+
+    # --- health ------------------------------------------------------------------------------------------------
+
+    def _answered(self, member: Member, kind: str, started: float, tokens: int) -> None:
+        pace = member.window.answered(kind, started, tokens)
+        member.pace += (pace - member.pace) * (_SMOOTH if member.pace else 1.0)
+        member.answered += 1
+        self._alive(member)
+
+    def _alive(self, member: Member) -> None:
+        member.failures, member.heard = 0, time.monotonic()
+        if not member.proven:
+            member.proven, member.probe = True, _PROBE
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _failed(self, member: Member, error: BaseException, started: float) -> None:
+        status = error.status if isinstance(error, RequestError) else 0
+        member.window.failed(refused=status in _REFUSALS, started=started)
+        member.failed += 1
+        if isinstance(error, RejectedError):
+            self._alive(member)
+        elif isinstance(error, TransientError):
+            member.failures += 1
+            if member.failures >= _SUSPECT:
+                member.suspect.set()
+
+    async def _watch(self, member: Member) -> None:
+        """Look after one endpoint for as long as the pool lives."""
+        pause = _LOOK
+        while True:
+            if member.aside:
+                await self._revive(member)
+                pause = _LOOK
+            try:
+                async with asyncio.timeout(pause):
+                    await member.suspect.wait()
+            except TimeoutError:
+                pause = await self._look(member, pause)
+            else:
+                member.suspect.clear()
+                await self._examine(member)
+
+    async def _look(self, member: Member, pause: float) -> float:
+        """Ask for the queue when that tells something, and for health after a silence; seconds to the next look."""
+        window = member.window
+        if window.in_flight and time.monotonic() - member.heard > _SILENCE:
+            await self._examine(member)
+            return _LOOK_MOST
+        if window.fixed or window.room:
+            return _LOOK if window.searching and window.in_flight else min(pause * 2, _LOOK_MOST)
+        waiting = await member.endpoint.queued()
+        if waiting is None:
+            return _LOOK_MOST
+        window.queue(waiting)
+        return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
+
+    async def _examine(self, member: Member) -> None:
+        """Set the endpoint aside if it is not healthy, or fails all the same."""
+        healthy = await member.endpoint.healthy() or (not member.failures and await member.endpoint.healthy())
+        if not healthy or member.failures >= (_USELESS if member.proven else _SUSPECT):
+            self._set_aside(member)
+
+    def _set_aside(self, member: Member) -> None:
+        member.aside, member.proven = True, False
+        member.set_aside += 1
+        member.suspect.clear()
+        for task in member.tasks:
+            member.lost.add(task)
+            task.cancel()
+        others = sum(not other.aside for other in self.members)
+        if others:
+            self._status.say(
+                f"model `{self.name}`: {member.url} does not answer; the other {others} take over until it is back"
+            )
+        elif self._deadline is None:
+            self._status.say(
+                f"model `{self.name}`: {member.url} does not answer; waiting up to {self._wait:g} s for it"
+            )
+            self._deadline = asyncio.get_running_loop().call_later(self._wait, self._give_up)
+        self._changed()
+
+    async def _revive(self, member: Member) -> None:
+        """Probe at growing intervals until the endpoint is healthy, and take it back."""
+        while True:
+            await asyncio.sleep(member.probe * random.uniform(0.8, 1.2))
+            member.probe = min(member.probe * 2, _PROBE_MOST)
+            if await member.endpoint.healthy() and await self._same(member):
+                break
+        member.aside, member.failures, member.heard = False, 0, time.monotonic()
+        self._failure = None
+        self._status.say(f"model `{self.name}`: {member.url} is back")
+        self._changed()
+
+    async def _same(self, member: Member) -> bool:
+        try:
+            if self._check is not None:
+                await self._check(member.endpoint)
+        except KunError as error:
+            self._status.say(f"{error.message}: not taken back")
+            return False
+        return True
+
+    def _give_up(self) -> None:
+        """Nothing has answered for as long as the recipe allows."""
+        if any(not member.aside for member in self.members):
+            self._deadline = asyncio.get_running_loop().call_later(min(60.0, self._wait), self._give_up)
+            return
+        self._deadline = None
+        urls = ", ".join(member.url for member in self.members)
+        self._failure = RunError(
+            f"model `{self.name}`: no endpoint has answered for {self._wait:g} s: {urls}",
+            hint="start a server, then run the same command again: it goes on where it stopped",
+        )
+        while self._queue:
+            place, _ = self._queue.popleft()
+            if not place.done():
+                place.set_exception(self._failure)

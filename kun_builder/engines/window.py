@@ -1,0 +1,234 @@
+"""How many requests to keep in flight at one endpoint, found while working; nobody has to know the right number.
+
+A server has enough to do while a request waits for each one that it works on; more only makes every answer later.
+Two signals tell where that is:
+
+* the server's own count of waiting requests, where it gives one: while it is 0 the limit doubles at once, and from
+  then on it follows twice the number of requests at work;
+* else time per token, compared for requests of the same kind (stage) at two limits: twice the requests at twice the
+  time each is no gain (Little's law: throughput = in flight / latency). Comparing like with like makes it independent
+  of the mix of short and long requests. Two doublings without gain end the search; the first of them is the limit.
+
+Later the limit falls when answers take longer than they did at the same limit, rises when they take less, and is tried
+again from time to time. Refusals (429, 503) that are more than the odd fault cut it, and from then on it grows slowly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+START, MOST = 8, 8192
+_FREE = 256  # up to here an empty queue is enough to double; beyond, answers must show a gain as well
+_GAIN = 0.2  # a doubling must give at least so much
+_REFUSED = 0.1  # share of refusals that is more than the odd fault
+_POINTS = 512
+_TOKENS = 8.0  # a request costs about as much as so many tokens before its first one
+
+
+@dataclass(slots=True)
+class Sample:
+    """Time per token of requests that ran wholly at one limit, by kind."""
+
+    limit: int
+    count: int = 0
+    kinds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, kind: str, value: float) -> None:
+        """Count one answer."""
+        entry = self.kinds.get(kind)
+        if entry is None:
+            self.kinds[kind] = [1.0, value]
+        else:
+            entry[0] += 1.0
+            entry[1] += value
+        self.count += 1
+
+    def slower_than(self, other: Sample) -> float | None:
+        """How many times longer answers take than in `other`, over the kinds that both have; None if there are none."""
+        total = weight = 0.0
+        for kind, (n, value) in self.kinds.items():
+            if kind in other.kinds:
+                m, base = other.kinds[kind]
+                common = min(n, m)
+                total += common * (value / n) / (base / m)
+                weight += common
+        return total / weight if weight else None
+
+
+class Window:
+    """The limit of one endpoint. `start` and `answered` or `failed` frame each request; `queue` hears the server."""
+
+    def __init__(self, fixed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = fixed or START
+        self.in_flight = 0
+        self.history: list[tuple[float, int]] = [(0.0, self.limit)]
+        """Seconds since the start and limit, at every change; at most 512 points, thinned evenly."""
+        self.on_change: Callable[[], None] = lambda: None
+        self.fixed = fixed > 0
+        self._clock = clock
+        self._born = clock()
+        self._every = self._skipped = 0
+        self._searching, self._flat = True, 0
+        self._waiting: int | None = None
+        self._cautious = False
+        self._sample = Sample(self.limit)
+        self._before: Sample | None = None
+        self._full_since: float | None = None
+        self._outcomes = self._refusals = 0
+        self._judged_from = self._born
+        self._retry_search, self._patience = 0.0, 15.0
+
+    @property
+    def searching(self) -> bool:
+        """Whether the limit is still far from known."""
+        return self._searching and not self.fixed
+
+    @property
+    def age(self) -> float:
+        """Seconds since the start, as in `history`."""
+        return round(self._clock() - self._born, 3)
+
+    @property
+    def room(self) -> bool:
+        """Whether one more request may go out."""
+        return self.in_flight < self.limit
+
+    def start(self) -> float:
+        """A request goes out; the time, for `answered`."""
+        self.in_flight += 1
+        now = self._clock()
+        if self._full_since is None and self.in_flight >= self.limit:
+            self._full_since = now
+        return now
+
+    def answered(self, kind: str, started: float, tokens: int) -> float:
+        """A request came back with an answer of so many tokens; its seconds per token."""
+        self.in_flight -= 1
+        now = self._clock()
+        cost = (now - started) / (tokens + _TOKENS)
+        if self.fixed:
+            return cost
+        if started >= self._judged_from:
+            self._outcomes += 1
+        if self._full_since is not None and started >= self._full_since:
+            self._sample.add(kind, cost)
+            if self._sample.count >= self._needed():
+                self._judge(now)
+        return cost
+
+    def failed(self, *, refused: bool, started: float) -> None:
+        """A request came back without an answer; `refused` if the server asked for less (429, 503)."""
+        self.in_flight -= 1
+        if self.fixed or not refused or started < self._judged_from:
+            return
+        self._outcomes += 1
+        self._refusals += 1
+        enough = self._outcomes >= max(20, self.limit // 4)
+        if (enough and self._refusals > _REFUSED * self._outcomes) or (
+            self._outcomes >= 8 and 2 * self._refusals > self._outcomes
+        ):
+            self._searching, self._cautious = False, True
+            self._set(int(self.limit * max(0.5, 1 - self._refusals / self._outcomes)))
+
+    def queue(self, waiting: int) -> None:
+        """The server says that so many requests wait there now."""
+        self._waiting = waiting
+        if self.fixed or self._full_since is None or self._cautious:
+            return
+        running = max(1, self.in_flight - waiting)
+        if self._searching:
+            if waiting == 0 and self.limit < _FREE:
+                self._set(self.limit * 2)
+            elif waiting * 4 > running:
+                self._settle(min(self.limit, 2 * running))
+        elif 2 * running < 0.8 * self.limit:
+            self._set(max(2 * running, self.limit // 2))
+        elif waiting * 2 < running and self._sample.count >= self.limit // 2:
+            self._search_again()
+
+    def _needed(self) -> int:
+        """Answers until the limit is judged."""
+        if self._searching:
+            return 32 if self._waiting == 0 else max(START, self.limit // 2)
+        return max(32, self.limit)
+
+    def _judge(self, now: float) -> None:
+        """Enough answers at this limit: is it better than the one before?"""
+        sample, before = self._sample, self._before
+        if self._outcomes:
+            self._outcomes = self._refusals = 0
+            self._judged_from = now
+        self._sample = Sample(self.limit)
+        if self._cautious:
+            self._set(self.limit + max(1, self.limit // 16))
+        elif self._searching:
+            self._climb(sample, before)
+        else:
+            self._hold(sample, before, now)
+
+    def _climb(self, sample: Sample, before: Sample | None) -> None:
+        slower = sample.slower_than(before) if before is not None and before.limit < sample.limit else None
+        growth = sample.limit / before.limit if before is not None else 1.0
+        if slower is None or growth / slower >= 1 + _GAIN * (growth - 1):
+            self._flat = 0
+        else:
+            self._flat += 1
+        if self._flat == 2 or self.limit >= MOST:
+            self._settle(before.limit if before is not None and self._flat else self.limit)
+            return
+        self._before = sample
+        self._set(self.limit * 2)
+
+    def _settle(self, limit: int) -> None:
+        """The search is over."""
+        self._searching, self._flat = False, 0
+        if self._before is not None and self._before.limit != limit:
+            self._before = None
+        self._retry_search = self._clock() + self._patience
+        self._patience = min(2 * self._patience, 300.0)
+        self._set(limit)
+
+    def _hold(self, sample: Sample, before: Sample | None, now: float) -> None:
+        """Keep to the time per token that this limit had when it was found."""
+        if before is None:
+            self._before = sample
+            return
+        slower = sample.slower_than(before) or 1.0
+        if slower > 1.5 and self._waiting is None:
+            self._set(max(1, int(self.limit / min(slower, 2.0))))
+        elif slower < 0.7:
+            self._set(self.limit + self.limit // 4 + 1)
+        elif now >= self._retry_search and self._waiting is None:
+            self._before = sample
+            self._search_again()
+
+    def _search_again(self) -> None:
+        """Try twice as many; one doubling without gain ends it."""
+        if self._clock() < self._retry_search:
+            return
+        self._searching, self._flat = True, 1
+        self._set(self.limit * 2)
+
+    def _set(self, limit: int) -> None:
+        limit = max(1, min(limit, MOST))
+        now = self._clock()
+        self._sample = Sample(limit)
+        self._full_since = now if self.in_flight >= limit else None
+        self._outcomes = self._refusals = 0
+        self._judged_from = now
+        if limit != self.limit:
+            self.limit = limit
+            self._record(now)
+            self.on_change()
+
+    def _record(self, now: float) -> None:
+        self._skipped += 1
+        if self._skipped <= self._every:
+            return
+        self._skipped = 0
+        self.history.append((round(now - self._born, 3), self.limit))
+        if len(self.history) >= _POINTS:
+            self.history = self.history[::2]
+            self._every = 2 * self._every + 1

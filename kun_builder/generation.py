@@ -1,0 +1,302 @@
+"""What stands behind `Generate`: journal, then one asking for all who want the same, then pool, window and endpoint.
+
+    async with open_models(specs, registry.engines, journal, status) as generator:
+        completion = await generator.ask("chat", Request("..."), row_id="...", stage="polish")
+
+What is answered is on disk before `ask` returns. What fails is tried again, or not, by the kind of its failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+from kun_builder.engines.pool import Pool
+from kun_builder.errors import Drop, FatalError, ModelError, RejectedError, TransientError
+from kun_builder.journal import Journal, request_key
+from kun_builder.status import Status
+from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
+
+ATTEMPTS = 10
+"""How often the requests of one row may fail, all of its stages together, before the row is quarantined."""
+_BACKOFF, _BACKOFF_MOST = 0.25, 30.0
+_FEWEST_ROWS = 64
+_ABSENT = 4.0  # seconds to wait, at the start, for a server that nobody answers at
+
+
+class EngineEntry(Protocol):
+    """What the registry knows of an engine."""
+
+    @property
+    def value(self) -> Engine: ...
+
+
+@dataclass
+class Usage:
+    """What one stage cost at one model, wasted answers included; how often an answer was truncated or empty."""
+
+    requests: int = 0
+    reused: int = 0
+    retries: int = 0
+    truncated: int = 0
+    empty: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, completion: Completion) -> None:
+        """Count an answer that a server gave."""
+        self.requests += 1
+        self.prompt_tokens += completion.prompt_tokens
+        self.cached_prompt_tokens += completion.cached_prompt_tokens
+        self.completion_tokens += completion.completion_tokens
+
+
+@dataclass
+class Model:
+    """One name of the recipe: who it is and where its requests go."""
+
+    info: ModelInfo
+    pool: Pool
+
+
+class Generator:
+    """Asks models on behalf of all rows of a run. Belongs to one event loop."""
+
+    def __init__(self, models: Mapping[str, Model], journal: Journal, status: Status) -> None:
+        self._models = models
+        self._journal = journal
+        self._status = status
+        self._under_way: dict[str, list[asyncio.Future[Completion | None]]] = {}
+        self.usage: dict[tuple[str, str], Usage] = {}
+        """By stage and model, since the generator was opened."""
+        self.on_growth: Callable[[], None] = lambda: None
+        """Called when `capacity` has changed, so that more rows can be sent on their way."""
+        self._pools = list({id(model.pool): model.pool for model in models.values()}.values())
+        self.capacity = _FEWEST_ROWS
+        """Rows worth keeping under way: twice what the models' windows take, so that there is always a next one."""
+        for pool in self._pools:
+            pool.on_change = self._changed
+        self._changed()
+
+    def _changed(self) -> None:
+        self.capacity = max(_FEWEST_ROWS, 2 * sum(pool.limit for pool in self._pools))
+        self.on_growth()
+
+    def info(self, model: str) -> ModelInfo:
+        """Who `model` is."""
+        return self._models[model].info
+
+    async def count_tokens(self, model: str, text: str) -> int:
+        """Number of tokens of `text` for `model`."""
+        return await self._models[model].pool.count_tokens(text)
+
+    async def ask(
+        self, model: str, request: Request, *, row_id: str = "", stage: str = "", attempts: list[str] | None = None
+    ) -> Completion:
+        """The model's answer, from the journal if it has one.
+
+        Transient failures are tried again, after growing pauses outside of any window, up to `ATTEMPTS` for all that
+        share the list `attempts`; then RejectedError with all of them. A truncated or empty answer is kept, dropped
+        (Drop `truncated` or `empty`) or asked again, as the request says. FatalError and RunError stop the run.
+        """
+        attempts = [] if attempts is None else attempts
+        completion = await self._finished(model, request, row_id, stage, attempts)
+        for flaw, rule in (("truncated", request.on_length), ("empty", request.on_empty)):
+            if not _has(flaw, completion):
+                continue
+            usage = self._usage(stage, model)
+            setattr(usage, flaw, getattr(usage, flaw) + 1)
+            if rule == "retry":
+                completion = await self._finished(model, _changed_for(flaw, request), row_id, stage, attempts)
+            if rule == "drop" or (rule == "retry" and _has(flaw, completion)):
+                raise Drop(flaw, completion.completion_tokens)
+        return completion
+
+    def report(self) -> dict[str, Any]:
+        """Endpoints of each model with their windows over time; usage by stage and model."""
+        endpoints = {name: [asdict(one) for one in model.pool.report()] for name, model in self._models.items()}
+        usage = [{"stage": stage, "model": model, **asdict(one)} for (stage, model), one in self.usage.items()]
+        return {"endpoints": endpoints, "usage": usage}
+
+    def _usage(self, stage: str, model: str) -> Usage:
+        usage = self.usage.get((stage, model))
+        if usage is None:
+            usage = self.usage[stage, model] = Usage()
+        return usage
+
+    async def _finished(self, model: str, request: Request, row_id: str, stage: str, attempts: list[str]) -> Completion:
+        """An answer that is on disk: from the journal, from another row that asks the same just now, or asked."""
+        info = self._models[model].info
+        key = request_key(info.id, info.revision, request)
+        while (others := self._under_way.get(key)) is not None:
+            other: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
+            others.append(other)
+            if (completion := await other) is not None:
+                return self._reused(stage, model, completion)
+        if (found := self._journal.get(key)) is not None:
+            return self._reused(stage, model, found)
+        followers = self._under_way[key] = []
+        completion = None
+        try:
+            completion = await self._asked(model, request, row_id, stage, attempts)
+            completion = replace(completion, key=key)
+            await self._journal.put(key, info.id, info.revision, request, completion)
+            return completion
+        except (RejectedError, FatalError) as error:
+            for follower in followers:
+                if not follower.done():
+                    follower.set_exception(error)
+            raise
+        finally:
+            del self._under_way[key]
+            for follower in followers:  # without an answer, the next of them asks
+                if not follower.done():
+                    follower.set_result(completion)
+
+    def _reused(self, stage: str, model: str, completion: Completion) -> Completion:
+        self._status.reused += 1
+        self._usage(stage, model).reused += 1
+        return completion if completion.cached else replace(completion, cached=True)
+
+    async def _asked(self, model: str, request: Request, row_id: str, stage: str, attempts: list[str]) -> Completion:
+        """Ask until there is an answer or the row's attempts are used up."""
+        pool, status, usage = self._models[model].pool, self._status, self._usage(stage, model)
+        avoid, failed = "", 0
+        while True:
+            try:
+                completion = await pool.ask(request, stage, avoid)
+            except TransientError as error:
+                attempts.append(f"{error.status or 'no answer'} from {error.endpoint}")
+                if len(attempts) >= ATTEMPTS:
+                    raise _used_up(model, error, attempts) from error
+                avoid, failed, retry_after = error.endpoint, failed + 1, error.retry_after
+            else:
+                status.requests += 1
+                status.prompt_tokens += completion.prompt_tokens
+                status.completion_tokens += completion.completion_tokens
+                usage.add(completion)
+                return completion
+            status.retries += 1
+            usage.retries += 1
+            await asyncio.sleep(_pause(failed, retry_after))
+
+
+def _has(flaw: str, completion: Completion) -> bool:
+    return completion.finish_reason == "length" if flaw == "truncated" else not completion.text.strip()
+
+
+def _changed_for(flaw: str, request: Request) -> Request:
+    """The same request with twice the tokens, or with another seed and enough temperature for it to matter."""
+    if flaw == "truncated":
+        return replace(request, max_new_tokens=2 * request.max_new_tokens)
+    return replace(request, seed=(request.seed or 0) + 1, temperature=request.temperature or 0.3)
+
+
+def _pause(failed: int, retry_after: float | None) -> float:
+    """Seconds until the next attempt: growing, spread, and never less than the server wishes."""
+    growing = min(_BACKOFF_MOST, _BACKOFF * 2.0**failed)
+    return max(retry_after or 0.0, growing) * random.uniform(1.0, 1.5)
+
+
+def _used_up(model: str, error: TransientError, attempts: list[str]) -> RejectedError:
+    counted = Counter(attempts)
+    tried = ", ".join(f"{what}" + (f" ({n} times)" if n > 1 else "") for what, n in counted.items())
+    return RejectedError(
+        f"model `{model}` failed {len(attempts)} times on this row: {tried}",
+        status=error.status,
+        endpoint=error.endpoint,
+    )
+
+
+# --- opening ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_models(
+    specs: Mapping[str, ModelSpec], engines: Mapping[str, EngineEntry], journal: Journal, status: Status
+) -> AsyncIterator[Generator]:
+    """Connect all models and ask them who they are; the journal is closed in the end.
+
+    Models whose specs differ in name and price only share endpoints. Raises ModelError for an unknown engine, for a
+    model that no endpoint serves, and for endpoints of one name that serve different models.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(journal.close)
+        _allow_connections()
+        shared: dict[str, Model] = {}
+        models = {}
+        for name, spec in specs.items():
+            identity = repr(replace(spec, name="", cost_in=0.0, cost_out=0.0)) + spec.api_key
+            if identity not in shared:
+                shared[identity] = await _connect(spec, engines, status, stack)
+            models[name] = shared[identity]
+        yield Generator(models, journal, status)
+
+
+async def _connect(spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, stack: AsyncExitStack) -> Model:
+    engine = engines[spec.engine].value if spec.engine in engines else None
+    if engine is None:
+        raise ModelError(
+            f"model `{spec.name}`: there is no engine `{spec.engine}`", hint=f"engines: {', '.join(sorted(engines))}"
+        )
+    endpoints = await stack.enter_async_context(engine.connect(spec, **spec.options))
+    answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
+    infos = [(endpoint, info) for endpoint, info in zip(endpoints, answers, strict=True) if isinstance(info, ModelInfo)]
+    if not infos:
+        error = next(answer for answer in answers if isinstance(answer, TransientError))
+        raise ModelError(
+            f"model `{spec.name}`: nobody answers at {', '.join(endpoint.url for endpoint in endpoints)}: {error}",
+            hint="start the server, or correct `endpoints` in the recipe",
+        ) from error
+    first, info = infos[0]
+    for endpoint, other in infos[1:]:
+        _agree(spec, first, info, endpoint, other)
+
+    async def check(endpoint: Endpoint) -> None:
+        _agree(spec, first, info, endpoint, await endpoint.info())
+
+    absent = {endpoint.url for endpoint in endpoints} - {endpoint.url for endpoint, _ in infos}
+    pool = Pool(spec.name, endpoints, status, concurrency=spec.concurrency, wait=spec.wait, check=check, absent=absent)
+    return Model(info, await stack.enter_async_context(pool))
+
+
+async def _introduced(spec: ModelSpec, endpoint: Endpoint, status: Status) -> ModelInfo | TransientError:
+    """Who answers at the endpoint. A server that is just starting is waited for; a missing one only for a moment."""
+    began, said = time.monotonic(), False
+    while True:
+        try:
+            return await endpoint.info()
+        except TransientError as error:
+            patience = spec.wait if error.status else _ABSENT
+            if time.monotonic() - began >= patience:
+                return error
+            if error.status and not said:
+                status.say(f"model `{spec.name}`: {endpoint.url} is not ready ({error.status}); waiting for it")
+                said = True
+            await asyncio.sleep(min(1.0, patience / 4))
+
+
+def _agree(spec: ModelSpec, first: Endpoint, info: ModelInfo, endpoint: Endpoint, other: ModelInfo) -> None:
+    """Raises ModelError unless both endpoints serve the same model at the same revision, where they tell it."""
+    same = info.id == other.id and (info.revision == other.revision or not (info.revision and other.revision))
+    if not same:
+        mine, theirs = (f"{i.id}@{i.revision}" if i.revision else i.id for i in (info, other))
+        raise ModelError(
+            f"model `{spec.name}`: {first.url} serves {mine}, but {endpoint.url} serves {theirs}",
+            hint="all `endpoints` of a model must serve the same one; give the other a name of its own",
+        )
+
+
+def _allow_connections() -> None:
+    """Let this process open as many files as the system permits: each request in flight is a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
