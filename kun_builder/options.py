@@ -115,7 +115,7 @@ def merge(parts: Iterable[tuple[Option, ...]]) -> tuple[Option, ...]:
     """The options of several functions together. Raises PluginError if two of them mean different things by a name."""
     merged: dict[str, Option] = {}
     for option in (option for part in parts for option in part):
-        if merged.setdefault(option.name, option) != option:
+        if show(merged.setdefault(option.name, option)) != show(option):
             raise PluginError(
                 f"option `{option.name}` has two meanings: {show(merged[option.name])} and {show(option)}",
                 hint="give it the same annotation and default wherever it occurs",
@@ -150,6 +150,26 @@ def type_name(annotation: Any) -> str:
     if annotation is Prompt:
         return "prompt"
     return "None" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+
+
+def plain_value(value: Any) -> Any:
+    """An option's value as YAML has it, prompts in full."""
+    if isinstance(value, Prompt):
+        return value.text
+    if isinstance(value, Mapping):
+        return {str(name): plain_value(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_value(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def placeholder(annotation: Any) -> Any:
+    """Some value of the annotated type, for an example."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Annotated, Literal, Union, types.UnionType):
+        return arguments[0] if origin is Literal else placeholder(arguments[0])
+    simple = {int: 1, float: 1.0, bool: True, Prompt: "{text}\n", list: [], tuple: [], dict: {}}
+    return simple.get(origin or annotation, "...")
 
 
 def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

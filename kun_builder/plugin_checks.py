@@ -10,6 +10,7 @@ from typing import Any
 from kun_builder.errors import PluginError
 from kun_builder.options import Option, merge, options_of
 from kun_builder.recipe_parts import MODEL_OPTIONS, SPLIT_OPTIONS
+from kun_builder.tables import VERDICT
 from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -85,8 +86,8 @@ def _run(stage: RowStage | BatchStage | DatasetStage, positional: tuple[str, ...
     for column, kind in stage.adds.items():
         if not isinstance(column, str) or not isinstance(kind, str):
             raise PluginError(f"`adds` has {column!r}: {kind!r}", hint="it maps column names to Arrow type names")
-        if column.startswith("_"):
-            raise PluginError(f"`adds` has `{column}`: such names are the engine's", hint="drop the underscore")
+        if column in VERDICT:
+            raise PluginError(f"`adds` has `{column}`, which is the engine's own", hint="give it another name")
     return options_of(stage.run, positional)
 
 

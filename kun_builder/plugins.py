@@ -117,7 +117,7 @@ def load_plugins(dirs: Sequence[Path] = (), disable: Sequence[str] = ()) -> Regi
     """
     loader = _Loader(disable)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        loader.add(_installed(point), point.load)
+        loader.add(_installed(point), point.load, point.module)
     for folder in dirs:
         for plugin in _in_folder(folder):
             loader.add(plugin, functools.partial(_import_file, plugin))
@@ -135,8 +135,8 @@ class _Loader:
         self._owners: dict[int, tuple[Plugin, object]] = {}  # the object is kept, so that its id stays its own
         self._problems: list[Problem] = []
 
-    def add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
-        """Import a plugin and register its hooks, unless it is disabled."""
+    def add(self, plugin: Plugin, load: Callable[[], Any], module: str = "") -> None:
+        """Import a plugin, which is in `module` if it is installed, and register its hooks, unless it is disabled."""
         other = self._plugins.setdefault(plugin.name, plugin)
         if other is not plugin:
             raise PluginError(
@@ -146,18 +146,20 @@ class _Loader:
         if plugin.name in self._disable:
             return
         try:
-            module = load()
+            loaded = load()
         except Exception as error:  # importing is running a stranger's code: it may raise anything
-            self._leave_out(plugin, f"cannot be imported: {type(error).__name__}: {error}", _cure(plugin, error))
+            self._leave_out(
+                plugin, f"cannot be imported: {type(error).__name__}: {error}", _cure(plugin, error, module)
+            )
             return
-        written_for = getattr(module, "kun_api", API_VERSION)
+        written_for = getattr(loaded, "kun_api", API_VERSION)
         if written_for != API_VERSION:
             what = f"is written for version {written_for} of the plugin API; this is version {API_VERSION}"
             self._leave_out(plugin, what, f"install a version of {plugin.package} that has `kun_api = {API_VERSION}`")
             return
-        plugin = replace(plugin, path=plugin.path or _path(module), doc=inspect.getdoc(module) or "")
+        plugin = replace(plugin, path=plugin.path or _path(loaded), doc=inspect.getdoc(loaded) or "")
         self._plugins[plugin.name] = plugin
-        self._register(plugin, module)
+        self._register(plugin, loaded)
 
     def registry(self) -> Registry:
         """Call the hooks and gather what they return."""
@@ -262,8 +264,10 @@ def _without(plugin: Plugin) -> str:
     return f"repair it, or leave it out: `plugins: {{disable: [{plugin.name}]}}` in the recipe"
 
 
-def _cure(plugin: Plugin, error: Exception) -> str:
+def _cure(plugin: Plugin, error: Exception, module: str) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and missing == module:
+        return f"install {plugin.package} again: its module is gone"
     return f"install what it needs: `pip install {missing.split('.')[0]}`" if missing else _without(plugin)
 
 

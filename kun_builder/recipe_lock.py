@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from kun_builder import __version__
+from kun_builder.options import plain_value
 from kun_builder.prompts import Prompt
 from kun_builder.recipe import Recipe
 from kun_builder.recipe_file import Dumper
@@ -31,10 +32,12 @@ def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> s
         **recipe.model_dump(mode="json", include={"plugins", "publish"}, exclude_defaults=True),
         "models": {name: _model(spec, recipe.variables.get(name)) for name, spec in recipe.models.items()},
         "splits": {
-            name: {"source": split.source, "path": list(split.path), **_plain(split.options)}
+            name: {"source": split.source, "path": list(split.path), **plain_value(split.options)}
             for name, split in recipe.splits.items()
         },
-        "stages": [{stage.name: _plain(stage.options)} if stage.options else stage.name for stage in recipe.stages],
+        "stages": [
+            {stage.name: plain_value(stage.options)} if stage.options else stage.name for stage in recipe.stages
+        ],
         "lock": {
             "kun_builder": __version__,
             "limit": recipe.limit,
@@ -54,18 +57,7 @@ def _model(spec: ModelSpec, variable: str | None) -> dict[str, Any]:
         given["api_key"] = variable
     if spec.cost_in or spec.cost_out:
         given["cost"] = {"input": spec.cost_in, "output": spec.cost_out}
-    return {**given, **_plain(spec.options)}
-
-
-def _plain(value: Any) -> Any:
-    """Options as YAML has them, prompts in full."""
-    if isinstance(value, Prompt):
-        return value.text
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, str | int | float | None) else str(value)
+    return {**given, **plain_value(spec.options)}
 
 
 def _plugins(recipe: Recipe, catalog: Catalog) -> dict[str, dict[str, str]]:

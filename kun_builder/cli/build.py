@@ -1,0 +1,48 @@
+"""`kun-build RECIPE`: build the dataset of a recipe, show the funnel, rows and how to load them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
+from kun_builder.cli.output import Output
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "kun-build recipe.yaml",
+        "kun-build recipe.yaml --limit 200 --output runs/try",
+        "kun-build recipe.yaml --endpoint http://gpu1:8000 --endpoint http://gpu2:8000",
+        "kun-build recipe.yaml --json > result.json",
+    ),
+)
+@recipe_argument
+@run_options
+@click.option("--fresh", is_flag=True, help="Compute everything again, finished or not.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Progress on stderr as text or as JSON lines.",
+)
+@output_options
+def command(recipe: Path, fresh: bool, log_format: str, out: Output, **options: Any) -> None:
+    """Build the dataset of RECIPE (./recipe.yaml) in its run folder.
+
+    A run that was interrupted goes on where it stopped; one that is finished, with nothing changed, does nothing.
+    """
+    checked, registry = open_recipe(recipe, out, **options)
+
+    from kun_builder.cli.funnel import show_result
+    from kun_builder.cli.progress import progress
+    from kun_builder.runner import build  # after the check: it imports `datasets`
+    from kun_builder.status import Status
+
+    status = Status()
+    with progress(status, out, as_json=log_format == "json"):
+        report = build(checked, registry, fresh=fresh, status=status)
+    show_result(report, checked, out)

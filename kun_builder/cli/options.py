@@ -1,0 +1,127 @@
+"""What commands share: help with examples, `-h`, output options, and opening a recipe with its plugins."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kun_builder.cli.output import Format, Output
+
+if TYPE_CHECKING:
+    from kun_builder.plugins import Registry
+    from kun_builder.recipe import Plugins, Recipe
+
+
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+
+
+def output_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--format`, `--json` and `-q`; the function gets an `Output` as `out`."""
+
+    @click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["auto", "human", "json", "quiet"]),
+        default="auto",
+        help="How to print: for people (auto), as JSON, or only the essential.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+    @click.option("-q", "--quiet", is_flag=True, help="Same as --format quiet.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, output_format: str, as_json: bool, quiet: bool, **kwargs: Any) -> None:
+        if as_json + quiet + (output_format != "auto") > 1:
+            raise click.UsageError("--format, --json and --quiet exclude each other")
+        chosen: Format = "json" if as_json else "quiet" if quiet else "human"
+        if output_format in ("json", "quiet"):
+            chosen = "json" if output_format == "json" else "quiet"
+        function(*args, out=Output(chosen), **kwargs)
+
+    return wrapped
+
+
+recipe_argument = click.argument(
+    "recipe", required=False, default="recipe.yaml", type=click.Path(path_type=Path), metavar="[RECIPE]"
+)
+plugins_dir_option = click.option(
+    "--plugins-dir",
+    "plugins_dirs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with one-file plugins; may be repeated.",
+)
+
+
+def run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what sets a run apart from its recipe: `--limit`, `--output`, `--endpoint`, `--plugins-dir`."""
+    for decorate in (
+        plugins_dir_option,
+        click.option(
+            "--endpoint",
+            "endpoints",
+            multiple=True,
+            callback=_urls,
+            metavar="URL",
+            help="Server for every model of the recipe; may be repeated.",
+        ),
+        click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run folder [runs/NAME]."),
+        click.option(
+            "--limit", type=click.IntRange(min=1), metavar="N", help="Use N rows, drawn over the whole input."
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def _urls(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if values:
+        from kun_builder.recipe_parts import url_fault
+
+        for fault in filter(None, map(url_fault, values)):
+            raise click.BadParameter(fault)
+    return values
+
+
+def open_plugins(settings: Plugins, out: Output) -> Registry:
+    """Load the plugins; says which could not be."""
+    from kun_builder.plugins import load_plugins
+
+    registry = load_plugins(settings.dirs, settings.disable)
+    for problem in registry.problems:
+        out.warn(problem.message, problem.hint)
+    return registry
+
+
+def open_recipe(
+    path: Path,
+    out: Output,
+    *,
+    limit: int | None = None,
+    output: Path | None = None,
+    endpoints: tuple[str, ...] = (),
+    plugins_dirs: tuple[Path, ...] = (),
+) -> tuple[Recipe, Registry]:
+    """The checked recipe and the plugins it was checked against."""
+    from kun_builder.recipe import Plugins, load_recipe, plugin_settings
+
+    settings = plugin_settings(path)
+    settings = Plugins(dirs=(*settings.dirs, *plugins_dirs), disable=settings.disable)
+    registry = open_plugins(settings, out)
+    recipe = load_recipe(path, registry, limit=limit, output=output, endpoints=endpoints, plugins=settings)
+    return recipe, registry

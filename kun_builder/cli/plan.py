@@ -1,0 +1,117 @@
+"""`kun-build plan RECIPE`: what would run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
+from kun_builder.cli.output import Output, console, make_table
+
+if TYPE_CHECKING:
+    from kun_builder.plan import Plan, Segment
+    from kun_builder.recipe import Recipe
+
+
+@click.command(cls=Command, examples=("kun-build plan recipe.yaml", "kun-build plan recipe.yaml --json"))
+@recipe_argument
+@run_options
+@output_options
+def command(recipe: Path, out: Output, **options: Any) -> None:
+    """Check RECIPE (./recipe.yaml) and show its segments, stages with all options, models and keys.
+
+    The key of a segment stands for all that its result depends on besides its input; that of one which asks models
+    is known only when they have been asked who they are. Asks no model and reads no input.
+    """
+    from kun_builder.plan import make_plan
+
+    checked, registry = open_recipe(recipe, out, **options)
+    plan = make_plan(checked, registry)
+    if out.format == "json":
+        out.json(_describe(checked, plan))
+    elif out.format == "quiet":
+        for segment in plan.segments:
+            out.text(segment.label)
+    else:
+        _draw(_describe(checked, plan))
+
+
+def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    """The plan as plain data."""
+    return {
+        "name": recipe.name,
+        "output": str(recipe.output),
+        "executor": recipe.executor,
+        "limit": recipe.limit,
+        "models": {
+            name: {"engine": spec.engine, "model": spec.model, "endpoints": list(spec.endpoints)}
+            for name, spec in recipe.models.items()
+        },
+        "splits": {
+            name: {"source": split.source, "path": list(split.path), "options": _shown(split.options)}
+            for name, split in recipe.splits.items()
+        },
+        "segments": [_segment(segment) for segment in plan.segments],
+    }
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    asked = sorted({name for step in segment.steps for name in step.asked})
+    return {
+        "kind": segment.kind,
+        "key": None if asked else segment.key({}),
+        "models": asked,
+        "stages": [
+            {
+                "label": step.label + (" (measure)" if step.measure else ""),
+                "stage": step.stage.name,
+                "plugin": step.plugin,
+                "package": step.package,
+                "version": step.version,
+                "models": list(step.models),
+                "options": _shown(step.options),
+            }
+            for step in segment.steps
+        ],
+    }
+
+
+def _shown(options: Any) -> dict[str, Any]:
+    from kun_builder.prompts import Prompt
+
+    return {
+        name: f"<prompt {value.name} {value.digest}>" if isinstance(value, Prompt) else value
+        for name, value in options.items()
+    }
+
+
+def _draw(plan: dict[str, Any]) -> None:
+    console().print(f"{plan['name']} -> {plan['output']}, executor {plan['executor']}")
+    models = make_table(("model", "engine", "id", "endpoints"))
+    for name, model in plan["models"].items():
+        models.add_row(name, model["engine"], model["model"] or "(default)", " ".join(model["endpoints"]) or "embedded")
+    splits = make_table(("split", "source", "path", "options"))
+    for name, split in plan["splits"].items():
+        splits.add_row(name, split["source"], " ".join(split["path"]), _options(split["options"]))
+    stages = make_table((">segment", "kind", "stage", "asks", "options", "plugin", "key"))
+    for number, segment in enumerate(plan["segments"], 1):
+        for stage in segment["stages"]:
+            first = stage is segment["stages"][0]
+            key = segment["key"] or "once models are asked"
+            stages.add_row(
+                str(number) if first else "",
+                segment["kind"] if first else "",
+                stage["label"],
+                " ".join(stage["models"]),
+                _options(stage["options"]),
+                f"{stage['plugin']} {stage['version']}",
+                key if first else "",
+            )
+    for table in (models, splits, stages):
+        console().print(table)
+
+
+def _options(options: dict[str, Any]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in options.items())

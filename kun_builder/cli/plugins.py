@@ -1,0 +1,152 @@
+"""`kun-build plugins`: what recipes can name, and how."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kun_builder.cli.options import Command, open_plugins, output_options, plugins_dir_option
+from kun_builder.cli.output import Output, console, make_table
+from kun_builder.errors import PluginError, suggest
+
+if TYPE_CHECKING:
+    from kun_builder.plugins import Entry, Registry
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "kun-build plugins",
+        "kun-build plugins wudao",
+        "kun-build plugins --plugins-dir my_plugins --json",
+    ),
+)
+@click.argument("name", required=False, default="")
+@plugins_dir_option
+@output_options
+def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
+    """List sources, stages and engines, or explain NAME: its options, an example, and a source's sample record.
+
+    NAME is that of a source, stage or engine, or of a plugin.
+    """
+    from kun_builder.recipe import Plugins
+
+    registry = open_plugins(Plugins(dirs=plugins_dirs), out)
+    entries = list(_entries(registry))
+    found = [(kind, entry) for kind, entry in entries if name in ("", entry.value.name, entry.plugin)]
+    if not found:
+        known = {each for _, entry in entries for each in (entry.value.name, entry.plugin)}
+        raise PluginError(f"there is no source, stage, engine or plugin `{name}`{suggest(name, known)}")
+    if out.format == "json":
+        out.json([_facts(kind, entry) for kind, entry in found])
+    elif out.format == "quiet":
+        for _, entry in found:
+            out.text(entry.value.name)
+    elif name:
+        for kind, entry in found:
+            _explain(kind, entry)
+    else:
+        _list(found)
+
+
+def _entries(registry: Registry) -> Iterator[tuple[str, Entry[Any]]]:
+    for kind in ("source", "stage", "engine"):
+        for _, entry in sorted(getattr(registry, f"{kind}s").items()):
+            yield kind, entry
+
+
+def _facts(kind: str, entry: Entry[Any]) -> dict[str, Any]:
+    """An entry as plain data."""
+    from kun_builder.options import REQUIRED, show_value
+
+    facts = {
+        "kind": kind,
+        "name": entry.value.name,
+        "version": entry.value.version,
+        "plugin": entry.plugin,
+        "package": entry.package,
+        "package_version": entry.version,
+        "digest": entry.digest,
+        "license": _license(kind, entry),
+        "options": {
+            o.name: {"type": o.type} if o.default is REQUIRED else {"type": o.type, "default": show_value(o.default)}
+            for o in entry.options
+        },
+        "example": example(kind, entry),
+    }
+    return facts | ({"sample": entry.value.sample} if kind == "source" else {})
+
+
+def _license(kind: str, entry: Entry[Any]) -> str:
+    """Of a source, the corpus's; else the package's."""
+    return str(entry.value.license if kind == "source" else entry.owner.license)
+
+
+def _list(entries: list[tuple[str, Entry[Any]]]) -> None:
+    from kun_builder.options import show
+
+    table = make_table(("kind", "name", "package", "license", "options"))
+    for kind, entry in entries:
+        options = "\n".join(show(option) for option in entry.options)
+        table.add_row(
+            kind, entry.value.name, f"{entry.package} {entry.version}".strip(), _license(kind, entry), options
+        )
+    console().print(table)
+
+
+def _explain(kind: str, entry: Entry[Any]) -> None:
+    from kun_builder.options import show
+
+    about = f"{kind} {entry.value.name}: plugin {entry.plugin} of {entry.package} {entry.version}".strip()
+    lines = [about, "", documentation(entry), "", "Options:"]
+    lines += [f"  {show(option)}" for option in entry.options] or ["  none"]
+    lines += ["", "Example:", *(f"  {line}" for line in example(kind, entry).splitlines())]
+    if kind == "source":
+        facts = {"license": entry.value.license, "homepage": entry.value.homepage}
+        lines += ["", *(f"{name}: {value}" for name, value in facts.items() if value)]
+        if entry.value.sample is not None:
+            lines += ["Sample record:", f"  {json.dumps(entry.value.sample, ensure_ascii=False, default=str)}"]
+    console().print("\n".join(lines) + "\n")
+
+
+def documentation(entry: Entry[Any]) -> str:
+    """The docstring of what does the work, or else that of the plugin."""
+    value = entry.value
+    function = getattr(value, "run", None) or getattr(value, "parse", None) or getattr(value, "connect", None)
+    return inspect.getdoc(function) or entry.owner.doc
+
+
+def example(kind: str, entry: Entry[Any]) -> str:
+    """A fragment of a recipe that uses the entry, with its options as they are by default."""
+    import yaml
+
+    from kun_builder.recipe_file import Dumper
+    from kun_builder.recipe_parts import EMBEDDED
+
+    name, options = entry.value.name, dict(_example_options(entry))
+    fragment: Any
+    if kind == "source":
+        fragment = {"splits": {name: {"source": name, "path": f"data/{entry.value.files[0]}", **options}}}
+    elif kind == "stage":
+        fragment = {"stages": [{name: options} if options else name]}
+    else:
+        servers = {} if name == EMBEDDED else {"endpoints": ["http://127.0.0.1:8000"]}
+        fragment = {"models": {"chat": {"engine": name, **servers, **options}}}
+    return yaml.dump(fragment, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None).rstrip()
+
+
+def _example_options(entry: Entry[Any]) -> Iterator[tuple[str, Any]]:
+    """Options worth showing: those that must be given, and those with a default that says something."""
+    from kun_builder.options import REQUIRED, placeholder, plain_value
+    from kun_builder.prompts import Prompt
+
+    for option in entry.options:
+        if option.default is REQUIRED:
+            yield option.name, placeholder(option.annotation)
+        elif not option.role and option.default is not None and not isinstance(option.default, Prompt):
+            yield option.name, plain_value(option.default)

@@ -1,0 +1,164 @@
+"""Progress of a run on stderr: live on a terminal, a line now and then elsewhere, JSON lines on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kun_builder.cli.output import Output, console
+
+if TYPE_CHECKING:
+    from kun_builder.status import Status
+
+_REFRESH = 4  # times a second, on a terminal
+_EVERY = 5.0  # seconds between lines elsewhere
+_WINDOW = 30.0  # seconds over which rates are taken
+_REASONS = 6  # the most frequent reasons are shown
+
+
+class Meter:
+    """Rates of a Status over the last half minute of its phase."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._samples: deque[tuple[float, int, int]] = deque()
+        self._phase = ""
+
+    def read(self) -> dict[str, Any]:
+        """What there is to show, as plain figures; None for what is not known."""
+        status, now = self._status, time.monotonic()
+        if status.phase != self._phase:
+            self._samples.clear()
+            self._phase = status.phase
+        self._samples.append((now, status.done, status.completion_tokens))
+        while now - self._samples[0][0] > _WINDOW:
+            self._samples.popleft()
+        then, done, tokens = self._samples[0]
+        seconds = now - then
+        rate = (status.done - done) / seconds if seconds > 1 else None
+        left = (status.total - status.done) / rate if rate and status.total is not None else None
+        return {
+            "phase": status.phase,
+            "done": status.done,
+            "total": status.total,
+            "unit": status.unit,
+            "per_second": rate and round(rate, 2),
+            "in_flight": status.in_flight,
+            "requests": status.requests,
+            "reused": status.reused,
+            "retries": status.retries,
+            "tokens_per_second": round((status.completion_tokens - tokens) / seconds, 1) if seconds > 1 else None,
+            "drops": dict(status.drops.most_common()),
+            "elapsed": round(now - status.started, 1),
+            "left": left and round(left, 1),
+        }
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """The figures in one line, for people."""
+    unit, total = figures["unit"], figures["total"]
+    parts = [_amount(figures["done"], total, unit)]
+    if figures["per_second"]:
+        parts.append(f"{_number(figures['per_second'], unit)}/s")
+    if figures["in_flight"]:
+        parts.append(f"{figures['in_flight']} requests in flight")
+    if figures["tokens_per_second"]:
+        parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
+    if figures["retries"]:
+        parts.append(f"{figures['retries']} retries")
+    if figures["left"] is not None:
+        parts.append(f"{_clock(figures['left'])} left")
+    return f"{figures['phase']}: {', '.join(parts)}"
+
+
+def describe_drops(figures: dict[str, Any]) -> str:
+    """Dropped rows by reason, the most frequent first; empty if there are none."""
+    drops = list(figures["drops"].items())
+    shown = ", ".join(f"{reason} {count:,}" for reason, count in drops[:_REASONS])
+    more = sum(count for _, count in drops[_REASONS:])
+    return f"dropped: {shown}{f', other {more:,}' if more else ''}" if drops else ""
+
+
+def _amount(done: int, total: int | None, unit: str) -> str:
+    of = "" if total is None else f"/{_number(total, unit)}"
+    return f"{_number(done, unit)}{of}" + ("" if unit == "bytes" else f" {unit}")
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 1e6:,.1f} MB"
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+@contextmanager
+def progress(status: Status, out: Output, *, as_json: bool = False) -> Iterator[None]:
+    """Show `status` on stderr while the block runs; nothing in quiet mode."""
+    meter = Meter(status)
+    if out.format == "quiet":
+        yield
+    elif as_json:
+        status.say = lambda message: click.echo(json.dumps({"message": message}, ensure_ascii=False), err=True)
+        with _lines(meter, lambda figures: json.dumps(figures, ensure_ascii=False)):
+            yield
+    elif sys.stderr.isatty():
+        with _live(meter, status):
+            yield
+    else:
+        status.say = out.note
+        with _lines(meter, lambda figures: "; ".join(filter(None, (describe(figures), describe_drops(figures))))):
+            yield
+
+
+@contextmanager
+def _live(meter: Meter, status: Status) -> Iterator[None]:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    def draw() -> Group:
+        figures = meter.read()
+        bar = ProgressBar(total=figures["total"], completed=figures["done"], width=60, pulse=figures["total"] is None)
+        return Group(bar, Text(describe(figures)), Text(describe_drops(figures), style="dim"))
+
+    screen = console(err=True)
+    status.say = lambda message: screen.print(message)
+    with Live(get_renderable=draw, console=screen, refresh_per_second=_REFRESH, transient=True):
+        yield
+
+
+@contextmanager
+def _lines(meter: Meter, line: Callable[[dict[str, Any]], str]) -> Iterator[None]:
+    """Print a line when a phase begins, every few seconds, and at the end."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        phase, last = "", 0.0
+        while not stop.wait(1 / _REFRESH):
+            figures = meter.read()
+            if figures["phase"] and (figures["phase"] != phase or time.monotonic() - last >= _EVERY):
+                phase, last = figures["phase"], time.monotonic()
+                click.echo(line(figures), err=True)
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        click.echo(line(meter.read()), err=True)
