@@ -133,7 +133,7 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
 def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
     steps, uses = [], dict[str, int]()
     for spec in recipe.stages:
-        entry: Entry = registry.stages[spec.name]
+        entry: Entry[Any] = registry.stages[spec.name]
         uses[spec.name] = uses.get(spec.name, 0) + 1
         steps.append(
             Step(

@@ -150,7 +150,7 @@ class _Run:
             )
             self._read[name] = result.counts
             shards += [
-                Shard(name, number, part.path, digest([result.key, number]), part.alive)
+                Shard(name, number, part.path, part.key, part.alive)
                 for number, part in enumerate(result.shards)
             ]
         self._dead += shards

@@ -1,0 +1,226 @@
+"""A whole build against a server: what was asked is not asked again, and nothing is lost, whatever happens."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from servers.llm_simulator import Faults, simulator
+
+from kun_builder.errors import FatalError, KunError, ModelError, RecipeError
+from kun_builder.plugins import load_plugins
+from kun_builder.recipe import load_recipe
+from kun_builder.runner import build
+from kun_builder.status import Status
+
+STAGES = Path(__file__).parent / "stages"
+FAST = {"speed": 50.0}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load_plugins([STAGES])
+
+
+def corpus(folder, rows=40):
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"text": f"第{number}段文字"}, ensure_ascii=False) for number in range(rows)]
+    lines[3] = lines[2]  # a duplicate
+    lines[5] = '{"text": "bad"}'
+    lines[7] = '{"text": broken'
+    lines[9] = '{"text": null}'
+    (folder / "a.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def recipe_file(tmp_path, url, threshold=0.2, rows=40, shard_rows=16):
+    corpus(tmp_path / "data", rows)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"name: three\nshard_rows: {shard_rows}\n"
+        f"models: {{chat: {{engine: openai, endpoints: ['{url}'], wait: 5}}}}\n"
+        "splits: {web: {source: lines, path: data/a.jsonl}}\n"
+        f"plugins: {{dirs: ['{STAGES}']}}\n"
+        f"stages: [clean, same, ask, {{judge: {{threshold: {threshold}}}}}, rewrite]\n",
+        "utf-8",
+    )
+    return path
+
+
+def built(path, registry, **options):
+    recipe = load_recipe(path, registry, output=path.parent / "run")
+    said = []
+    report = build(recipe, registry, status=Status(say=said.append), **options)
+    return report, said
+
+
+def test_every_row_has_one_outcome_and_a_reason(tmp_path, registry):
+    """Read, dropped, quarantined and kept rows add up, and each rejected row is in rejected/ with its reason."""
+    with simulator(**FAST) as server:
+        report, _ = built(recipe_file(tmp_path, server.url), registry)
+    report.check()
+    split = report.splits["web"]
+    reasons = {
+        (count.label, reason): rows
+        for count in split.stages
+        for reason, rows in {**count.dropped, **count.quarantined}.items()
+    }
+    assert reasons.pop(("judge", "low_score")) > 0
+    assert reasons == {
+        ("read", "broken_json"): 1,
+        ("read", "no_text"): 1,
+        ("clean", "bad"): 1,
+        ("same", "duplicate"): 1,
+    }
+    rejected = pq.read_table(tmp_path / "run/rejected/web.parquet")
+    assert split.read == 40 == split.kept + rejected.num_rows
+    assert None not in rejected["_reason"].to_pylist()
+    kept = pq.read_table(tmp_path / "run/dataset/data/web-00000-of-00001.parquet")
+    assert kept.num_rows == split.kept
+    assert kept.column_names == ["instruction", "output"]
+
+
+def test_a_finished_run_does_nothing_and_says_so(tmp_path, registry):
+    """Running again after success asks nobody anything, not even whether the server is there."""
+    with simulator(**FAST) as server:
+        first, _ = built(recipe_file(tmp_path, server.url), registry)
+    second, said = built(tmp_path / "recipe.yaml", registry)
+    assert second == first
+    assert "nothing to do" in said[0]
+
+
+def test_another_threshold_asks_no_model_again(tmp_path, registry):
+    """A lower threshold lets more rows through; only their further stages are asked."""
+    with simulator(**FAST) as server:
+        before, _ = built(recipe_file(tmp_path, server.url, threshold=0.0), registry)
+        asked = server.stats()["answered"]
+        after, _ = built(recipe_file(tmp_path, server.url, threshold=0.5), registry)
+        assert server.stats()["answered"] == asked
+    assert 0 < after.splits["web"].kept < before.splits["web"].kept
+    assert sum(usage.requests for usage in after.usage) == 0
+
+
+def test_fresh_asks_again(tmp_path, registry):
+    """`--fresh` ignores finished shards and the answers of earlier runs."""
+    with simulator(**FAST) as server:
+        first, _ = built(recipe_file(tmp_path, server.url), registry)
+        asked = server.stats()["answered"]
+        second, _ = built(tmp_path / "recipe.yaml", registry, fresh=True)
+        assert server.stats()["answered"] == 2 * asked
+    assert second.splits == first.splits
+
+
+def test_a_changed_input_is_read_again(tmp_path, registry):
+    """A file that has grown since the last run is read again; what it held before is not asked again."""
+    with simulator(**FAST) as server:
+        built(recipe_file(tmp_path, server.url, rows=40), registry)
+        asked = server.stats()["answered"]
+        report, _ = built(recipe_file(tmp_path, server.url, rows=48), registry)
+        assert 0 < server.stats()["answered"] - asked <= 3 * 8
+    assert report.splits["web"].read == 48
+
+
+def test_rows_that_a_server_refuses_are_quarantined(tmp_path, registry):
+    """A 400 on one input costs that row, with the server's word, and no other."""
+    with simulator(**FAST, faults=Faults(rejected=0.1)) as server:
+        report, _ = built(recipe_file(tmp_path, server.url), registry)
+    rejected = pq.read_table(tmp_path / "run/rejected/web.parquet").to_pylist()
+    refused = [row for row in rejected if row["_reason"] == "request_rejected"]
+    assert refused
+    assert all("400" in row["_value"] for row in refused)
+    report.check()
+
+
+def test_a_server_that_is_not_there_ends_the_run_before_anything_is_read(tmp_path, registry):
+    """A model that nobody serves is an error with the address, and nothing has been spent."""
+    path = recipe_file(tmp_path, "http://127.0.0.1:9")
+    with pytest.raises((ModelError, FatalError), match=r"127\.0\.0\.1:9"):
+        built(path, registry)
+    assert not (tmp_path / "run/shards").exists()
+
+
+def test_a_recipe_that_makes_no_output_is_refused(tmp_path, registry):
+    """A recipe whose stages add no `output` is an error before the first request."""
+    path = recipe_file(tmp_path, "http://127.0.0.1:9")
+    path.write_text(path.read_text("utf-8").replace(", rewrite]", "]"), "utf-8")
+    with pytest.raises(RecipeError, match="no stage of the recipe adds `output`"):
+        built(path, registry)
+
+
+def test_a_run_without_survivors_still_loads(tmp_path, registry):
+    """A split of which no row is kept is an empty split with its columns, not an error."""
+    with simulator(**FAST) as server:
+        report, _ = built(recipe_file(tmp_path, server.url, threshold=1.1), registry)
+    assert report.splits["web"].kept == 0
+    table = pq.read_table(tmp_path / "run/dataset/data/web-00000-of-00001.parquet")
+    assert table.column_names == ["instruction", "output"]
+
+
+def start(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "kun_builder.cli",
+        str(tmp_path / "recipe.yaml"),
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def digests(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch, how):
+    """After kill -9 or Ctrl-C the next run repeats next to nothing and ends with the undisturbed bytes."""
+    with simulator(speed=10.0) as server:
+        recipe_file(tmp_path, server.url, rows=600, shard_rows=100)
+        while True:
+            run = start(tmp_path)
+            while run.poll() is None and server.stats()["answered"] < 400:
+                time.sleep(0.02)
+            run.send_signal(how)
+            error = run.communicate()[1]
+            if run.returncode == 0:
+                pytest.fail("the run was faster than the test")
+            break
+        if how is signal.SIGINT:
+            assert run.returncode == 130
+            assert "run the same command again" in error
+        finished = start(tmp_path)
+        assert finished.wait() == 0, finished.stderr.read()
+        finished.stderr.close()
+        stats = server.stats()
+        assert stats["repeated"] <= 4
+    stopped = digests(tmp_path / "run/dataset")
+    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "other-cache"))
+    with simulator(speed=50.0) as server:
+        recipe_file(tmp_path, server.url, rows=600, shard_rows=100)
+        os.rename(tmp_path / "run", tmp_path / "stopped")
+        undisturbed = start(tmp_path)
+        assert undisturbed.wait() == 0, undisturbed.stderr.read()
+        undisturbed.stderr.close()
+    assert digests(tmp_path / "run/dataset") == stopped
+
+
+def test_errors_of_a_run_are_known_ones(tmp_path, registry):
+    """A model id that the server does not have is the user's mistake: an error that names it."""
+    with simulator(**FAST) as server:
+        path = recipe_file(tmp_path, server.url)
+        path.write_text(path.read_text("utf-8").replace("wait: 5", "wait: 5, model: other/model"), "utf-8")
+        with pytest.raises(KunError, match="other/model"):
+            built(path, registry)
