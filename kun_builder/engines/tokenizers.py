@@ -135,7 +135,7 @@ def _build(path: Path, metadata: Mapping[str, Any]) -> Any:
         for kind in ("bos", "eos", "unk", "pad")
         if f"{kind}_token_id" in parts
     }
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
     tokenizer.chat_template = metadata.get("tokenizer.chat_template")
     return tokenizer
 
