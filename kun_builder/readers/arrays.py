@@ -1,0 +1,157 @@
+"""JSON arrays of any length in constant memory, going on after a broken element.
+
+A record mostly ends where `}, {"<first key>":` stands: unescaped quotes make that impossible inside a string. Such a
+piece is parsed as a line would be. Where that fails (elements of another shape, objects nested alike, the last element)
+Python's JSON scanner finds the end; where it cannot either, the element is broken up to the next such boundary.
+
+Not ijson: it gives no positions, ends at the first broken element, at control characters and at bytes that are not
+UTF-8, and turns half an emoji into a question mark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import orjson
+
+from kun_builder.readers.cursor import MAX_RECORD, TOO_LONG, Cursor, broken
+from kun_builder.readers.decode import json_record
+from kun_builder.readers.streams import Stream
+from kun_builder.types import Record
+
+_OPEN = re.compile(rb'(?:\xef\xbb\xbf)?[\s\x00]*(?:\[|\{\s*"RECORDS"\s*:\s*\[|(?=\{[ \t\r]*\n))')
+_BETWEEN = re.compile(rb"[\s,\x00]*(?:\][\s\]},\x00]*\[?)?")
+_FIRST_KEY = re.compile(rb'\{\s*("(?:[^"\\]|\\.){1,200}")\s*:')
+_BOUNDARY = rb"\}\s*,?\s*(?=\{\s*%s\s*:)"
+_ANY_BOUNDARY = re.compile(_BOUNDARY % rb'"[^"\\]{1,200}"')
+_SCANNER = json.JSONDecoder(strict=False)
+
+_TINY, _SMALL, _LARGE = 1 << 12, 1 << 16, 1 << 20
+"""Bytes within which the end of an element is looked for: by the scanner at first, by boundary at first, and those
+after which an element counts as broken if a boundary is in sight (so that one nested like its own array and larger than
+that is taken for a broken one)."""
+
+
+def opens_array(head: bytes) -> bool:
+    """Whether a stream that begins so is an array (`[`, `{"RECORDS": [`) or a run of values over several lines."""
+    if not (opening := _OPEN.match(head)):
+        return False
+    line, _, rest = head[opening.start() :].partition(b"\n")
+    return not (rest.strip() and _parses(line))
+
+
+def json_array(stream: Stream, cursor: Cursor) -> Iterator[Record]:
+    """The elements of one array, of several in a row, or of a wrapped one."""
+    view = _View(stream)
+    view.skip(_OPEN)
+    boundary = None
+    while view.skip(_BETWEEN):
+        boundary = boundary or _boundary(view)
+        record = _element(view, cursor, boundary or _ANY_BOUNDARY)
+        if record.error and view.ended and view.at == len(view.data) and stream.failure:
+            stream.rest = (
+                (record.offset or 0) - cursor.base,
+                record.raw,
+            )  # cut off with the stream, not broken by itself
+        elif cursor.take():
+            yield record
+
+
+def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record:
+    """The element ahead, and go past it. What it is depends on the bytes only, not on how they came in."""
+    index, size = cursor.index, _SMALL
+    while True:
+        view.fill(size)
+        data, here, offset = view.data, view.at, cursor.base + view.offset
+        limit = min(len(data), here + size)
+        last = view.ended and limit == len(data)
+        edge = boundary.search(data, here, limit)
+        for end in _ends(data, here, limit, last, edge):
+            record = json_record(data[here:end], index, offset)
+            if not record.error:
+                view.at = end
+                return record
+        if last or (edge and size >= _LARGE):
+            view.at = edge.end() if edge else limit
+            return json_record(data[here : view.at], index, offset)
+        if size >= MAX_RECORD:
+            view.skip_to(boundary)
+            return broken(TOO_LONG, f"no end within {MAX_RECORD} bytes", index, offset, data[here:])
+        size *= 4
+
+
+def _ends(data: bytes, here: int, limit: int, last: bool, edge: re.Match[bytes] | None) -> Iterator[int]:
+    """Where the element that begins at `here` may end."""
+    if edge:
+        yield edge.start() + 1
+    stop, reach = here, _TINY
+    while stop < limit:
+        stop, reach = min(here + reach, limit), reach * 4
+        text = data[here:stop].decode("utf-8", "surrogateescape")
+        try:
+            end = _SCANNER.raw_decode(text)[1]
+        except (ValueError, RecursionError):
+            continue
+        if end < len(text) or (last and stop == limit):  # else it may go on: 12 is the beginning of 123
+            yield here + len(text[:end].encode("utf-8", "surrogateescape"))
+            return
+
+
+class _View:
+    """The part of a stream that is in memory; reading stands at `at` in it, which is `offset` in the stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._base = stream, 0
+        self.data, self.at, self.ended = b"", 0, False
+
+    @property
+    def offset(self) -> int:
+        return self._base + self.at
+
+    def fill(self, size: int) -> None:
+        """Have `size` bytes in memory from `at` on, or all that are left."""
+        if self.ended or len(self.data) - self.at >= size:
+            return
+        parts = [self.data[self.at :]]
+        have = len(parts[0])
+        while have < size and (chunk := self._stream.read()):
+            parts.append(chunk)
+            have += len(chunk)
+        self.ended = have < size
+        self._base += self.at
+        self.data, self.at = b"".join(parts), 0
+
+    def skip(self, pattern: re.Pattern[bytes]) -> bool:
+        """Go past `pattern`, however long it is; whether anything follows."""
+        size = _SMALL
+        while True:
+            self.fill(size)
+            match = pattern.match(self.data, self.at)
+            end = match.end() if match else self.at
+            if end < len(self.data) or self.ended:
+                self.at = end
+                return end < len(self.data)
+            size *= 4
+
+    def skip_to(self, boundary: re.Pattern[bytes]) -> None:
+        """Go past the next boundary, or to the end."""
+        while not (edge := boundary.search(self.data, self.at)) and not self.ended:
+            self.at = max(self.at, len(self.data) - _SMALL)
+            self.fill(_LARGE)
+        self.at = edge.end() if edge else len(self.data)
+
+
+def _boundary(view: _View) -> re.Pattern[bytes] | None:
+    """What stands between records, by the first key of the element ahead."""
+    match = _FIRST_KEY.match(view.data, view.at)
+    return re.compile(_BOUNDARY % re.escape(match[1])) if match else None
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True

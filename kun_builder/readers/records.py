@@ -1,0 +1,80 @@
+"""Records of one input file, whatever it is: the reader of every source that brings none of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from kun_builder.readers.arrays import json_array, opens_array
+from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT, Cursor, broken
+from kun_builder.readers.lines import Documents, json_lines, text_documents
+from kun_builder.readers.parquet import parquet_rows
+from kun_builder.readers.streams import Stream, open_file, unpack
+from kun_builder.types import Record
+
+_HEAD = 1 << 16  # bytes by which a format is told
+_JSON_NAME = re.compile(r"\.(jsonl|ndjson|json)(\.|$)", re.IGNORECASE)
+_TEXT_NAME = re.compile(r"\.(txt|text|md|markdown)(\.|$)", re.IGNORECASE)
+
+
+class Records:
+    """An iterator over the records of the file `path`, from record `start` on.
+
+    JSON lines, JSON arrays (also `{"RECORDS": [...]}`, and objects printed over several lines), Parquet and plain text,
+    bare or inside gz, zst, tar and zip; the format is told by content, text by name where it could be either.
+    `documents` says what a document of a text file is. The same file gives the same records, wherever reading starts.
+
+    `wanted` (index -> bool, asked once per record) and `progress` (bytes read from disk) may be set before the first
+    record: a JSON line that is not wanted is not parsed. Raises SourceError where the file cannot be opened.
+    """
+
+    def __init__(self, path: str, start: int = 0, *, documents: Documents = "file") -> None:
+        self.wanted: Callable[[int], bool] | None = None
+        self.progress: Callable[[int], None] | None = None
+        self._path, self._start, self._documents = path, start, documents
+        self._records: Iterator[Record] | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        self._records = self._records or self._read()
+        return self._records
+
+    def __next__(self) -> Record:
+        return next(iter(self))
+
+    def _read(self) -> Iterator[Record]:
+        with open_file(self._path, self.progress) as file:
+            yield from read_stream(file, Cursor(self._start, self.wanted), self._documents)
+
+
+def read_stream(stream: Stream, cursor: Cursor, documents: Documents = "file") -> Iterator[Record]:
+    """Records of `stream`, and of all files in it if it is an archive."""
+    for member in unpack(stream):
+        if not member.hidden:
+            yield from _records(member, cursor, documents)
+        while member.read():  # an archive goes on where its member ends
+            pass
+        if member.failure and not member.hidden:
+            at, raw = member.rest or (member.position, b"")
+            if cursor.take():
+                yield broken(BROKEN_FILE, member.failure, cursor.index - 1, cursor.base + at, raw)
+        cursor.base += member.position
+
+
+def _records(stream: Stream, cursor: Cursor, documents: Documents) -> Iterator[Record]:
+    head = stream.peek(_HEAD)
+    if head.startswith(b"PAR1"):
+        return parquet_rows(stream, cursor)
+    body = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not _TEXT_NAME.search(stream.name) and body:
+        if opens_array(body):
+            return json_array(stream, cursor)
+        if body.startswith(b"{") or _JSON_NAME.search(stream.name):
+            return json_lines(stream, cursor)
+    if b"\0" in head and not _TEXT_NAME.search(stream.name):
+        return _unknown(head, cursor)
+    return text_documents(stream, cursor, documents)
+
+
+def _unknown(head: bytes, cursor: Cursor) -> Iterator[Record]:
+    if cursor.take():
+        yield broken(UNKNOWN_FORMAT, "neither JSON, Parquet nor text", cursor.index - 1, cursor.base, head)

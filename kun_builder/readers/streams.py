@@ -1,0 +1,232 @@
+"""From a file to plain byte streams: gzip, Zstandard, tar and zip, nested as they come, told by content.
+
+A stream that breaks ends there: what came before is good, and `failure` says why it ended.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from kun_builder.errors import SourceError
+
+CHUNK = 1 << 20
+Read = Callable[[int], bytes]
+
+_DAMAGE = (EOFError, OSError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_NESTED = 5  # containers within containers; an archive may contain itself
+
+
+class Stream:
+    """Bytes under a name. `position` counts those handed out; `rest` is an unfinished last record of a broken stream.
+
+    read: like a raw file's `read`: at most that many bytes, none only at the end.
+    path: where the same bytes can be read in any order.
+    hidden: whether this is no data: dot files, and what macOS adds to archives.
+    """
+
+    def __init__(
+        self, read: Read, name: str, *, path: Path | None = None, failure: str = "", hidden: bool = False
+    ) -> None:
+        self.name, self.path, self.failure, self.hidden = name, path, failure, hidden
+        self.position = 0
+        self.rest: tuple[int, bytes] | None = None
+        self._read, self._ahead = read, b""
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """Up to `size` bytes; none at the end, or where the stream broke."""
+        data = self._ahead[:size] or self._raw(size)
+        self._ahead = self._ahead[size:]
+        self.position += len(data)
+        return data
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end; they stay to be read."""
+        while len(self._ahead) < size and (data := self._raw(CHUNK)):
+            self._ahead += data
+        return self._ahead[:size]
+
+    def _raw(self, size: int) -> bytes:
+        if self.failure:
+            return b""
+        try:
+            return self._read(size)
+        except _DAMAGE as error:
+            self.failure = str(error) or type(error).__name__
+            return b""
+
+
+def _nothing(size: int) -> bytes:
+    return b""
+
+
+@contextmanager
+def open_file(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Stream]:
+    """The file as a stream; `progress` is told of the bytes read from disk. Raises SourceError if it cannot be read."""
+
+    def read(size: int) -> bytes:
+        try:
+            data = file.read(size)
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        if progress:
+            progress(len(data))
+        return data
+
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below; only failing to open is caught here
+    except OSError as error:
+        hint = "take it out of `path:`, or make it readable"
+        raise SourceError(f"{path} cannot be opened: {error.strerror}", hint=hint) from error
+    with file:
+        yield Stream(read, Path(path).name, path=Path(path))
+
+
+def unpack(stream: Stream, depth: int = 0) -> Iterator[Stream]:
+    """The plain streams inside `stream`, in order; each must be read, or left for good, before the next is asked for.
+
+    An archive that is broken between two members yields an empty stream with a `failure`.
+    """
+    head = stream.peek(512)
+    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+    if depth == _NESTED:
+        yield stream
+    elif opener:
+        yield from unpack(Stream(opener(stream), stream.name.rpartition(".")[0]), depth + 1)
+    elif head[257:262] == b"ustar" or stream.name.endswith(".tar"):
+        yield from _tar(stream, depth + 1)
+    elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        yield from _zip(stream, depth + 1)
+    else:
+        yield stream
+
+
+def _gzip(stream: Stream) -> Read:
+    return gzip.GzipFile(fileobj=stream, mode="rb").read1  # type: ignore[call-overload,no-any-return]
+
+
+def _zstandard(stream: Stream) -> Read:
+    import zstandard
+
+    decoder: Any = None
+    pending = b""
+
+    def read(size: int) -> bytes:
+        nonlocal decoder, pending
+        while data := pending or stream.read(1 << 16):
+            if decoder is None or decoder.eof:
+                decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            try:
+                out: bytes = decoder.decompress(data)
+            except zstandard.ZstdError as error:
+                raise EOFError(str(error)) from error
+            pending = decoder.unused_data if decoder.eof else b""
+            if out:
+                return out
+        if decoder is not None and not decoder.eof:
+            raise EOFError("the last Zstandard frame is cut off")
+        return b""
+
+    return read
+
+
+_COMPRESSED: dict[bytes, Callable[[Stream], Read]] = {
+    b"\x1f\x8b": _gzip,
+    b"\x28\xb5\x2f\xfd": _zstandard,
+}
+
+
+# --- archives --------------------------------------------------------------------------------------------------
+
+
+def _member(member: Stream, depth: int) -> Iterator[Stream]:
+    parts = PurePosixPath(member.name).parts
+    member.hidden = "__MACOSX" in parts or any(part.startswith(".") and part != ".." for part in parts)
+    yield from [member] if member.hidden else unpack(member, depth)
+
+
+def _tar(stream: Stream, depth: int) -> Iterator[Stream]:
+    """Members of a tar archive. After a broken header comes the next whole one (`ignore_zeros`)."""
+    damage: list[str] = []
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: Any, encoding: str, errors: str) -> Any:
+            try:
+                return super().frombuf(buf, encoding, errors)
+            except tarfile.HeaderError as error:
+                if buf and bytes(buf).strip(b"\0"):  # tarfile itself would end here, and say nothing
+                    damage.append(f"tar: {error}")
+                raise
+
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=Header, ignore_zeros=True) as archive:  # type: ignore[call-overload]
+            while info := archive.next():
+                if damage:
+                    yield Stream(_nothing, stream.name, failure=damage[0])
+                    damage.clear()
+                if info.isfile():
+                    member = Stream(_tar_member(archive, info, stream), info.name)
+                    yield from _member(member, depth)
+                    if member.failure:
+                        return
+    except tarfile.TarError as error:
+        damage.append(f"tar: {error}")
+    if failure := stream.failure or (damage and damage[0]):
+        yield Stream(_nothing, stream.name, failure=failure)
+
+
+def _tar_member(archive: Any, info: tarfile.TarInfo, stream: Stream) -> Read:
+    """Reads from the archive itself: `extractfile` loses up to a buffer of good bytes where an archive is cut off."""
+    left = info.size
+
+    def read(size: int) -> bytes:
+        nonlocal left
+        data: bytes = archive.fileobj.read(min(size, left))
+        if left and not data:
+            raise EOFError(f"{info.name} is cut off: {stream.failure or 'the archive ends'}")
+        left -= len(data)
+        return data
+
+    return read
+
+
+def _zip(stream: Stream, depth: int) -> Iterator[Stream]:
+    """Members of a zip archive; its directory stands at its end, so it needs a file."""
+    with seekable(stream) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            yield Stream(_nothing, stream.name, failure=f"zip: {error}")
+            return
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            try:
+                member: Any = archive.open(info)
+            except (zipfile.BadZipFile, RuntimeError) as error:  # RuntimeError: encrypted, or a method unknown to us
+                yield Stream(_nothing, info.filename, failure=f"zip: {error}")
+                continue
+            with member:
+                yield from _member(Stream(member.read1, info.filename), depth)
+
+
+@contextmanager
+def seekable(stream: Stream) -> Iterator[IO[bytes]]:
+    """The stream's bytes as a file that can be read in any order, copied to a temporary one if need be."""
+    if stream.path:
+        with stream.path.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        while data := stream.read():
+            copy.write(data)
+        copy.seek(0)
+        yield copy
