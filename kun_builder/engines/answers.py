@@ -9,6 +9,9 @@ from kun_builder.errors import TransientError
 from kun_builder.prompts import restore
 from kun_builder.types import Completion, Token
 
+_UNKNOWN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading an answer of an unforeseen shape raises."""
+
 
 def openai_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Completion:
     """A chat or completion answer. `stop` is for servers that refuse stop strings: the text is cut here instead.
@@ -25,12 +28,12 @@ def openai_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Complet
         return Completion(
             _cut(text, stop),
             _finish(choice.get("finish_reason"), endpoint),
-            usage.get("prompt_tokens") or 0,
-            usage.get("completion_tokens") or 0,
-            (details.get("cached_tokens") or 0) if details else 0,
+            int(usage.get("prompt_tokens") or 0),
+            int(usage.get("completion_tokens") or 0),
+            int(details.get("cached_tokens") or 0) if details else 0,
             _tokens(logprobs) if logprobs else (),
         )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except _UNKNOWN as error:
         raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
 
 
@@ -46,15 +49,17 @@ def tgi_answer(body: Any, headers: Mapping[str, str], endpoint: str, stop: Seque
             _cut(body["generated_text"], stop),
             _finish(details["finish_reason"], endpoint),
             int(headers.get("x-prompt-tokens") or 0),
-            details["generated_tokens"],
+            int(details["generated_tokens"]),
             0,
             tuple(_tgi_tokens(details["tokens"], tops)) if tops else (),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _UNKNOWN as error:
         raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
+def _cut(text: Any, stop: Sequence[str]) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"the text is {text!r:.40}")
     for mark in stop:
         text = text.partition(mark)[0]
     return restore(text) if "\u200b" in text else text
@@ -69,19 +74,21 @@ def _finish(reason: object, endpoint: str) -> str:
 def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
     content = logprobs.get("content")
     if content is not None:
-        return tuple(
-            Token(t["token"], t["logprob"], tuple((a["token"], a["logprob"]) for a in t.get("top_logprobs") or ()))
-            for t in content
-        )
+        return tuple(_token(t, t.get("top_logprobs") or ()) for t in content)
     texts, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
     tops = logprobs.get("top_logprobs") or [None] * len(texts)
     return tuple(
-        Token(text, value if value is not None else 0.0, tuple(sorted((top or {}).items(), key=lambda item: -item[1])))
+        Token(str(text), float(value or 0), tuple(sorted((top or {}).items(), key=lambda item: -item[1])))
         for text, value, top in zip(texts, values, tops, strict=False)
     )
 
 
+def _token(token: Mapping[str, Any], top: Iterable[Mapping[str, Any]]) -> Token:
+    alternatives = tuple((str(t["token"]), float(t["logprob"])) for t in top)
+    return Token(str(token["token"]), float(token["logprob"]), alternatives)
+
+
 def _tgi_tokens(tokens: Iterable[Mapping[str, Any]], tops: Iterable[Sequence[Mapping[str, Any]]]) -> Iterable[Token]:
     for token, top in zip(tokens, tops, strict=False):
-        alternatives = tuple((t["text"], t["logprob"]) for t in top if t["logprob"] is not None)
-        yield Token(token["text"], token["logprob"] or 0.0, alternatives)
+        alternatives = tuple((str(t["text"]), float(t["logprob"])) for t in top if t["logprob"] is not None)
+        yield Token(str(token["text"]), float(token["logprob"] or 0), alternatives)

@@ -1,0 +1,380 @@
+"""OpenAI-style servers that differ in what they take: small loopback servers, each strict in the way of a real one."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from servers.loopback import loopback
+
+from kun_builder import ModelSpec, Request
+from kun_builder.engines import openai
+from kun_builder.engines.answers import openai_answer, tgi_answer
+from kun_builder.errors import FatalError, ModelError, RejectedError, TransientError
+
+CHAT = ({"role": "user", "content": "茶叶怎么保存？"},)
+FULL = Request(
+    CHAT, 64, temperature=0.7, top_p=0.9, repetition_penalty=1.1, seed=3, stop=("。",), top_logprobs=2, choices=()
+)
+
+
+class Strict:
+    """A server that answers 422 to a field it does not know, as `transformers serve` does; keeps what it was asked."""
+
+    def __init__(self, *known, status=422, check=lambda body: True, answer=None):
+        self.known = {"model", "messages", "prompt", "max_tokens", *known}
+        self.status, self.check, self.answer = status, check, answer or self.plain
+        self.bodies = []
+
+    def plain(self, body):
+        return {"choices": [{"message": {"content": "是。也是。"}, "finish_reason": "stop"}]}
+
+    async def __call__(self, request):
+        if request.method == "GET":
+            return web.json_response({"data": [{"id": "tiny", "max_model_len": 2048}]})
+        body = await request.json()
+        self.bodies.append(body)
+        if body.keys() - self.known or not self.check(body):
+            return web.json_response({"detail": "Unexpected fields"}, status=self.status)
+        return web.json_response(self.answer(body))
+
+
+def run(server, work, **spec):
+    """What `work(endpoint)` gives at a server."""
+
+    async def inner():
+        async with (
+            loopback(server) as url,
+            openai.connect(ModelSpec(name="m", endpoints=(url,), **spec)) as (endpoint,),
+        ):
+            return await work(endpoint)
+
+    return asyncio.run(inner())
+
+
+def test_only_what_is_set_is_sent():
+    """A plain greedy request has nothing but model, messages, max_tokens and temperature in it."""
+    server = Strict("temperature")
+    run(server, lambda endpoint: endpoint.complete(Request(CHAT)))
+    assert server.bodies == [{"model": "tiny", "messages": list(CHAT), "max_tokens": 512, "temperature": 0.0}]
+
+
+def test_fields_are_named_as_the_protocol_names_them():
+    """Every field of a request arrives under its standard name, in chat and in completion requests."""
+    server = Strict("temperature", "top_p", "repetition_penalty", "seed", "stop", "logprobs", "top_logprobs")
+    run(server, lambda endpoint: endpoint.complete(FULL))
+    fields = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "seed": 3, "stop": ["。"], "max_tokens": 64}
+    assert server.bodies == [
+        {"model": "tiny", "messages": list(CHAT), **fields, "logprobs": True, "top_logprobs": 2},
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_refused_fields_are_learnt_and_no_row_pays(status, caplog):
+    """A server that refuses some fields answers all of 40 rows sent at once; one warning names the fields."""
+    server = Strict("temperature", "top_p", "stop", status=status)
+
+    async def work(endpoint):
+        return await asyncio.gather(*(endpoint.complete(FULL) for _ in range(40)))
+
+    answers = run(server, work)
+    assert [answer.text for answer in answers] == ["是。也是。"] * 40
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning.endswith(" refuses logprobs, repetition_penalty, seed, top_logprobs: left out from now on")
+    rows = [body for body in server.bodies if body["max_tokens"] == 64]
+    probes = len(server.bodies) - len(rows)
+    assert len(rows) == 80
+    assert probes < 12
+
+
+def test_a_refused_stop_string_is_cut_here():
+    """Where the server refuses `stop`, the answer still ends before the stop string."""
+    answer = run(Strict("temperature"), lambda endpoint: endpoint.complete(Request(CHAT, stop=("。",))))
+    assert answer.text == "是"
+
+
+def test_too_many_alternatives_become_five():
+    """A server with a limit of five alternatives per token, as the original protocol has, is asked for five."""
+    server = Strict(
+        "temperature", "logprobs", "top_logprobs", status=400, check=lambda body: body.get("top_logprobs", 0) <= 5
+    )
+
+    async def work(endpoint):
+        for _ in range(2):
+            await endpoint.complete(Request(CHAT, top_logprobs=20))
+
+    run(server, work)
+    assert [body["top_logprobs"] for body in server.bodies if body["max_tokens"] == 512] == [20, 5, 5]
+
+
+def test_a_row_that_is_itself_at_fault_is_rejected():
+    """Rows that are too long are rejected each for itself, at the price of one short question for all of them."""
+    server = Strict(
+        "temperature", "seed", "top_p", status=400, check=lambda body: len(body["messages"][0]["content"]) < 100
+    )
+
+    async def work(endpoint):
+        rows = [Request(({"role": "user", "content": "茶" * n},), temperature=1, seed=n) for n in (500, 50, 600, 700)]
+        return await asyncio.gather(*(endpoint.complete(row) for row in rows), return_exceptions=True)
+
+    results = run(server, work)
+    assert [type(result).__name__ for result in results] == [
+        "RejectedError",
+        "Completion",
+        "RejectedError",
+        "RejectedError",
+    ]
+    assert sum(body["max_tokens"] == 1 for body in server.bodies) == 1
+
+
+def test_a_server_that_refuses_everything_stops_the_run():
+    """A server pinned to another model, which answers 400 to everything, is no fault of any row."""
+    with pytest.raises(FatalError, match="even a short question"):
+        run(Strict(status=400, check=lambda body: False), lambda endpoint: endpoint.complete(Request(CHAT)))
+
+
+def test_logprobs_that_are_silently_ignored_are_noticed():
+    """`info` asks for one token and tells whether log-probabilities came with it."""
+    assert run(Strict("temperature", "logprobs", "top_logprobs"), lambda endpoint: endpoint.info()).logprobs is False
+    server = Strict("temperature", "logprobs", "top_logprobs", answer=lambda body: CHAT_LOGPROBS)
+    info = run(server, lambda endpoint: endpoint.info())
+    assert (info.id, info.context_length, info.logprobs, info.tokenizer) == ("tiny", 2048, True, "tiny")
+
+
+CHAT_LOGPROBS = {
+    "choices": [
+        {
+            "message": {"role": "assistant", "content": "好"},
+            "finish_reason": "length",
+            "logprobs": {
+                "content": [
+                    {
+                        "token": "好",
+                        "logprob": -0.25,
+                        "top_logprobs": [{"token": "好", "logprob": -0.25}, {"token": "差", "logprob": -1.5}],
+                    }
+                ]
+            },
+        }
+    ],
+    "usage": {"prompt_tokens": 30, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 16}},
+}
+LEGACY_LOGPROBS = {
+    "choices": [
+        {
+            "text": "好",
+            "finish_reason": "length",
+            "logprobs": {"tokens": ["好"], "token_logprobs": [-0.25], "top_logprobs": [{"差": -1.5, "好": -0.25}]},
+        }
+    ],
+    "usage": {"prompt_tokens": 30, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 16}},
+}
+
+
+@pytest.mark.parametrize("body", [CHAT_LOGPROBS, LEGACY_LOGPROBS])
+def test_answers_of_both_shapes_are_read_alike(body):
+    """Text, finish reason, token counts, cached tokens and alternatives, best first, come out of either shape."""
+    answer = openai_answer(body, "http://x")
+    assert (answer.text, answer.finish_reason) == ("好", "length")
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.cached_prompt_tokens) == (30, 1, 16)
+    assert [(token.text, token.logprob, token.top) for token in answer.tokens] == [
+        ("好", -0.25, (("好", -0.25), ("差", -1.5)))
+    ]
+
+
+def test_neutralised_tokens_come_back_as_they_were_written():
+    """A control token quoted in an answer loses the zero-width space that kept it harmless in the prompt."""
+    body = {"choices": [{"message": {"content": "写作 <\u200b|im_end|\u200b> 即可"}, "finish_reason": "stop"}]}
+    assert openai_answer(body, "http://x").text == "写作 <|im_end|> 即可"
+
+
+@pytest.mark.parametrize(
+    ("reason", "meaning"),
+    [("stop", "stop"), ("length", "length"), ("eos_token", "stop"), ("stop_sequence", "stop"), (None, "stop")],
+)
+def test_finish_reasons_are_two(reason, meaning):
+    """However a server calls it, an answer is either finished or cut off."""
+    body = {"choices": [{"message": {"content": None}, "finish_reason": reason}]}
+    answer = openai_answer(body, "http://x")
+    assert (answer.finish_reason, answer.text) == (meaning, "")
+
+
+def test_an_aborted_answer_is_transient():
+    """An engine that gives up half-way (`abort`) has not answered."""
+    with pytest.raises(TransientError):
+        openai_answer({"choices": [{"message": {"content": "半"}, "finish_reason": "abort"}]}, "http://x")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def holding(**fields):
+    """Objects of a known shape in which any part may be missing or be anything."""
+    return st.fixed_dictionaries({}, optional={name: st.one_of(JSON, inner) for name, inner in fields.items()})
+
+
+TOKEN = holding(token=JSON, text=JSON, logprob=JSON, top_logprobs=st.lists(holding(token=JSON, logprob=JSON)))
+LOGPROBS = holding(content=st.lists(TOKEN), tokens=JSON, token_logprobs=JSON, top_logprobs=JSON)
+CHOICE = holding(message=holding(content=JSON), text=JSON, finish_reason=JSON, logprobs=LOGPROBS)
+USAGE = holding(prompt_tokens=JSON, completion_tokens=JSON, prompt_tokens_details=holding(cached_tokens=JSON))
+DETAILS = holding(
+    finish_reason=JSON, generated_tokens=JSON, tokens=st.lists(TOKEN), top_tokens=st.lists(st.lists(TOKEN))
+)
+ANSWER = holding(
+    choices=st.lists(CHOICE, min_size=1, max_size=2), usage=USAGE, generated_text=st.text(), details=DETAILS
+)
+
+
+@given(ANSWER)
+@settings(max_examples=100, deadline=None)
+def test_an_answer_of_any_shape_is_read_or_transient(body):
+    """Whatever JSON a server or proxy sends, it becomes a completion or a transient error, never a crash."""
+    for read in (lambda: openai_answer(body, "http://x"), lambda: tgi_answer(body, {}, "http://x")):
+        try:
+            answer = read()
+        except TransientError:
+            continue
+        assert isinstance(answer.text, str)
+        assert isinstance(answer.prompt_tokens + answer.completion_tokens + answer.cached_prompt_tokens, int)
+        assert all(isinstance(value, float) for token in answer.tokens for _, value in token.top)
+
+
+class Choosy(Strict):
+    """A server that enforces a choice by one extension and overlooks, or refuses, all others."""
+
+    def __init__(self, form, refuses):
+        self.form = form
+        others = () if refuses else openai.FORMS
+        super().__init__("temperature", "logprobs", "top_logprobs", form, *others)
+
+    def plain(self, body):
+        field = body.get(self.form)
+        text = next(iter(allowed(self.form, field))) if field else "Yes."
+        return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+
+
+def allowed(form, field):
+    """The choices that a server would understand."""
+    if form == "structured_outputs":
+        return field["choice"]
+    if form == "guided_choice":
+        return field
+    if form == "grammar":
+        return [json.loads(quoted) for quoted in re.fullmatch(r"root ::= (.*)", field)[1].split(" | ")]
+    pattern = field["value"] if form == "response_format" else field
+    return re.fullmatch(r"\((.*)\)", pattern)[1].replace("\\", "").split("|")
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize("form", openai.FORMS)
+def test_a_choice_is_enforced_the_way_the_server_can(form, refuses):
+    """The extension that a server obeys is found once and used; the others are not sent to it again."""
+    server = Choosy(form, refuses)
+
+    async def work(endpoint):
+        return [await endpoint.complete(Request(CHAT, 4, choices=('好"的', "差"))) for _ in range(3)]
+
+    answers = run(server, work)
+    assert [answer.text for answer in answers] == ['好"的'] * 3
+    sent = Counter(name for body in server.bodies if list(CHAT) == body["messages"] for name in body)
+    assert sent[form] == 3
+    assert not sent.keys() & (set(openai.FORMS) - {form})
+
+
+def test_a_server_without_choices_just_answers():
+    """Where a server knows no such extension, the request goes out without; the stage reads the answer."""
+    server = Strict("temperature")
+    answer = run(server, lambda endpoint: endpoint.complete(Request(CHAT, 4, choices=("好", "差"))))
+    assert answer.text == "是。也是。"
+
+
+METRICS = {
+    "vllm": 'vllm:num_requests_waiting{engine="0",model_name="a"} 3.0\nvllm:num_requests_waiting{engine="1"} 4.0\n',
+    "sglang": '# TYPE sglang:num_queue_reqs gauge\nsglang:num_queue_reqs{model_name="a"} 7.0\n',
+    "llama.cpp": "# HELP llamacpp:requests_deferred Number\nllamacpp:requests_deferred 7\n",
+    "tgi": "# TYPE tgi_queue_size gauge\ntgi_queue_size 7\n",
+}
+
+
+@pytest.mark.parametrize("text", [*METRICS.values(), "up 1\n", None])
+def test_the_queue_is_read_from_whatever_metrics_there_are(text):
+    """The number of waiting requests comes from each server's own figure; None where it gives none."""
+
+    async def handler(request):
+        return web.Response(text=text) if text is not None else web.Response(status=404)
+
+    assert run(handler, lambda endpoint: endpoint.queued()) == (7 if text in METRICS.values() else None)
+
+
+@pytest.mark.parametrize("routes", [{"/health"}, {"/v1/models"}, set()])
+def test_health_never_raises(routes):
+    """A server is healthy if `/health` or, without one, `/v1/models` answers; a dead one is not."""
+
+    async def handler(request):
+        return web.Response(status=200 if request.path in routes else 404)
+
+    assert run(handler, lambda endpoint: endpoint.healthy()) is bool(routes)
+
+    async def gone(endpoint):
+        return await endpoint.healthy(), await endpoint.queued()
+
+    async def nobody():
+        async with openai.connect(ModelSpec(name="m", endpoints=("http://127.0.0.1:9",))) as (endpoint,):
+            return await gone(endpoint)
+
+    assert asyncio.run(nobody()) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "count"),
+    [
+        ({"count": 3, "max_model_len": 9, "tokens": [1, 2, 3]}, 3),
+        ({"tokens": [1, 2, 3]}, 3),
+        ([{"id": 1, "text": "", "start": 0, "stop": 0}, {"id": 2, "text": "茶", "start": 0, "stop": 1}], 1),
+        (None, 6),
+    ],
+)
+def test_tokens_are_counted_in_each_servers_shape(answer, count):
+    """vLLM's, llama.cpp's and TGI's `/tokenize` are understood; without one the UTF-8 bytes are the upper limit."""
+
+    async def handler(request):
+        if answer is None:
+            return web.Response(status=404)
+        body = await request.json()
+        assert body["prompt"] == body["content"] == body["inputs"] == "绿茶"
+        return web.json_response(answer)
+
+    assert run(handler, lambda endpoint: endpoint.count_tokens("绿茶")) == count
+
+
+def test_the_model_must_be_clear():
+    """A server with several models needs `model` in the recipe, and the error lists them; a named one is used."""
+
+    async def handler(request):
+        return web.json_response({"data": [{"id": "a"}, {"id": "b", "root": "org/b", "max_model_len": 7}]})
+
+    with pytest.raises(ModelError, match="serves 2 models") as caught:
+        run(handler, lambda endpoint: endpoint.info())
+    assert "a, b" in caught.value.hint
+
+    async def work(endpoint):
+        return await endpoint._introduce()
+
+    assert run(handler, work, model="b").tokenizer == "org/b"
+    with pytest.raises(ModelError, match="no endpoints"):
+        asyncio.run(openai.connect(ModelSpec(name="m")).__aenter__())
+
+
+def test_rejections_reach_the_caller_with_the_servers_words():
+    """A rejected row's error says what the server said of it."""
+    server = Strict("temperature", status=400, check=lambda body: body["max_tokens"] == 1)
+    with pytest.raises(RejectedError, match="400: Unexpected fields"):
+        run(server, lambda endpoint: endpoint.complete(Request(CHAT)))
