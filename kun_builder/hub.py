@@ -1,0 +1,206 @@
+"""Publishing on the Hub: large files first, then one commit with everything, the tag, and a look at what is there.
+
+A reader at any moment sees the old dataset or the new one. Every step can fail, and the process can die after any of
+them: the next push finds out what is done already, and does the rest. Nothing of somebody else's is deleted, and
+nothing that somebody else changed is overwritten unasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+
+from kun_builder.errors import PublishError
+from kun_builder.finished import FinishedRun, check_loads, open_finished
+from kun_builder.folder import RunFolder
+from kun_builder.hub_repo import Head, Repository
+from kun_builder.hub_retry import Conflict, LookAgain, Retry
+from kun_builder.plan import RESULT_COLUMNS
+from kun_builder.release import MANIFEST, FileFacts, Release, compose
+from kun_builder.stats import rows_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where to publish. `replace`: also over what somebody else changed. `token`: None takes the one of `hf auth`."""
+
+    repo: str
+    revision: str = "main"
+    private: bool = True
+    tag: str = ""
+    create_pr: bool = False
+    message: str = ""
+    replace: bool = False
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a push did, or would do. `changed` is false where nothing was to do."""
+
+    repo: str
+    url: str
+    rows: Mapping[str, int]
+    added: tuple[str, ...]
+    deleted: tuple[str, ...]
+    changes: Mapping[str, Any]
+    """Rows added, removed and rewritten per split, and what differs in the recipe."""
+    commit: str = ""
+    changed: bool = False
+    dry_run: bool = False
+    tag: str = ""
+    pull_request: str = ""
+    verified: bool = False
+    """That the commit was read back from the Hub."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit has to do to a head; false if nothing."""
+
+    add: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.delete)
+
+
+def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
+    """Publish the finished run in `path`. Raises PublishError; what was uploaded until then is not uploaded again."""
+    if constants.is_offline_mode():
+        raise PublishError("HF_HUB_OFFLINE is set", hint="unset it to publish")
+    if target.create_pr and target.tag:
+        raise PublishError("a pull request cannot be tagged before it is merged", hint="leave --tag or --create-pr out")
+    with RunFolder(path).lock():
+        run = open_finished(path)
+        check_loads(run)
+        return publish(run, target, retry=retry, dry_run=dry_run)
+
+
+def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
+    """Bring the repository to hold `run`, by one commit or by none; the Hub's part of `push`."""
+    retry = retry or Retry()
+    repo = Repository(target.repo, target.token, retry)
+    exists = _prepare(repo, target, dry_run)
+    for attempt in range(1, retry.tries + 1):
+        head = repo.head(target.revision) if exists else Head()
+        try:
+            return _bring(repo, run, target, head, dry_run)
+        except LookAgain as reason:
+            retry.pause(str(reason), attempt, reason.wish)
+    raise PublishError(
+        f"could not commit to {target.repo} in {retry.tries} attempts", hint="push again; what was uploaded stays"
+    )
+
+
+def _prepare(repo: Repository, target: Target, dry_run: bool) -> bool:
+    """Make repository and branch; whether they exist now. Raises PublishError where public is not what was meant."""
+    private = repo.private()
+    if private is False and target.private:
+        raise PublishError(f"{target.repo} is public", hint="publish there with --no-private")
+    if private is None:
+        if dry_run:
+            return False
+        repo.create(private=target.private)
+    if target.revision in repo.branches() or target.revision.startswith("refs/"):
+        return True
+    if not dry_run:
+        repo.create_branch(target.revision)
+    return not dry_run
+
+
+def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_run: bool) -> Published:
+    """One attempt on top of `head`. Raises LookAgain where the head has to be read again."""
+    release = compose(run, repo.base(head), target.repo)
+    change = _change(release, head, target)
+    if target.tag and head.commit:
+        _check_tag(repo, target, head, change)
+    published = Published(
+        repo=target.repo,
+        url=repo.url,
+        rows=release.rows,
+        added=change.add,
+        deleted=change.delete,
+        changes=release.changes,
+        commit=head.commit,
+        dry_run=dry_run,
+    )
+    if dry_run:
+        return published
+    if change and target.create_pr and (pull := repo.proposed(release)):
+        return replace(published, pull_request=pull)
+    if change:
+        message = target.message or f"Publish {release.changes['name']}"
+        where = {"revision": target.revision, "parent_commit": head.commit, "create_pr": target.create_pr}
+        info = repo.commit(release, change.add, change.delete, message, **where)
+        published = replace(published, commit=info.oid, changed=True, pull_request=info.pr_url or "")
+    if target.tag:
+        _tag(repo, target.tag, published.commit)
+    _read_back(repo, run, release, published.commit)
+    return replace(published, verified=True, tag=target.tag, url=f"{repo.url}/tree/{published.commit}")
+
+
+def _change(release: Release, head: Head, target: Target) -> Change:
+    """What is to do. Raises PublishError where it would overwrite what is not ours."""
+    ours = {path: _facts(entry) for path, entry in (head.manifest or {}).get("files", {}).items()}
+    add = tuple(path for path in release.files if not head.holds(path, release.facts[path]))
+    delete = tuple(path for path in ours if path not in release.facts and path in head.tree)
+    foreign = [path for path, facts in ours.items() if not head.holds(path, facts) and path in (*add, *delete)]
+    foreign += [path for path in add if path in head.tree and path not in ours and path != MANIFEST]
+    if foreign and not target.replace:
+        raise PublishError(
+            f"somebody else has changed {target.repo}: {', '.join(foreign)}",
+            hint="look at these files; push again with --yes to replace them",
+        )
+    _refuse_mixture(release, head, ours, target)
+    return Change(add, delete)
+
+
+def _refuse_mixture(release: Release, head: Head, ours: Mapping[str, FileFacts], target: Target) -> None:
+    """A stranger's file between ours would be read as part of a split."""
+    prefixes = tuple(f"{folder}/{split}-" for folder in ("data", "provenance") for split in release.rows)
+    for path in head.tree:
+        if path.startswith(prefixes) and path not in release.facts and path not in ours:
+            raise PublishError(
+                f"{path} in {target.repo} is not ours, and would be read as part of the dataset",
+                hint="move or delete it on the Hub, or publish into another repository",
+            )
+
+
+def _facts(entry: Mapping[str, Any]) -> FileFacts:
+    return FileFacts(entry["sha256"], entry["git"], entry["size"])
+
+
+def _check_tag(repo: Repository, target: Target, head: Head, change: Change) -> None:
+    """Refuse before anything is uploaded where the tag stands on something else."""
+    at = repo.tagged(target.tag)
+    if at is not None and (change or at != head.commit):
+        raise PublishError(
+            f"the tag {target.tag} of {target.repo} already names commit {at[:12]}",
+            hint="choose another tag: tags do not move",
+        )
+
+
+def _tag(repo: Repository, tag: str, commit: str) -> None:
+    """Tag the commit; a tag that an earlier attempt has made is fine."""
+    try:
+        repo.tag(tag, commit)
+    except Conflict as error:
+        if (at := repo.tagged(tag)) != commit:
+            raise PublishError(f"the tag {tag} was given to commit {at} meanwhile") from error
+
+
+def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str) -> None:
+    """Look at the Hub as a reader: the commit's files, and the first row of each split. Raises PublishError."""
+    found = Head(commit, repo.tree(commit))
+    if wrong := [path for path, facts in release.facts.items() if not found.holds(path, facts)]:
+        raise PublishError(f"commit {commit[:12]} was made, but does not hold what was sent: {', '.join(wrong)}")
+    for split, rows in release.rows.items():
+        row = repo.first_row(commit, split)
+        sent = next(rows_at(run.provenance[split], [0], RESULT_COLUMNS), None) if split in run.provenance else row
+        if row != sent or (row is None) != (rows == 0):
+            raise PublishError(f"the first row of {split} on the Hub at {commit[:12]} is not the one that was sent")

@@ -1,0 +1,204 @@
+"""A dataset repository on the Hub as publishing sees it: every request with retries, and the token at home.
+
+Nothing here decides anything; `kun_builder.hub` does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    HfFileSystem,
+    constants,
+    set_client_factory,
+)
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from kun_builder.errors import PublishError
+from kun_builder.hub_retry import Retry
+from kun_builder.release import MANIFEST, Base, Digests, FileFacts, Release, digest_rows, read_manifest
+
+_TIMEOUT = httpx2.Timeout(300, connect=30)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A revision: its commit, each file's identity (SHA-256, or git's blob id of a small file), and our manifest."""
+
+    commit: str = ""
+    tree: Mapping[str, str] = field(default_factory=dict)
+    manifest: Mapping[str, Any] | None = None
+
+    def holds(self, path: str, facts: FileFacts) -> bool:
+        """Whether the file is there with this content."""
+        return self.tree.get(path) in (facts.sha256, facts.git)
+
+
+class Repository:
+    """The dataset repository `name`. Every request is tried again as `retry` says; all raise PublishError."""
+
+    def __init__(self, name: str, token: str | None, retry: Retry) -> None:
+        keep_token_home(constants.ENDPOINT)
+        self.name = name
+        self.retry = retry
+        self._token = token
+        self._api = HfApi(token=token)
+        self._of: dict[str, Any] = {"repo_id": name, "repo_type": "dataset"}
+
+    @property
+    def url(self) -> str:
+        """Its page."""
+        return f"{constants.ENDPOINT}/datasets/{self.name}"
+
+    # --- reading
+
+    def private(self) -> bool | None:
+        """Whether it is private; None if it does not exist, as far as the token can see."""
+        try:
+            return bool(self.retry(f"looking up {self.name}", self._api.repo_info, **self._of).private)
+        except PublishError as error:
+            if isinstance(error.__cause__, RepositoryNotFoundError):
+                return None
+            raise
+
+    def branches(self) -> set[str]:
+        """Names of its branches."""
+        refs = self.retry("listing branches", self._api.list_repo_refs, **self._of)
+        return {branch.name for branch in refs.branches}
+
+    def tagged(self, tag: str) -> str | None:
+        """The commit that a tag names."""
+        refs = self.retry("listing tags", self._api.list_repo_refs, **self._of)
+        return next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+
+    def head(self, revision: str) -> Head:
+        """What a revision holds now."""
+        info = self.retry("reading the repository", self._api.repo_info, revision=revision, **self._of)
+        commit = str(info.sha)
+        tree = self.tree(commit)
+        return Head(commit, tree, read_manifest(self.read(commit, MANIFEST)) if MANIFEST in tree else None)
+
+    def tree(self, commit: str) -> dict[str, str]:
+        """Identity of every file of a commit."""
+
+        def listing() -> dict[str, str]:
+            entries = self._api.list_repo_tree(recursive=True, revision=commit, **self._of)
+            return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
+
+        return self.retry("listing the repository", listing)
+
+    def read(self, commit: str, path: str) -> bytes:
+        """A small file."""
+        with tempfile.TemporaryDirectory(prefix="kun-build-") as folder:
+            download = partial(self._api.hf_hub_download, filename=path, revision=commit, cache_dir=folder, **self._of)
+            return Path(str(self.retry(f"reading {path}", download))).read_bytes()
+
+    def base(self, head: Head) -> Base:
+        """The release that a revision holds."""
+        if head.manifest is None:
+            return Base()
+        digests = partial(self._digests, head.commit, head.manifest)
+        return Base(manifest=head.manifest, read=partial(self.read, head.commit), digests=digests)
+
+    def _digests(self, commit: str, manifest: Mapping[str, Any], split: str) -> Digests:
+        """Row digests of a published split; only three of its columns are downloaded."""
+        files = [path for path in manifest["splits"][split]["files"] if path.startswith("provenance/")]
+        hub = HfFileSystem(token=self._token)
+
+        def read() -> Digests:
+            return digest_rows([hub.open(f"datasets/{self.name}@{commit}/{path}") for path in files])
+
+        return self.retry(f"reading the published rows of {split}", read)
+
+    def proposed(self, release: Release) -> str | None:
+        """Address of the open pull request that already proposes exactly this release."""
+
+        def listing() -> list[Any]:
+            of: dict[str, Any] = {"discussion_type": "pull_request", "discussion_status": "open"}
+            return list(self._api.get_repo_discussions(**self._of, **of))
+
+        for pull in self.retry("listing pull requests", listing):
+            look = partial(self._api.get_paths_info, paths=[MANIFEST], revision=f"refs/pr/{pull.num}", **self._of)
+            for entry in self.retry("reading a pull request", look):
+                if isinstance(entry, RepoFile) and entry.blob_id == release.facts[MANIFEST].git:
+                    return str(pull.url)
+        return None
+
+    def first_row(self, commit: str, split: str) -> dict[str, Any] | None:
+        """The first row of a split as a reader streams it; None where it is empty."""
+        from datasets import load_dataset
+
+        def stream() -> dict[str, Any] | None:
+            rows = load_dataset(self.name, split=split, streaming=True, revision=commit, token=self._token)
+            return next(iter(rows), None)
+
+        return self.retry(f"streaming {split}", stream)
+
+    # --- writing
+
+    def create(self, *, private: bool) -> None:
+        """Make it, if it is not there."""
+        create = partial(self._api.create_repo, private=private, exist_ok=True, **self._of)
+        self.retry(f"creating {self.name}", create)
+
+    def create_branch(self, branch: str) -> None:
+        """Make a branch at the head of main, if it is not there."""
+        create = partial(self._api.create_branch, branch=branch, exist_ok=True, **self._of)
+        self.retry(f"creating the branch {branch}", create)
+
+    def commit(
+        self, release: Release, add: Sequence[str], delete: Sequence[str], message: str, **where: Any
+    ) -> CommitInfo:
+        """Upload large files that are not there, then one commit. Raises LookAgain where its fate is unknown.
+
+        where: `revision`, `parent_commit`, `create_pr`.
+        """
+        additions = [_addition(path, release) for path in add]
+        place = {key: where[key] for key in ("revision", "create_pr")}
+        upload = partial(self._api.preupload_lfs_files, additions=additions, free_memory=False, **self._of, **place)
+        self.retry("uploading", upload)
+        commit = partial(
+            self._api.create_commit,
+            operations=[*additions, *(CommitOperationDelete(path) for path in delete)],
+            commit_message=message,
+            commit_description="\n".join(f"{split}: {rows} rows" for split, rows in release.rows.items()),
+            **self._of,
+            **where,
+        )
+        return self.retry.once("committing", commit)
+
+    def tag(self, tag: str, commit: str) -> None:
+        """Name a commit. Raises Conflict where the name is taken."""
+        self.retry("tagging", partial(self._api.create_tag, tag=tag, revision=commit, **self._of))
+
+
+def keep_token_home(endpoint: str) -> None:
+    """From here on, no request of this process's Hub clients takes the token anywhere but to `endpoint`.
+
+    The Hub's answers name addresses of their own: for uploads, further pages, downloads. Requests also time out.
+    """
+    home = httpx2.URL(endpoint)
+
+    def strip(request: httpx2.Request) -> None:
+        if (request.url.scheme, request.url.host, request.url.port) != (home.scheme, home.host, home.port):
+            request.headers.pop("Authorization", None)
+
+    set_client_factory(lambda: httpx2.Client(event_hooks={"request": [strip]}, follow_redirects=True, timeout=_TIMEOUT))
+
+
+def _addition(path: str, release: Release) -> CommitOperationAdd:
+    content = release.files[path]
+    addition = CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
+    addition.upload_info.sha256 = bytes.fromhex(release.facts[path].sha256)  # known: not to be read again
+    return addition

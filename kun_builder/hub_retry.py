@@ -1,0 +1,131 @@
+"""Trying again what the Hub may answer next time; by type and status of the error, never by its text.
+
+429, with the server's own `Retry-After`; 408, 425, 5xx; broken connections and time-outs; answers that are not JSON
+    (an outage page): tried again after a wait that doubles, up to `Retry.tries` times
+409, 412: `Conflict`; somebody wrote at the same time, and the caller has to look again
+401, 403, 404, other 4xx: PublishError at once, with the cure
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx2
+from huggingface_hub.errors import HfHubHTTPError
+
+from kun_builder.errors import PublishError
+
+Result = TypeVar("Result")
+_RAISED = (OSError, httpx2.HTTPError, RuntimeError, ValueError)
+"""All that the clients raise for an answer or for the lack of one: uploads in threads wrap it in a RuntimeError, hf_xet
+raises ConnectionError whatever the status was."""
+
+_CURES = {
+    400: "the Hub refuses what was sent",
+    401: "log in with `hf auth login`, or give a valid token with --token or HF_TOKEN",
+    403: "the token needs write permission for this repository: https://huggingface.co/settings/tokens",
+    404: "check the name, and that the token may see the repository",
+    413: "a file or the commit is too large for the Hub",
+}
+
+
+class LookAgain(Exception):  # not an error of the user's: the caller reads the head again, and decides
+    """What the Hub has now must be seen first; `wish` is the wait in seconds that it asked for."""
+
+    def __init__(self, what: str, wish: float | None = None) -> None:
+        super().__init__(what)
+        self.wish = wish
+
+
+class Conflict(LookAgain):
+    """409 or 412: the repository changed, or a name is taken."""
+
+
+class LostAnswer(LookAgain):
+    """A request that must not be sent twice blindly may or may not have been carried out."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how patiently to try. `wait` seconds double up to `longest`; a server's own wish goes first."""
+
+    tries: int = 6
+    wait: float = 1.0
+    longest: float = 60.0
+    say: Callable[[str], None] = lambda message: None
+    sleep: Callable[[float], None] = time.sleep
+
+    def __call__(self, what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        """`function(*args, **kwargs)`, tried again while that can help. Raises PublishError or Conflict."""
+        for attempt in range(1, self.tries + 1):
+            try:
+                return function(*args, **kwargs)
+            except _RAISED as error:
+                self.failed(what, error, attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def once(self, what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        """One attempt at what must not be sent twice. Raises LostAnswer where `__call__` would try again."""
+        try:
+            return function(*args, **kwargs)
+        except _RAISED as error:
+            self.failed(what, error, self.tries, lost=True)
+        raise AssertionError("failed() raises")
+
+    def failed(self, what: str, error: Exception, attempt: int, *, lost: bool = False) -> None:
+        """Wait if another attempt can help; else raise Conflict, LostAnswer, PublishError, or what is not the Hub's."""
+        status, wish = _status(error)
+        if status in (409, 412):
+            raise Conflict(f"{what}: somebody else wrote at the same time") from error
+        if status == 0 and not _broken(error):
+            raise error
+        passing = status == 0 or status in (408, 425, 429) or status >= 500
+        if passing and lost:
+            raise LostAnswer(f"{what}: {_name(status, error)}", wish) from error
+        if not passing or attempt >= self.tries:
+            raise _refused(what, error, status, attempt) from error
+        self.pause(f"{what}: {_name(status, error)}", attempt, wish)
+
+    def pause(self, why: str, attempt: int, wish: float | None = None) -> None:
+        """Say why, and wait before attempt number `attempt` + 1."""
+        seconds = min(self.longest, self.wait * 2 ** (attempt - 1)) if wish is None else min(wish, 10 * self.longest)
+        self.say(f"{why}; trying again in {seconds:g} s ({attempt} of {self.tries})")
+        self.sleep(seconds)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from: uploads in threads wrap their errors."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _status(error: Exception) -> tuple[int, float | None]:
+    """HTTP status (0: no answer) and the seconds that the server asked us to wait."""
+    for link in _chain(error):
+        if isinstance(link, HfHubHTTPError):
+            after = link.response.headers.get("Retry-After", "")
+            return link.response.status_code, float(after) if after.isdigit() else None
+    return 0, None
+
+
+def _broken(error: Exception) -> bool:
+    """Whether the connection failed, or what came back was not the Hub's."""
+    broken = httpx2.TransportError | json.JSONDecodeError | ConnectionError
+    return any(isinstance(link, broken) for link in _chain(error))
+
+
+def _name(status: int, error: Exception) -> str:
+    return f"the Hub answered {status}" if status else f"the connection failed ({type(error).__name__})"
+
+
+def _refused(what: str, error: Exception, status: int, attempt: int) -> PublishError:
+    times = f" {attempt} times" if attempt > 1 else ""
+    message = f"{what}: {_name(status, error)}{times}"
+    said = getattr(error, "server_message", None)
+    hint = _CURES.get(status, "try again later; what was uploaded stays, and a further push goes on from there")
+    return PublishError(f"{message}: {said}" if said else message, hint=hint)

@@ -1,0 +1,217 @@
+"""The pictures of a run, each defined once as Vega-Lite, for card and report alike.
+
+Transparent, in middle tones that stand out on a white page and on a dark one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from kun_builder.report import SplitReport
+from kun_builder.stats import LENGTH_EDGES, PERPLEXITY_EDGES, Histogram, SplitStats
+
+if TYPE_CHECKING:
+    import altair as alt
+
+TEXT = "#7b818a"
+PALETTE = ("#3d86c6", "#c8772a", "#2f9a6c", "#a865c9", "#c25a66", "#7d8c2c", "#2e94a3", "#9a7b5f")
+"""One colour a split."""
+REJECTED = "#c25a66"
+LIGHT_PAGE, DARK_PAGE = "#ffffff", "#0d1117"
+
+WIDTH = 640
+
+
+def pictures(
+    splits: Mapping[str, tuple[SplitReport, SplitStats]], threshold: float | None
+) -> dict[str, dict[str, Any]]:
+    """Vega-Lite specifications by name. `threshold`: the score from which rows are kept, if a stage has one."""
+    stats = {name: stat for name, (_, stat) in splits.items()}
+    charts = {"funnel": _funnel({name: report for name, (report, _) in splits.items()}), "lengths": _lengths(stats)}
+    if any(stat.score for stat in stats.values()):
+        charts["scores"] = _scores(stats, threshold)
+    if any(stat.perplexity for stat in stats.values()):
+        charts["perplexity"] = _perplexity(stats)
+    charts["asks"] = _asks(stats)
+    return {name: styled(chart).to_dict() for name, chart in charts.items()}
+
+
+def to_svg(specification: Mapping[str, Any]) -> str:
+    """The picture as SVG."""
+    import vl_convert
+
+    svg: str = vl_convert.vegalite_to_svg(dict(specification))
+    return svg
+
+
+def to_png(svg: str) -> bytes:
+    """A picture as PNG, at twice its nominal resolution."""
+    import vl_convert
+
+    png: bytes = vl_convert.svg_to_png(svg, scale=2)
+    return png
+
+
+def styled(chart: Any) -> Any:
+    font = "Helvetica Neue, Arial, Noto Sans CJK SC, sans-serif"
+    faint = {"gridColor": TEXT, "gridOpacity": 0.25, "domainColor": TEXT, "tickColor": TEXT}
+    return (
+        chart.configure(background="transparent", font=font)
+        .configure_axis(labelColor=TEXT, titleColor=TEXT, titleFontWeight="normal", labelFontSize=11, **faint)
+        .configure_legend(labelColor=TEXT, titleColor=TEXT, orient="top")
+        .configure_header(labelColor=TEXT, titleColor=TEXT, labelFontSize=12)
+        .configure_title(color=TEXT, anchor="start", fontSize=14)
+        .configure_view(stroke=None)
+    )
+
+
+def _colour(splits: Mapping[str, Any]) -> alt.Color:
+    import altair as alt
+
+    names = list(splits)
+    colours = [PALETTE[number % len(PALETTE)] for number in range(len(names))]
+    return alt.Color("split:N", scale=alt.Scale(domain=names, range=colours), title=None)
+
+
+def _chart(rows: list[dict[str, Any]]) -> alt.Chart:
+    import altair as alt
+
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def _funnel(reports: Mapping[str, SplitReport]) -> Any:
+    import altair as alt
+
+    rows, order = [], ["read"]
+    for name, report in reports.items():
+        rows.append({"split": name, "step": "read", "rows": report.read})
+        for step in report.stages:
+            rows.append({"split": name, "step": step.label, "rows": step.rows_out})
+            order += [] if step.label in order else [step.label]
+    bars = _chart(rows).encode(
+        y=alt.Y("step:N", sort=order, title=None),
+        yOffset=alt.YOffset("split:N", sort=list(reports)),
+        x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=5, format=",")),
+    )
+    text = bars.mark_text(align="left", dx=4, color=TEXT, fontSize=10).encode(text=alt.Text("rows:Q", format=","))
+    marks = bars.mark_bar(cornerRadiusEnd=2).encode(color=_colour(reports))
+    height = max(120, 15 * len(order) * len(reports))
+    return (marks + text).properties(title="Rows left after each step", width=WIDTH, height=height)
+
+
+def _bins(histogram: Histogram) -> Iterator[tuple[float, float, float]]:
+    """Lower edge, upper edge and share of each bin up to the last one that holds anything."""
+    last = max((at for at, count in enumerate(histogram.counts) if count), default=-1)
+    for at in range(last + 1):
+        yield histogram.edges[at], histogram.edges[at + 1], histogram.counts[at] / histogram.total
+
+
+def _lengths(stats: Mapping[str, SplitStats]) -> Any:
+    import altair as alt
+
+    rows = [
+        {"split": name, "of": of, "from": low, "to": high, "share": share}
+        for name, stat in stats.items()
+        for of, histogram in (("instruction", stat.instruction_length), ("output", stat.output_length))
+        for low, high, share in _bins(histogram)
+    ]
+    axis = alt.Axis(format="~s", tickCount=6, labelOverlap=True, grid=False)
+    lines = (
+        _chart(rows)
+        .mark_line(interpolate="monotone", strokeWidth=2)
+        .encode(
+            x=alt.X("from:Q", scale=alt.Scale(type="log"), title="characters", axis=axis),
+            y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format="%")),
+            color=_colour(stats),
+        )
+        .properties(width=WIDTH // 2 - 20, height=200)
+    )
+    return lines.facet(column=alt.Column("of:N", title=None)).properties(title="Length of instructions and outputs")
+
+
+def _stacked(stats: Mapping[str, SplitStats], measure: str) -> Iterator[dict[str, Any]]:
+    """Bins of one measure per split: kept rows from the ground, rejected ones on top of them."""
+    for name, stat in stats.items():
+        ground = [0] * len(LENGTH_EDGES + PERPLEXITY_EDGES)
+        for fate, histogram in (("kept", getattr(stat, measure)), ("rejected", getattr(stat, f"{measure}_rejected"))):
+            for at, count in enumerate(histogram.counts if histogram else ()):
+                edges = {"from": histogram.edges[at], "to": histogram.edges[at + 1]}
+                if count:
+                    yield {
+                        "kind": "bin",
+                        "split": name,
+                        "fate": fate,
+                        **edges,
+                        "low": ground[at],
+                        "rows": ground[at] + count,
+                    }
+                ground[at] += count
+
+
+def _measured(
+    stats: Mapping[str, SplitStats], measure: str, scale: Literal["linear", "log"], rules: list[dict[str, Any]]
+) -> Any:
+    """Histograms of a measure, kept above rejected, one panel a split; dashed lines at `rules`."""
+    import altair as alt
+
+    rows = [*_stacked(stats, measure), *rules]
+    base = alt.Chart().encode(
+        x=alt.X("from:Q", scale=alt.Scale(type=scale, nice=False), title=measure, axis=alt.Axis(grid=False))
+    )
+    fate = alt.Color("fate:N", scale=alt.Scale(domain=["kept", "rejected"], range=[PALETTE[0], REJECTED]), title=None)
+    bars = (
+        base.transform_filter("datum.kind == 'bin'")
+        .mark_bar(binSpacing=1)
+        .encode(
+            x2="to:Q", y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, format="~s")), y2="low:Q", color=fate
+        )
+    )
+    lines = base.transform_filter("datum.kind == 'cut'").mark_rule(color=TEXT, strokeDash=[5, 3], strokeWidth=1.5)
+    names = (
+        base.transform_filter("datum.kind == 'cut'")
+        .mark_text(color=TEXT, align="left", dx=3, dy=-2, baseline="bottom", fontSize=10)
+        .encode(y=alt.value(0), text=alt.Text("label:N"))
+    )
+    layers = alt.layer(bars, lines, names, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=110)
+    return layers.facet(row=alt.Row("split:N", title=None, sort=list(stats))).resolve_scale(y="independent")
+
+
+def _scores(stats: Mapping[str, SplitStats], threshold: float | None) -> Any:
+    cuts = [
+        {"split": name, "kind": "cut", "from": threshold, "label": f"kept from {threshold:g}"}
+        for name, stat in stats.items()
+        if threshold is not None and stat.score
+    ]
+    return _measured(stats, "score", "linear", cuts).properties(title="Scores, and the threshold")
+
+
+def _perplexity(stats: Mapping[str, SplitStats]) -> Any:
+    cuts = [
+        {"split": name, "kind": "cut", "from": value, "label": f"{value:.0f}"}
+        for name, stat in stats.items()
+        for value in stat.perplexity_range or ()
+    ]
+    return _measured(stats, "perplexity", "log", cuts).properties(title="Perplexity; kept between the dashed lines")
+
+
+def _asks(stats: Mapping[str, SplitStats]) -> Any:
+    import altair as alt
+
+    rows = [
+        {"split": name, "ask": ask, "share": count / stat.rows}
+        for name, stat in stats.items()
+        for ask, count in stat.asks.items()
+    ]
+    asks = {row["ask"] for row in rows}
+    return (
+        _chart(rows)
+        .mark_bar(cornerRadiusEnd=2)
+        .encode(
+            y=alt.Y("ask:N", sort=alt.EncodingSortField("share", op="sum", order="descending"), title=None),
+            yOffset=alt.YOffset("split:N", sort=list(stats)),
+            x=alt.X("share:Q", title="share of instructions", axis=alt.Axis(format="%")),
+            color=_colour(stats),
+        )
+        .properties(title="What instructions ask for", width=WIDTH, height=max(100, 10 * len(asks) * len(stats)))
+    )

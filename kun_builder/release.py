@@ -1,0 +1,302 @@
+"""What a dataset repository is to hold: a finished run, and those splits of earlier runs that it does not replace.
+
+`.kun/manifest.json` in the repository says which files are ours, which run made each split, and what each release
+changed. Publishing is a function of the run and of the release before it, so that publishing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from kun_builder.cards import CardFacts, ConfigFacts, RunFacts, card, check_card
+from kun_builder.errors import PublishError
+from kun_builder.plots import pictures, to_png, to_svg
+from kun_builder.report import SplitReport, StepCounts
+from kun_builder.stats import SplitStats, read_columns
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from datasets import Features
+
+    from kun_builder.finished import FinishedRun
+
+MANIFEST = ".kun/manifest.json"
+LOCK = "recipe.lock.yaml"
+FORMAT = 1
+
+Digests = dict[str, "npt.NDArray[np.uint64]"]
+"""Of each row of a split: `id` and `row`, 64-bit hashes of its id and of its instruction and output; sorted by id."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A file as a repository knows it: `sha256` if it is large, `git` (git's blob id) if it is small."""
+
+    sha256: str
+    git: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The release that a repository holds now, or nothing.
+
+    read: content of a small file. digests: the rows of a published split.
+    """
+
+    manifest: Mapping[str, Any] | None = None
+    read: Callable[[str], bytes] = lambda path: b""
+    digests: Callable[[str], Digests] = lambda split: no_digests()
+
+
+@dataclass(frozen=True)
+class Release:
+    """All of our files of a repository after publishing. `files`: those that we hold; the others stay as they are."""
+
+    files: Mapping[str, Path | bytes]
+    facts: Mapping[str, FileFacts]
+    manifest: Mapping[str, Any]
+    rows: Mapping[str, int]
+    """Rows of every split."""
+    changes: Mapping[str, Any]
+
+
+def compose(run: FinishedRun, base: Base, repo: str) -> Release:
+    """The release that puts `run` into a repository which holds `base`."""
+    old = base.manifest or {}
+    kept = {name: split for name, split in old.get("splits", {}).items() if name not in run.report.splits}
+    splits = {**old.get("splits", {}), **{name: _split_entry(run, name) for name in run.report.splits}}
+    locks = {key: _lock_of(old, key, base) for key in {split["run"] for split in kept.values()} - {run.key}}
+    runs = {key: {**old["runs"][key], "lock": path} for key, (path, _) in locks.items()} | {run.key: _run_entry(run)}
+    releases = _releases(run, old, base)
+    facts = _card_facts(repo, run, splits, runs, releases)
+    charts = pictures(facts.splits, _threshold(run))
+    readme = card(facts := replace(facts, pictures=tuple(charts)))
+    check_card(readme, facts)
+    files: dict[str, Path | bytes] = {**run.files, LOCK: run.lock, "README.md": readme.encode()}
+    files |= {path: content for path, content in locks.values()}
+    files |= {f"plots/{name}.png": to_png(to_svg(chart)) for name, chart in charts.items()}
+    facts_of = {path: file_facts(content) for path, content in files.items()} | _kept_files(old, kept, files)
+    owners = {path: split for split, entry in splits.items() for path in entry["files"]}
+    manifest = {
+        "format": FORMAT,
+        "files": {p: {**asdict(f), "split": owners.get(p, "")} for p, f in sorted(facts_of.items())},
+        "splits": splits,
+        "runs": runs,
+        "releases": releases,
+    }
+    files[MANIFEST] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
+    facts_of[MANIFEST] = file_facts(files[MANIFEST])
+    rows = {name: report.kept for name, (report, _) in facts.splits.items()}
+    return Release(files, facts_of, manifest, rows, releases[-1])
+
+
+def read_manifest(content: bytes) -> dict[str, Any]:
+    """A manifest of ours. Raises PublishError for one that this version cannot read."""
+    try:
+        manifest: dict[str, Any] = orjson.loads(content)
+        version = manifest["format"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise PublishError(f"{MANIFEST} in the repository is not a manifest of kun-builder") from error
+    if version != FORMAT:
+        raise PublishError(
+            f"the repository was last published by another version of kun-builder (manifest format {version})",
+            hint="publish with a kun-builder at least as new as that one",
+        )
+    return manifest
+
+
+def file_facts(content: Path | bytes) -> FileFacts:
+    """Digests and size of a file, read once."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for chunk in _chunks(content):
+        sha256.update(chunk)
+        git.update(chunk)
+    return FileFacts(sha256.hexdigest(), git.hexdigest(), size)
+
+
+def _chunks(content: Path | bytes) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+# --- rows of two releases ----------------------------------------------------------------------------------------
+
+
+def no_digests() -> Digests:
+    """The digests of no rows."""
+    return {"id": np.empty(0, np.uint64), "row": np.empty(0, np.uint64)}
+
+
+def digest_rows(paths: Sequence[Any]) -> Digests:
+    """Digests of the rows in provenance files (paths or open files)."""
+    ids, rows = bytearray(), bytearray()
+    for table in read_columns(paths, ("id", "instruction", "output")):
+        for row_id, instruction, output in zip(
+            *(table[n].to_pylist() for n in ("id", "instruction", "output")), strict=True
+        ):
+            ids += hashlib.blake2b(row_id.encode(), digest_size=8).digest()
+            rows += hashlib.blake2b(f"{instruction}\0{output}".encode(), digest_size=8).digest()
+    found = {"id": np.frombuffer(ids, np.uint64), "row": np.frombuffer(rows, np.uint64)}
+    order = np.argsort(found["id"])
+    return {name: values[order] for name, values in found.items()}
+
+
+def compare_rows(old: Digests, new: Digests) -> dict[str, int]:
+    """How many rows there are now, and how many were added, removed and rewritten; a row is known by its id."""
+    both, at_old, at_new = np.intersect1d(old["id"], new["id"], return_indices=True)
+    return {
+        "rows": len(new["id"]),
+        "added": len(new["id"]) - len(both),
+        "removed": len(old["id"]) - len(both),
+        "changed": int(np.count_nonzero(old["row"][at_old] != new["row"][at_new])),
+    }
+
+
+def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base) -> list[Mapping[str, Any]]:
+    """The history with this run at its end; a run that is published already has its entry."""
+    history = list(old.get("releases", []))
+    if history and history[-1]["run"] == run.key:
+        return history
+    before = [old["splits"][name]["run"] for name in run.report.splits if name in old.get("splits", {})]
+    recipe = recipe_changes(old["runs"][before[0]], _run_entry(run)) if before else []
+    changed = {
+        name: compare_rows(base.digests(name) if name in old.get("splits", {}) else no_digests(), digest_rows(files))
+        for name, files in run.provenance.items()
+    }
+    facts = {"run": run.key, "name": run.report.name, "created": run.report.created}
+    return [*history, {**facts, "splits": changed, "recipe": recipe}]
+
+
+def recipe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two runs' steps and models, one line each; a long text is only named."""
+    before, after = dict(_leaves(_recipe_of(old))), dict(_leaves(_recipe_of(new)))
+    names = [*before, *(name for name in after if name not in before)]
+    return [_difference(n, before.get(n), after.get(n)) for n in names if before.get(n) != after.get(n)]
+
+
+def _recipe_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    steps = {step["label"]: {"version": step["version"], **step["options"]} for step in run["steps"]}
+    models = {name: {key: model[key] for key in ("id", "revision")} for name, model in run["models"].items()}
+    return {"steps": steps, "models": models, "seed": run["seed"], "limit": run["limit"]}
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    if any(isinstance(value, str) and "\n" in value for value in (old, new)):
+        return f"{name}: another text"
+    return f"{name}: {'absent' if old is None else old} → {'absent' if new is None else new}"
+
+
+# --- entries of the manifest, and back -----------------------------------------------------------------------------
+
+
+def _split_entry(run: FinishedRun, name: str) -> dict[str, Any]:
+    return {
+        "run": run.key,
+        "report": asdict(run.report.splits[name]),
+        "stats": run.stats[name].to_json(),
+        "withheld": name in run.withheld,
+        "license": run.license,
+        "files": sorted(run.files_of(name)),
+        "configs": {config: run.config_of(config, name) for config in ("default", "provenance")},
+    }
+
+
+def _run_entry(run: FinishedRun) -> dict[str, Any]:
+    report = run.report
+    steps = [
+        {key: step[key] for key in ("label", "stage", "package", "version", "options", "models")}
+        for step in report.steps
+    ]
+    facts = {"name": report.name, "version": report.version, "created": report.created, "seed": report.seed}
+    return {**facts, "limit": report.limit, "lock": LOCK, "steps": steps, "models": dict(report.models)}
+
+
+def _lock_of(old: Mapping[str, Any], key: str, base: Base) -> tuple[str, bytes]:
+    """Where the lock file of an earlier run goes, and its content."""
+    return f".kun/{key}.lock.yaml", base.read(old["runs"][key]["lock"])
+
+
+def _kept_files(old: Mapping[str, Any], kept: Mapping[str, Any], new: Mapping[str, object]) -> dict[str, FileFacts]:
+    """Facts of the files of splits that stay."""
+    paths = [path for entry in kept.values() for path in entry["files"] if path not in new]
+    return {path: FileFacts(**{key: old["files"][path][key] for key in ("sha256", "git", "size")}) for path in paths}
+
+
+def _card_facts(
+    repo: str,
+    run: FinishedRun,
+    splits: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, Mapping[str, Any]],
+    releases: Sequence[Mapping[str, Any]],
+) -> CardFacts:
+    licenses = {entry["license"] for entry in splits.values()}
+    return CardFacts(
+        title=run.report.name,
+        repo=repo,
+        splits={n: (_report(e["report"]), SplitStats.from_json(e["stats"])) for n, e in splits.items()},
+        runs={key: RunFacts(**{**entry, "steps": tuple(entry["steps"])}) for key, entry in runs.items()},
+        run_of={name: entry["run"] for name, entry in splits.items()},
+        configs={config: _config(config, splits) for config in ("default", "provenance")},
+        license=licenses.pop() if len(licenses) == 1 else "other",
+        withheld=frozenset(name for name, entry in splits.items() if entry["withheld"]),
+        releases=releases,
+        pictures=(),
+    )
+
+
+def _report(data: Mapping[str, Any]) -> SplitReport:
+    return SplitReport(**{**data, "stages": tuple(StepCounts(**step) for step in data["stages"])})
+
+
+def _config(config: str, splits: Mapping[str, Mapping[str, Any]]) -> ConfigFacts:
+    entries = {name: entry["configs"][config] for name, entry in splits.items()}
+    return ConfigFacts(
+        features=_union(config, {name: entry["features"] for name, entry in entries.items()}),
+        paths={name: entry["path"] for name, entry in entries.items()},
+        sizes={name: (splits[name]["report"]["kept"], entry["bytes"]) for name, entry in entries.items()},
+        download_size=sum(entry["download"] for entry in entries.values()),
+    )
+
+
+def _union(config: str, columns: Mapping[str, Mapping[str, Any]]) -> Features:
+    """The columns of all splits; `datasets` reads one that a split lacks as null. Raises PublishError for a clash."""
+    from datasets import Features
+
+    union: dict[str, Any] = {}
+    owner: dict[str, str] = {}
+    for split, features in columns.items():
+        for name, kind in Features.from_dict(dict(features)).items():
+            if union.setdefault(name, kind) != kind:
+                raise PublishError(
+                    f"column `{name}` of {config} is {kind} in split `{split}`, but {union[name]} in `{owner[name]}`",
+                    hint="publish both splits from one recipe, or into another repository",
+                )
+            owner.setdefault(name, split)
+    return Features(union)
+
+
+def _threshold(run: FinishedRun) -> float | None:
+    """The option `threshold` of the step that adds the score."""
+    found = [step["options"].get("threshold") for step in run.report.steps if step["stage"] == "score"]
+    return float(found[-1]) if found and found[-1] is not None else None
