@@ -1,0 +1,77 @@
+"""Measures of text that several stages share: sentence ends, script, shared runs, loops. Pure functions."""
+
+from __future__ import annotations
+
+import re
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_UNIT = re.compile(rf"[{_HAN}]|[^\W\d_{_HAN}]+")
+_SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』）)】\"']*|\.(?=\s)|\n")
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_NOISE = re.compile(r"[\W_]+")
+_WORDS = re.compile(rf"[{_HAN}]|[^\W\d_]{{3}}")
+_GRAM = 8
+_LONGEST_PERIOD = 60
+
+
+def units(text: str) -> int:
+    """Number of Han characters and of words in other scripts."""
+    return len(_UNIT.findall(text))
+
+
+def han_share(text: str) -> float:
+    """Share of Han characters among the units of `text`; 0 if it has none."""
+    found = _UNIT.findall(text)
+    return sum(len(unit) == 1 and unit >= "\u3400" for unit in found) / len(found) if found else 0.0
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Positions at which `text` can be cut behind a whole sentence or line, ascending; the whole length is the last."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return ends if ends and ends[-1] == len(text) else [*ends, len(text)]
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of `text`, without surrounding white space, empty ones left out."""
+    starts = [0, *(ends := sentence_ends(text))]
+    parts = (text[start:end].strip() for start, end in zip(starts, ends, strict=False))
+    return [part for part in parts if part]
+
+
+def bare(text: str) -> str:
+    """Letters and digits only, in lower case: what stays the same when punctuation and white space change."""
+    return _NOISE.sub("", text).lower()
+
+
+def prose(text: str) -> str:
+    """`text` without fenced code, in which repetition and other languages are no defect."""
+    return _FENCE.sub("", text)
+
+
+def shared_run(text: str, other: str) -> str:
+    """The longest piece of `text` that also occurs in `other`. Meant for a short `text`: `len(text)` searches."""
+    best, start = "", 0
+    for end in range(1, len(text) + 1):
+        while text[start:end] not in other:
+            start += 1
+        if end - start > len(best):
+            best = text[start:end]
+    return best
+
+
+def loop(text: str) -> str:
+    """A piece of at most 60 characters, with words in it, that follows itself at least three times, or "".
+
+    One pass: where a run of characters equals the one `period` before it for three periods on end, it loops.
+    """
+    seen: dict[str, int] = {}
+    period = matched = 0
+    for start in range(len(text) - _GRAM + 1):
+        gram = text[start : start + _GRAM]
+        distance = start - seen.get(gram, -len(text))
+        seen[gram] = start
+        matched = matched + 1 if distance == period else int(distance <= _LONGEST_PERIOD)
+        period = distance
+        if matched and matched + _GRAM - 1 >= 3 * period and _WORDS.search(gram):
+            return text[start + _GRAM - 4 * period : start + _GRAM] if period > 2 else gram
+    return ""
