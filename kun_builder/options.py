@@ -1,34 +1,25 @@
-"""Options: the keyword-only parameters of a plugin's functions, with their annotations and defaults, and nothing else.
-
-Values come from YAML, so they are checked as JSON is: a string is no number, a list becomes a tuple where the
-annotation says so. A parameter annotated `Prompt` takes a path relative to the recipe, or a text of several lines.
-"""
+"""Options: the keyword-only parameters of a plugin's functions, with their annotations and defaults."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-import json
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
 
-from kun_builder.errors import PluginError, suggest
+from kun_builder.errors import PluginError
 from kun_builder.prompts import Prompt
 from kun_builder.types import Role
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    pass
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of an option that has none."""
-
-_LONGEST = 60  # characters of a wrong value that an error repeats
 
 
 @dataclass(frozen=True)
@@ -49,14 +40,6 @@ class Option:
     def type(self) -> str:
         """The annotation as people write it."""
         return type_name(self.annotation)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with one option; `place` leads to it from the mapping of options."""
-
-    place: tuple[str | int, ...]
-    what: str
 
 
 def options_of(function: Callable[..., Any], positional: Sequence[str]) -> tuple[Option, ...]:
@@ -158,9 +141,9 @@ def plain_value(value: Any) -> Any:
         return value.text
     if isinstance(value, Mapping):
         return {str(name): plain_value(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain_value(item) for item in value]
-    return value if isinstance(value, str | int | float | None) else str(value)
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
 
 
 def placeholder(annotation: Any) -> Any:
@@ -175,111 +158,6 @@ def placeholder(annotation: Any) -> Any:
 def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `options` that `function` takes."""
     return {name: options[name] for name in inspect.signature(function).parameters if name in options}
-
-
-# --- values ----------------------------------------------------------------------------------------------------
-
-
-def check_options(
-    options: Sequence[Option], values: Mapping[str, Any], folder: Path
-) -> tuple[dict[str, Any], list[Fault]]:
-    """`values` with their defaults filled in, and what is wrong with them. Prompts are read from `folder`."""
-    from pydantic import ValidationError
-
-    defaults = {option.name: option.default for option in options if option.default is not REQUIRED}
-    try:
-        text = json.dumps(values)  # strict checks of JSON accept a list for a tuple, those of Python objects do not
-        given = adapter(options).validate_json(text, strict=True, context=folder)
-    except ValidationError as error:
-        return {}, faults_of(error, lambda place: [option.name for option in options])
-    return {**defaults, **given}, []
-
-
-def faults_of(
-    error: ValidationError, names_at: Callable[[tuple[Any, ...]], Sequence[str]], word: str = "option"
-) -> list[Fault]:
-    """Pydantic's complaints as ours; `names_at` knows the valid names at a place, which are called `word`."""
-    return [_fault(dict(details), names_at, word) for details in error.errors(include_url=False)]
-
-
-def adapter(options: Sequence[Option], name: str = "Options") -> TypeAdapter[dict[str, Any]]:
-    """The checker of a mapping of `options`; also knows their JSON schema."""
-    from pydantic import ConfigDict, TypeAdapter, with_config
-    from typing_extensions import TypedDict  # before Python 3.12, pydantic cannot use typing's own
-
-    fields = {o.name: _field(o) if o.default is REQUIRED else typing.NotRequired[_field(o)] for o in options}
-    make: Any = TypedDict  # mypy knows only literal calls of it
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(make(name, fields)))
-
-
-def _field(option: Option) -> Any:
-    from pydantic import Field
-
-    extra: dict[str, Any] = {}
-    if option.default is not REQUIRED and not isinstance(option.default, Prompt):
-        extra["default"] = option.default
-    return Annotated[_pydantic(option.annotation, option.default), Field(json_schema_extra=extra)]
-
-
-def _pydantic(annotation: Any, default: Any) -> Any:
-    """The annotation with `Prompt` replaced by what reads one."""
-    from pydantic import PlainValidator, WithJsonSchema
-
-    if annotation is Prompt:
-        read = functools.partial(_prompt, default if isinstance(default, Prompt) else None)
-        about = "a file beside the recipe, or a text of several lines"
-        return Annotated[Any, PlainValidator(read), WithJsonSchema({"type": "string", "description": about})]
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        return Union[tuple(_pydantic(part, default) for part in typing.get_args(annotation))]  # noqa: UP007  (dynamic)
-    return annotation
-
-
-def _prompt(default: Prompt | None, value: Any, info: Any) -> Prompt:
-    """Read a prompt; one that replaces a default must use no slot that the default does not have."""
-    if not isinstance(value, str):
-        raise ValueError("must be the path of a file, or a text of several lines")
-    if "\n" in value:
-        prompt = Prompt(value)
-    else:
-        path = Path(info.context or ".") / Path(value).expanduser()
-        try:
-            prompt = Prompt.load(path)
-        except FileNotFoundError:
-            near = suggest(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
-            raise ValueError(f"is a prompt, but there is no file {path}{near}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"is a prompt, but {path} cannot be read: {error}") from None
-    unknown = sorted(prompt.slots - default.slots) if default else []
-    if default and unknown:
-        raise ValueError(f"has a slot {{{unknown[0]}}}{suggest(unknown[0], default.slots)}")
-    return prompt
-
-
-def _fault(error: Mapping[str, Any], names_at: Callable[[tuple[Any, ...]], Sequence[str]], word: str) -> Fault:
-    place = tuple(error["loc"])
-    if error["type"] == "extra_forbidden":
-        return Fault(place, f"unknown {word} `{place[-1]}`{suggest(str(place[-1]), names_at(place[:-1]))}")
-    if error["type"] == "missing":
-        return Fault(place[:-1], f"{word} `{place[-1]}` is missing")
-    return Fault(place, f"`{place[0]}` {_reason(error)}")
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    """Pydantic's message as the end of a sentence about the option, with the value that was found."""
-    text = re.sub(r"^(?:Input|Value|String|List|Tuple|Dictionary) should ", "must ", str(error["msg"]))
-    text = (
-        text.replace("a valid array", "a list")
-        .replace("an object", "a mapping")
-        .replace("a valid dictionary", "a mapping")
-    )
-    if error["type"] in ("value_error", "missing"):
-        return text.removeprefix("Value error, ")
-    found = repr(error["input"])
-    text = f"{text}, not {found if len(found) <= _LONGEST else found[:_LONGEST] + '...'}"
-    if error["type"] == "literal_error":
-        near = suggest(str(error["input"]), re.findall(r"'([^']*)'", str(error["ctx"]["expected"])))
-        return text + near if "mean" in near else text
-    return text
 
 
 def _marks(annotation: Any) -> list[Any]:

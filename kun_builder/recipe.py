@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
-from kun_builder.options import faults_of
+from kun_builder.option_values import faults_of
 from kun_builder.recipe_file import RecipeFile
 from kun_builder.recipe_parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
 from kun_builder.types import ModelSpec
@@ -115,7 +115,7 @@ def load_recipe(
     settings = _settings(file, {key: value for key, value in file.data.items() if key not in _SECTIONS})
     models, variables = read_models(file, catalog, tuple(endpoints))
     splits = read_splits(file, catalog)
-    stages = read_stages(file, catalog, models)
+    stages = read_stages(file, catalog)
     file.check()
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}

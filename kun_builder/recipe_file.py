@@ -128,7 +128,10 @@ class RecipeFile:
             self.complain(place, f"the tag `{node.tag}` means nothing here")
             return None
         if isinstance(value, str) and _SURROGATE.search(value):
-            self.complain(place, "half of a surrogate pair is not a character")
+            try:  # JSON writes characters beyond U+FFFF as two escapes
+                return value.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                self.complain(place, "half of a surrogate pair is not a character")
         return value
 
     def _mapping(

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, Gt
 
 from kun_builder.errors import suggest
-from kun_builder.options import Option, check_options
+from kun_builder.option_values import check_options
+from kun_builder.options import Option
 from kun_builder.recipe_file import Place, RecipeFile
 from kun_builder.types import ModelSpec
 
@@ -266,21 +267,21 @@ def locate(path: str, folder: Path) -> str:
 # --- stages ----------------------------------------------------------------------------------------------------
 
 
-def read_stages(file: RecipeFile, catalog: Catalog, models: Mapping[str, ModelSpec]) -> tuple[StageSpec, ...]:
-    """The stages, in order; models that are not named become the recipe's only one."""
+def read_stages(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
+    """The stages, in order; a model that is not named is the recipe's only one."""
     items = file.data.get("stages", list(DEFAULT_STAGES))
     if not isinstance(items, list) or not items:
         file.complain(
             ("stages",), "`stages` must be a list, for example `stages: [normalize, {length: {max_tokens: 512}}]`"
         )
         return ()
-    specs = (_stage(file, ("stages", number), item, catalog, models) for number, item in enumerate(items))
+    models = file.data.get("models")
+    names = tuple(models) if isinstance(models, dict) else ()
+    specs = (_stage(file, ("stages", number), item, catalog, names) for number, item in enumerate(items))
     return tuple(spec for spec in specs if spec)
 
 
-def _stage(
-    file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: Mapping[str, ModelSpec]
-) -> StageSpec | None:
+def _stage(file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: tuple[str, ...]) -> StageSpec | None:
     if isinstance(item, str):
         name, values = item, None
     elif isinstance(item, dict) and len(item) == 1:
@@ -298,23 +299,16 @@ def _stage(
     complete = _checked(file, place, found.options, _with_models(values or {}, found, models), f"stage `{name}`")
     if complete is None:
         return None
-    _check_models(file, place, name, complete, found, file.data.get("models"))
+    for option in found.options:
+        value = complete[option.name]
+        if option.role == "model" and value is not None and value not in models and models:
+            what = f"stage `{name}`: `{option.name}` is `{value}`, which is no model of this recipe"
+            file.complain((*place, option.name), what + suggest(value, models))
     return StageSpec(name, complete)
 
 
-def _with_models(values: Mapping[str, Any], stage: Described, models: Mapping[str, ModelSpec]) -> dict[str, Any]:
+def _with_models(values: Mapping[str, Any], stage: Described, models: tuple[str, ...]) -> dict[str, Any]:
     """`values` with the recipe's only model for every model option that is not given and has no such default."""
-    only = next(iter(models)) if len(models) == 1 else None
-    unset = [o.name for o in stage.options if o.role == "model" and o.default is not None and o.default not in models]
-    return {**dict.fromkeys(unset if only else (), only), **values}
-
-
-def _check_models(
-    file: RecipeFile, place: Place, stage: str, options: Mapping[str, Any], entry: Described, models: Any
-) -> None:
-    names = list(models) if isinstance(models, dict) else []
-    for option in entry.options:
-        value = options[option.name]
-        if option.role == "model" and value is not None and value not in names and names:
-            what = f"stage `{stage}`: `{option.name}` is `{value}`, which is no model of this recipe"
-            file.complain((*place, option.name), what + suggest(str(value), names))
+    only = models if len(models) == 1 else ()
+    options = [o for o in stage.options if o.role == "model" and o.default is not None and o.default not in models]
+    return {**{option.name: name for option in options for name in only}, **values}
