@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kun_builder
@@ -24,12 +25,12 @@ from kun_builder.errors import RunError
 from kun_builder.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
 from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.ingest import ingest, input_key
-from kun_builder.plan import Plan, Segment, digest, make_plan, plain, roles
+from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, roles
 from kun_builder.plugins import Registry, load_plugins
 from kun_builder.prompts import Prompt
 from kun_builder.recipe import Recipe
 from kun_builder.recipe_lock import lock
-from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, replace_file
+from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, read_report, replace_file
 from kun_builder.rows import Tally
 from kun_builder.shards import Shard
 from kun_builder.status import Status
@@ -81,7 +82,7 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
 def _resolve(plan: Plan, recipe: Recipe) -> Plan:
     """The plan with every tokenizer found."""
 
-    def resolved(step: Any) -> Any:
+    def resolved(step: Step) -> Step:
         names = roles(step.stage.run, "tokenizer")
         spec = recipe.models.get(step.tokenizer_of)
         return replace(step, resolved={name: resolve_tokenizer(str(step.options[name]), spec) for name in names})
@@ -150,8 +151,7 @@ class _Run:
             )
             self._read[name] = result.counts
             shards += [
-                Shard(name, number, part.path, part.key, part.alive)
-                for number, part in enumerate(result.shards)
+                Shard(name, number, part.path, part.key, part.alive) for number, part in enumerate(result.shards)
             ]
         self._dead += shards
         return shards
@@ -204,14 +204,13 @@ class _Run:
         self._status.begin("write", sum(shard.rows for shard in shards))
         kept = self._write(shards)
         report = self._report(kept, signature)
-        report.check()
         replace_file(
             self._folder.path / "recipe.lock.yaml", lock(self._recipe, self._registry, self._infos).encode("utf-8")
         )
         report.write(self._folder.report_path)
         self._folder.end()
         self._folder.sweep(shard.path for shard in self._dead)
-        return report
+        return read_report(self._folder.report_path)
 
     def _write(self, shards: list[Shard]) -> dict[str, int]:
         schema = rejected_schema(shards[-1].living().features.arrow_schema)
@@ -236,7 +235,7 @@ class _Run:
                 {
                     "stage": step.label,
                     "version": step.stage.version,
-                    "plugin": f"{step.package} {step.version}",
+                    "plugin": f"{step.plugin} {step.version}".strip(),
                     "model": model.id,
                     "revision": model.revision,
                     "prompts": " ".join(prompts),
@@ -257,10 +256,7 @@ class _Run:
             format=self._recipe.format,
             splits={name: self._split(name, rows) for name, rows in kept.items()},
             models={name: asdict(info) for name, info in self._infos.items()},
-            steps=tuple(
-                {**asdict(replace(step, stage=None)), "stage": step.stage.name, "options": _shown(step.options)}  # type: ignore[arg-type]
-                for step in self._plan.steps
-            ),
+            steps=tuple(_step_report(step) for step in self._plan.steps),
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
             serving=self._executor.serving() if self._executor else {},
         )
@@ -283,6 +279,21 @@ class _Run:
         spec = self._recipe.models[model]
         cost = (tally.prompt_tokens * spec.cost_in + tally.completion_tokens * spec.cost_out) / 1e6
         return Usage(stage=stage, model=model, cost=cost, **asdict(tally))
+
+
+def _step_report(step: Step) -> dict[str, Any]:
+    """What the report says of a step. The package of a plugin that is a mere file is its name: paths are nobody's."""
+    return {
+        "label": step.label,
+        "stage": step.stage.name,
+        "version": step.stage.version,
+        "plugin": step.plugin,
+        "package": Path(step.package).name,
+        "package_version": step.version,
+        "digest": step.digest,
+        "models": step.models,
+        "options": _shown(step.options),
+    }
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
