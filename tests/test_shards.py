@@ -97,6 +97,7 @@ def test_an_empty_shard_passes(tmp_path):
 def test_many_shards_run_in_processes_in_order(tmp_path, monkeypatch):
     """Records come back in the order of the tasks, whichever process computed them, and are counted once."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kun_builder.executors.local._SMALL", 0)
     status = Status()
     tasks = [odd_task(tmp_path, shard(tmp_path, number, number)) for number in range(1, 8)]
     records = run_batches(tasks, status, load=int)

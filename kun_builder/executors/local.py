@@ -7,8 +7,10 @@ neighbouring shards of a row segment, so that the next one starts while the last
 from __future__ import annotations
 
 import asyncio
+import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 NEIGHBOURS = 3
 """Shards of a row segment under way at once: one drains, one runs, one is read or written."""
 
-_SMALL = 4
-"""Up to so many shards of batches run in this process: starting others would take longer."""
+_SMALL = 10_000
+"""Up to so many rows of batches run in this process: starting others would take longer."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,16 @@ def run_batches(tasks: Sequence[Task], status: Status, load: Callable[[], object
     """Records of the tasks, in order. `load` makes the plugins known in each new process."""
     pending = _count_finished(tasks, status)
     workers = min(os.cpu_count() or 1, len(pending))
-    if len(pending) <= _SMALL or workers < 2:
+    if sum(task.shard.rows for task in pending) <= _SMALL or workers < 2:
         for task in pending:
             _count(run_shard(task), status)
         return [_record(task) for task in tasks]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(load,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
-            for future in as_completed([pool.submit(run_shard, task) for task in pending]):
+            for future in as_completed(
+                [pool.submit(_run_pickled, pickle.dumps(load), pickle.dumps(task)) for task in pending]
+            ):
                 _count(future.result(), status)
         except BrokenProcessPool as error:
             raise RunError(
@@ -108,10 +112,20 @@ def run_batches(tasks: Sequence[Task], status: Status, load: Callable[[], object
     return [_record(task) for task in tasks]
 
 
-def _start_worker(load: Callable[[], object]) -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
     quiet_datasets()
-    load()
+
+
+def _run_pickled(load: bytes, task: bytes) -> ShardRecord:
+    """In a new process: make the plugins known first, since the task names their functions."""
+    _once(load)
+    return run_shard(pickle.loads(task))
+
+
+@functools.cache
+def _once(load: bytes) -> object:
+    return pickle.loads(load)()
 
 
 def _record(task: Task) -> ShardRecord:
