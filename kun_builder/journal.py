@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SEAL_AFTER = 65_536
 _OPEN_FILES = 64
 _ZIP_LEVEL = -1  # a third of the CPU of level 3 for a tenth more bytes; both halve Chinese text
 _KEYED = tuple(f.name for f in fields(Request) if f.name not in ("on_length", "on_empty"))
+_fields_of = attrgetter(*_KEYED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,19 @@ def default_folder() -> Path:
     return Path(os.environ.get("KUN_CACHE") or Path.home() / ".cache" / "kun-builder") / "generations"
 
 
-def request_key(model: str, revision: str, request: Request) -> str:
-    """The name of a generation: a digest of the model and of everything in the request that an answer depends on."""
-    packed = orjson.dumps([model, revision, *_asked(request)], option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(packed, digest_size=records.KEY_BYTES).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request to a model as the journal knows it. `key` is a digest of `packed`: the model and everything in the
+    request that an answer depends on, as JSON."""
+
+    key: str
+    packed: bytes
+
+
+def question(model: str, revision: str, request: Request) -> Question:
+    """The question that `request` puts to `model` at `revision`."""
+    packed = orjson.dumps((model, revision, *_fields_of(request)), option=orjson.OPT_SORT_KEYS)
+    return Question(hashlib.blake2b(packed, digest_size=records.KEY_BYTES).hexdigest(), packed)
 
 
 class Journal:
@@ -100,24 +111,24 @@ class Journal:
     def get(self, key: str) -> Completion | None:
         """The finished generation of that key, if there is one."""
         found = self._find(key)
-        return None if found is None else _completion(found[0], key)
+        return None if found is None else _completion(orjson.loads(found.partition(b"\n")[0])[0], key)
 
     def read(self, key: str) -> Generation | None:
         """Everything about a key: request and answer."""
         found = self._find(key)
         if found is None:
             return None
-        answer, asked, model, revision, when = found
-        return Generation(model, revision, _request(asked), _completion(answer, key), when)
+        answered, _, asked = found.partition(b"\n")
+        answer, when = orjson.loads(answered)
+        model, revision, *values = orjson.loads(asked)
+        return Generation(model, revision, _request(values), _completion(answer, key), when)
 
-    def put(
-        self, key: str, model: str, revision: str, request: Request, completion: Completion
-    ) -> asyncio.Future[None]:
-        """Write a generation down; done when it is on disk. Raises RunError where the disk does not take it."""
-        facts = [_answer(completion), _asked(request), model, revision, time.time()]
+    def put(self, question: Question, completion: Completion) -> asyncio.Future[None]:
+        """Write an answer down; done when it is on disk. Raises RunError where the disk does not take it."""
         if self._log is None:
             self._log = LogWriter(self.folder, self._thread)
-        durable = self._log.append(bytes.fromhex(key), self._zip(orjson.dumps(facts)))
+        record = orjson.dumps((_answer(completion), time.time())) + b"\n" + question.packed
+        durable = self._log.append(bytes.fromhex(question.key), self._zip(record))
         if self._log.count >= SEAL_AFTER:
             self._seal()
         return durable
@@ -157,22 +168,18 @@ class Journal:
             log.close()
         self._close_files()
 
-    def _find(self, key: str) -> list[Any] | None:
+    def _find(self, key: str) -> bytes | None:
         raw = bytes.fromhex(key)
         for log in self._writers():
             at = log.offsets.get(raw)
             if at is not None and (payload := records.read_record(log.fd, at, raw)) is not None:
-                return self._facts(payload)
+                return self._unzip(payload)
         places = [place for index in self._indexes for place in index.find(raw) if place[0] >= self._first]
         for name, at in sorted(places, reverse=True):  # the newest answer counts
             fd = self._file(name)
             if fd is not None and (payload := records.read_record(fd, at, raw)) is not None:
-                return self._facts(payload)
+                return self._unzip(payload)
         return None
-
-    def _facts(self, payload: bytes) -> list[Any]:
-        facts: list[Any] = orjson.loads(self._unzip(payload))
-        return facts
 
     def _writers(self) -> Iterator[LogWriter]:
         if self._log is not None:
@@ -266,26 +273,20 @@ def _alone(folder: Path, *, wait: bool = True) -> Iterator[bool]:
 # --- what is written -------------------------------------------------------------------------------------------
 
 
-def _asked(request: Request) -> list[Any]:
-    return [getattr(request, name) for name in _KEYED]
+def _request(values: list[Any]) -> Request:
+    facts: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+    return Request(**dict(zip(_KEYED, facts, strict=True)))
 
 
-def _request(asked: list[Any]) -> Request:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in zip(_KEYED, asked, strict=True)
-    }
-    return Request(**values)
-
-
-def _answer(completion: Completion) -> list[Any]:
-    return [
+def _answer(completion: Completion) -> tuple[Any, ...]:
+    return (
         completion.text,
         completion.finish_reason,
         completion.prompt_tokens,
         completion.completion_tokens,
         completion.cached_prompt_tokens,
-        [[token.text, token.logprob, token.top] for token in completion.tokens],
-    ]
+        [(token.text, token.logprob, token.top) for token in completion.tokens],
+    )
 
 
 def _completion(answer: list[Any], key: str) -> Completion:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError
+from kun_builder.generation import Asker
 from kun_builder.status import Status
 from kun_builder.tables import DROPPED, QUARANTINED
 from kun_builder.types import Completion, ModelInfo, PromptText, Request, Row
@@ -70,31 +71,29 @@ class Tally:
 class RowGenerate:
     """`Generate` for one row: remembers which step asks, and what was asked."""
 
-    __slots__ = ("_attempts", "_calls", "_generator", "_row_id", "_tallies", "stage")
+    __slots__ = ("_asker", "_calls", "_generator", "_tallies")
 
     def __init__(
-        self, generator: Generator, row_id: str, calls: list[dict[str, Any]], tallies: dict[tuple[str, str], Tally]
+        self, generator: Generator, order: int, calls: list[dict[str, Any]], tallies: dict[tuple[str, str], Tally]
     ) -> None:
-        self._generator, self._row_id, self._calls, self._tallies = generator, row_id, calls, tallies
-        self._attempts: list[str] = []
-        self.stage = ""
+        self._generator, self._calls, self._tallies = generator, calls, tallies
+        self._asker = Asker(order=order)
+
+    def at(self, stage: str) -> None:
+        """The row has come to this stage."""
+        self._asker.stage = stage
 
     async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
         """Ask `model`; see `kun_builder.types.Generate`."""
         request = Request(prompt if isinstance(prompt, str) else tuple(prompt), **parameters)
-        completion = await self._generator.ask(
-            model, request, row_id=self._row_id, stage=self.stage, attempts=self._attempts
-        )
-        self._calls.append(
-            dict(
-                zip(
-                    CALL_COLUMNS,
-                    (self.stage, model, completion.key, completion.prompt_tokens, completion.completion_tokens),
-                    strict=True,
-                )
-            )
-        )
-        self._tallies.setdefault((self.stage, model), Tally()).add(completion)
+        stage = self._asker.stage
+        completion = await self._generator.ask(model, request, self._asker)
+        facts = (stage, model, completion.key, completion.prompt_tokens, completion.completion_tokens)
+        self._calls.append(dict(zip(CALL_COLUMNS, facts, strict=True)))
+        tally = self._tallies.get((stage, model))
+        if tally is None:
+            tally = self._tallies[stage, model] = Tally()
+        tally.add(completion)
         return completion
 
     def info(self, model: str) -> ModelInfo:
@@ -106,11 +105,6 @@ class RowGenerate:
         return await self._generator.count_tokens(model, text)
 
 
-async def _run(step: Step, row: Row, generate: RowGenerate) -> Row:
-    run: Callable[..., Awaitable[Row]] = step.stage.run  # type: ignore[assignment]  # a rows segment has row stages only
-    return await run(row, generate, **step.arguments)
-
-
 class RowRunner:
     """Runs the rows of several shards at once over one generator, on the generator's event loop."""
 
@@ -118,7 +112,7 @@ class RowRunner:
         self._generator = generator
         self._status = status
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._running = 0
+        self._running = self._order = 0
         generator.on_growth = self._fill
 
     async def run(
@@ -127,22 +121,13 @@ class RowRunner:
         """Send `rows` through `steps`; outcomes are in the order of `rows`. Raises only what must stop the run."""
         tallies: dict[tuple[str, str], Tally] = {}
         outcomes = [Outcome(dict(row)) for row in rows]
-        started: set[asyncio.Task[None]] = set()
         try:
-            for number, outcome in enumerate(outcomes):
-                await self._place(shard, number)
-                for task in [task for task in started if task.done()]:
-                    started.discard(task)
-                    task.result()
-                started.add(asyncio.create_task(self._row(outcome, steps, tallies)))
-            while started:
-                done, started = await asyncio.wait(started, return_when=asyncio.FIRST_EXCEPTION)
-                for task in done:
-                    task.result()
-        finally:
-            for task in started:
-                task.cancel()
-            await asyncio.gather(*started, return_exceptions=True)
+            async with asyncio.TaskGroup() as tasks:  # the first row that stops the run ends all of them
+                for number, outcome in enumerate(outcomes):
+                    await self._place(shard, number)
+                    tasks.create_task(self._row(outcome, steps, tallies))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
         return outcomes, tallies
 
     async def _place(self, shard: int, number: int) -> None:
@@ -163,12 +148,14 @@ class RowRunner:
                 self._running += 1
 
     async def _row(self, outcome: Outcome, steps: Sequence[Step], tallies: dict[tuple[str, str], Tally]) -> None:
-        generate = RowGenerate(self._generator, outcome.row["id"], outcome.calls, tallies)
+        self._order += 1
+        generate = RowGenerate(self._generator, self._order, outcome.calls, tallies)
         row_id, number = outcome.row["id"], 0
         try:
             for number, step in enumerate(steps):  # noqa: B007  # the verdict names the step
-                generate.stage = step.label
-                outcome.row = {**await _run(step, outcome.row, generate), "id": row_id}
+                generate.at(step.label)
+                run: Callable[..., Awaitable[Row]] = step.stage.run  # type: ignore[assignment]  # all are row stages
+                outcome.row = {**await run(outcome.row, generate, **step.arguments), "id": row_id}
         except Drop as drop:
             outcome.row.update(drop.added)
             self._died(outcome, steps, number, DROPPED, drop.reason, drop.value)

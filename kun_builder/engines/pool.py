@@ -1,17 +1,19 @@
 """Several endpoints behind one model name, of any kinds: each request goes where it will be answered soonest.
 
-A request waits here for a place in some endpoint's window, first come, first served. An endpoint whose requests fail
-one after the other, or that has answered nothing for a while, is asked whether it is healthy; if it is not, or fails
-all the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing intervals until
-it is back.
+A request waits here for a place in some endpoint's window; those of the row that started first go first, so that rows
+end one after the other and do not all come to the same stage at the same time. An endpoint whose requests fail one
+after the other, or that has answered nothing for a while, is asked whether it is healthy; if it is not, or fails all
+the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing intervals until it is
+back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +99,9 @@ class Pool:
         self.on_change: Callable[[], None] = lambda: None
         """Called when the limit has changed."""
         self._status, self._wait, self._check = status, wait, check
-        self._queue: deque[tuple[asyncio.Future[Place], str]] = deque()
+        self._queue: list[tuple[int, int, asyncio.Future[Place], str]] = []
+        """Heap of those that wait: order of the row, number, place, address to avoid."""
+        self._numbers = itertools.count()
         self._watchers: list[asyncio.Task[None]] = []
         self._deadline: asyncio.TimerHandle | None = None
         self._failure: RunError | None = None
@@ -121,12 +125,13 @@ class Pool:
         """Requests that may be in flight now."""
         return sum(member.window.limit for member in self.members if not member.aside)
 
-    async def ask(self, request: Request, kind: str, avoid: str = "") -> Completion:
-        """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size.
+    async def ask(self, request: Request, kind: str, order: int = 0, avoid: str = "") -> Completion:
+        """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size; where
+        there is a queue, the lowest `order` is next.
 
         Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left.
         """
-        member, started = await self._place(avoid)
+        member, started = await self._place(order, avoid)
         task = asyncio.current_task()
         assert task is not None
         member.tasks.add(task)
@@ -167,13 +172,13 @@ class Pool:
 
     # --- places ------------------------------------------------------------------------------------------------
 
-    async def _place(self, avoid: str) -> Place:
+    async def _place(self, order: int, avoid: str) -> Place:
         if self._failure is not None:
             raise self._failure
         if not self._queue and (member := self._choose(avoid)) is not None:
             return member, self._start(member)
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        self._queue.append((place, avoid))
+        heapq.heappush(self._queue, (order, next(self._numbers), place, avoid))
         try:
             return await place
         except asyncio.CancelledError:
@@ -209,13 +214,13 @@ class Pool:
     def _hand_out(self) -> None:
         """Give free places to those that wait."""
         while self._queue:
-            place, avoid = self._queue[0]
+            _, _, place, avoid = self._queue[0]
             if not place.done():
                 member = self._choose(avoid)
                 if member is None:
                     return
                 place.set_result((member, self._start(member)))
-            self._queue.popleft()
+            heapq.heappop(self._queue)
 
     def _changed(self) -> None:
         self._hand_out()
@@ -255,27 +260,28 @@ class Pool:
             if member.aside:
                 await self._revive(member)
                 pause = _LOOK
+            due = time.monotonic() + pause
             try:
                 async with asyncio.timeout(pause):
                     await member.suspect.wait()
             except TimeoutError:
-                pause = await self._look(member, pause)
+                pause = await self._look(member, pause, time.monotonic() - due)
             else:
                 member.suspect.clear()
                 await self._examine(member)
 
-    async def _look(self, member: Member, pause: float) -> float:
+    async def _look(self, member: Member, pause: float, late: float) -> float:
         """Ask for the queue when that tells something, and for health after a silence; seconds to the next look."""
         window = member.window
         if window.in_flight and time.monotonic() - member.heard > _SILENCE:
             await self._examine(member)
             return _LOOK_MOST
-        if window.fixed or window.room:
+        if window.fixed or 2 * window.in_flight < window.limit:
             return _LOOK if window.searching and window.in_flight else min(pause * 2, _LOOK_MOST)
         waiting = await member.endpoint.queued()
         if waiting is None:
             return _LOOK_MOST
-        window.queue(waiting)
+        window.queue(waiting, late)
         return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
 
     async def _examine(self, member: Member) -> None:
@@ -336,6 +342,6 @@ class Pool:
             hint="start a server, then run the same command again: it goes on where it stopped",
         )
         while self._queue:
-            place, _ = self._queue.popleft()
+            _, _, place, _ = self._queue.pop()
             if not place.done():
                 place.set_exception(self._failure)

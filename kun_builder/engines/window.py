@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 START, MOST = 8, 8192
+_LOOKS = 10  # looks at a short queue after which it is taken for full
+_LATE = 0.1  # share of an answer's time by which this process may be late before it counts as the bottleneck
 _FREE = 256  # up to here an empty queue is enough to double; beyond, answers must show a gain as well
 _GAIN = 0.2  # a doubling must give at least so much
 _REFUSED = 0.1  # share of refusals that is more than the odd fault
@@ -71,7 +73,9 @@ class Window:
         self._born = clock()
         self._every = self._skipped = 0
         self._searching, self._flat = True, 0
-        self._waiting: int | None = None
+        self._told = self._idle = False
+        self._looks = 0
+        self._latency = 0.0
         self._cautious = False
         self._sample = Sample(self.limit)
         self._before: Sample | None = None
@@ -107,6 +111,7 @@ class Window:
         """A request came back with an answer of so many tokens; its seconds per token."""
         self.in_flight -= 1
         now = self._clock()
+        self._latency += 0.05 * (now - started - self._latency)
         cost = (now - started) / (tokens + _TOKENS)
         if self.fixed:
             return cost
@@ -132,26 +137,31 @@ class Window:
             self._searching, self._cautious = False, True
             self._set(int(self.limit * max(0.5, 1 - self._refusals / self._outcomes)))
 
-    def queue(self, waiting: int) -> None:
-        """The server says that so many requests wait there now."""
-        self._waiting = waiting
+    def queue(self, waiting: int, late: float = 0.0) -> None:
+        """The server says that so many requests wait there now; this process is `late` seconds with its own work."""
+        self._told = True
         if self.fixed or self._full_since is None or self._cautious:
             return
         running = max(1, self.in_flight - waiting)
-        if self._searching:
-            if waiting == 0 and self.limit < _FREE:
+        if not self._searching:
+            if waiting > 2 * running:
+                self._set(max(2 * running, self.limit // 2))
+            elif waiting * 4 < running and self._sample.count >= self.limit // 2:
+                self._search_again()
+        elif waiting == 0:
+            # A server that is idle because this process cannot keep up needs no more requests at once.
+            self._idle, self._looks = late < _LATE * self._latency, 0
+            if self.limit < _FREE:
                 self._set(self.limit * 2)
-            elif waiting * 4 > running:
-                self._settle(min(self.limit, 2 * running))
-        elif 2 * running < 0.8 * self.limit:
-            self._set(max(2 * running, self.limit // 2))
-        elif waiting * 2 < running and self._sample.count >= self.limit // 2:
-            self._search_again()
+        else:
+            self._idle, self._looks = False, self._looks + 1
+            if waiting * 4 > running or self._looks >= _LOOKS:
+                self._settle(min(self.limit, 2 * running) if waiting * 4 > running else self.limit)
 
     def _needed(self) -> int:
         """Answers until the limit is judged."""
         if self._searching:
-            return 32 if self._waiting == 0 else max(START, self.limit // 2)
+            return 32 if self._idle else max(START, self.limit // 2)
         return max(32, self.limit)
 
     def _judge(self, now: float) -> None:
@@ -164,7 +174,8 @@ class Window:
         if self._cautious:
             self._set(self.limit + max(1, self.limit // 16))
         elif self._searching:
-            self._climb(sample, before)
+            if self._idle or not self._told:
+                self._climb(sample, before)
         else:
             self._hold(sample, before, now)
 
@@ -183,7 +194,7 @@ class Window:
 
     def _settle(self, limit: int) -> None:
         """The search is over."""
-        self._searching, self._flat = False, 0
+        self._searching, self._flat, self._looks, self._idle = False, 0, 0, False
         if self._before is not None and self._before.limit != limit:
             self._before = None
         self._retry_search = self._clock() + self._patience
@@ -196,11 +207,11 @@ class Window:
             self._before = sample
             return
         slower = sample.slower_than(before) or 1.0
-        if slower > 1.5 and self._waiting is None:
+        if slower > 1.5 and not self._told:
             self._set(max(1, int(self.limit / min(slower, 2.0))))
-        elif slower < 0.7:
+        elif slower < 0.7 and not self._told:
             self._set(self.limit + self.limit // 4 + 1)
-        elif now >= self._retry_search and self._waiting is None:
+        elif not self._told and now >= self._retry_search:
             self._before = sample
             self._search_again()
 
