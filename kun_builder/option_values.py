@@ -60,7 +60,8 @@ def check_options(
         return {}, [
             _of_default(f) if f.place and f.place[0] not in values and f.place[0] in plain else f for f in faults
         ]
-    return {**prompts, **given}, []
+    complete = {**prompts, **given}
+    return {option.name: complete[option.name] for option in options}, []
 
 
 def _of_default(fault: Fault) -> Fault:

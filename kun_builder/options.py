@@ -59,17 +59,20 @@ def options_of(function: Callable[..., Any], positional: Sequence[str]) -> tuple
             f"`{_name(function)}{inspect.signature(function)}` must be `{_name(function)}{wanted}`",
             hint="options are keyword-only: they stand behind a `*`, each with an annotation",
         )
-    return _resolve(function, [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY])
+    return keyword_options(function)
 
 
-def _resolve(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> tuple[Option, ...]:
-    """Resolve the annotations of options only: those of rows and tables may be unknown at run time."""
+def keyword_options(function: Callable[..., Any]) -> tuple[Option, ...]:
+    """The keyword-only parameters of `function`. Only their annotations are resolved: those of rows and tables may be
+    unknown at run time. Raises PluginError as `options_of` does."""
     plain = inspect.unwrap(function)
     while isinstance(plain, functools.partial):
         plain = inspect.unwrap(plain.func)
     names = getattr(getattr(plain, "__func__", plain), "__globals__", {})
     options = []
-    for parameter in parameters:
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
         if parameter.annotation is REQUIRED:
             raise PluginError(
                 f"option `{parameter.name}` of `{_name(function)}` has no annotation",

@@ -15,11 +15,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 from kun_builder.errors import RecipeError
+from kun_builder.options import keyword_options
 from kun_builder.prompts import Prompt
-from kun_builder.types import DatasetStage, ModelInfo, Role, RowStage, Stage
+from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
 if TYPE_CHECKING:
     from kun_builder.plugins import Entry, Registry
@@ -144,7 +145,7 @@ def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
                 package=entry.package,
                 version=entry.version,
                 digest=entry.digest,
-                models=tuple(str(spec.options[name]) for name in roles(entry.value.run, "model")),
+                models=tuple(spec.options[name] for name in roles(entry.value.run, "model") if spec.options[name]),
             )
         )
     return [replace(step, tokenizer_of=_tokenizer_of(steps, number)) for number, step in enumerate(steps)]
@@ -190,12 +191,7 @@ def _hoist(segments: list[tuple[Kind, list[Step]]], measure: Step) -> None:
 
 def roles(function: Any, kind: str) -> list[str]:
     """Names of the options of `function` that are marked with the role `kind`."""
-    hints = get_type_hints(function, include_extras=True)
-    return [
-        name
-        for name, hint in hints.items()
-        if any(isinstance(mark, Role) and mark.kind == kind for mark in getattr(hint, "__metadata__", ()))
-    ]
+    return [option.name for option in keyword_options(function) if option.role == kind]
 
 
 def plain(value: Any) -> Any:

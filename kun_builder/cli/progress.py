@@ -161,4 +161,5 @@ def _lines(meter: Meter, line: Callable[[dict[str, Any]], str]) -> Iterator[None
     finally:
         stop.set()
         thread.join()
-        click.echo(line(meter.read()), err=True)
+        if (figures := meter.read())["phase"]:
+            click.echo(line(figures), err=True)
