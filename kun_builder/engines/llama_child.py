@@ -7,16 +7,16 @@ parent is gone, so that a killed parent leaves nothing behind.
 from __future__ import annotations
 
 import json
-import os
-import select
 import sys
 import threading
+
+from kun_builder.engines.child import follow_parent
 
 
 def main() -> None:
     """Load the model, report, and serve until the parent lets go."""
     options = json.loads(sys.argv[1])
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    follow_parent()
     import xllamacpp
 
     server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), **options))
@@ -59,15 +59,6 @@ def _set(params: object, values: dict[str, object]) -> object:
             target = getattr(target, owner)
         setattr(target, field, value)
     return params
-
-
-def _follow_parent(parent: int) -> None:
-    """End the process when stdin is closed, or when the parent is gone while a fork of it still holds the pipe."""
-    while os.getppid() == parent:
-        readable, _, _ = select.select([sys.stdin], [], [], 1.0)
-        if readable and not os.read(sys.stdin.fileno(), 1):
-            break
-    os._exit(0)  # a clean shutdown would wait for the requests in flight, whose client is gone
 
 
 if __name__ == "__main__":

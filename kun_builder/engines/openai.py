@@ -42,13 +42,18 @@ async def connect(spec: ModelSpec) -> AsyncIterator[Sequence[Endpoint]]:
 
 
 class OpenAIEndpoint:
-    """One OpenAI-style server. `facts` replace what the server says of itself (the embedded one knows no digest)."""
+    """One OpenAI-style server. `facts` replace what the server says of itself (the embedded one knows no digest);
+    with `asked` false they are all there is, and it is not asked (transformers' server lists its cache, not its model).
+    """
 
-    def __init__(self, server: Server, spec: ModelSpec, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, server: Server, spec: ModelSpec, facts: Mapping[str, Any] | None = None, *, asked: bool = True
+    ) -> None:
         self.url = server.url
         self._server = server
         self._spec = spec
         self._facts = dict(facts or {})
+        self._asked = asked
         self._about: ModelInfo | None = None
         self._model = spec.model
         self._penalty = "repetition_penalty"
@@ -94,7 +99,7 @@ class OpenAIEndpoint:
                 return openai_answer(body, self.url, request.stop if "stop" in refusals.names else ())
 
     async def _introduce(self) -> ModelInfo:
-        about, owner = await model_facts(self._server, self._spec)
+        about, owner = await model_facts(self._server, self._spec) if self._asked else (ModelInfo(self._spec.model), "")
         self._model = self._model or about.id
         self._penalty = "repeat_penalty" if owner == "llamacpp" else "repetition_penalty"
         self._about = replace(about, **self._facts)

@@ -1,0 +1,34 @@
+"""transformers' server in a process of its own: `python -m kun_builder.engines.transformers_child '{"model": ...}'`.
+
+The address is printed on stdout as one line once the model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+
+from kun_builder.engines.child import follow_parent
+
+
+def main() -> None:
+    """Load the model, report, and serve until the parent lets go."""
+    options = json.loads(sys.argv[1])
+    follow_parent()
+    import torch
+    from transformers.cli.serve import Serve
+
+    torch.set_num_threads(options["threads"])
+    # One request after the other: its continuous batching takes the first request's sampling for all.
+    serve = Serve(force_model=options["model"], host="127.0.0.1", port=0, log_level="error", non_blocking=True)
+    while not serve.server.started:
+        time.sleep(0.01)
+    port = serve.server.servers[0].sockets[0].getsockname()[1]
+    print(f"http://127.0.0.1:{port}", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
