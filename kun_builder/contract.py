@@ -7,15 +7,16 @@ was trained for, the full text of the stage's prompt. Before a run, the recipe's
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
 
 from kun_builder.errors import TrainingError
 from kun_builder.prompts import Prompt
+from kun_builder.types import ModelSpec, Stage
 
 CONTRACT_FILE = "kun_prompt.json"
 
@@ -23,6 +24,17 @@ _HUB_TIMEOUT = 5.0
 """Seconds."""
 
 _CURE = "use the prompt the model was trained with, or train it again with this one"
+
+
+class Asking(Protocol):
+    """A step of a plan, as far as contracts are concerned."""
+
+    @property
+    def stage(self) -> Stage: ...
+    @property
+    def models(self) -> Sequence[str]: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,25 @@ class PromptContract:
         """Write into a model's folder."""
         data = {"style": self.style, "prompts": self.prompts}
         (folder / CONTRACT_FILE).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+
+
+def check_contracts(steps: Iterable[Asking], models: Mapping[str, ModelSpec]) -> None:
+    """Raise TrainingError if a step would ask a trained model in other words, or in another style, than it learnt.
+
+    The engines that serve a trained folder themselves ask it in its own style; for a server the recipe must say so.
+    """
+    found = {name: read_contract(spec.model, spec.revision) for name, spec in models.items() if spec.model}
+    for step in steps:
+        for name in step.models:
+            contract = found.get(name)
+            if contract is None or step.stage.name not in contract.prompts:
+                continue
+            contract.check(name, step.stage.name, step.options)
+            if models[name].endpoints and models[name].prompt != contract.style:
+                raise TrainingError(
+                    f"model `{name}` was trained with {contract.style} prompts, and the recipe asks it otherwise",
+                    hint=f"add `prompt: {contract.style}` to the model `{name}`",
+                )
 
 
 def read_contract(model: str, revision: str = "") -> PromptContract | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kun_builder
+from kun_builder.contract import check_contracts
 from kun_builder.dataset_stage import run_dataset_stage
 from kun_builder.engines.tokenizers import resolve_tokenizer
 from kun_builder.errors import RunError
@@ -55,6 +56,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         if not fresh and (report := folder.finished(signature)):
             status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
             return report
+        check_contracts(plan.steps, recipe.models)
         quiet_datasets()
         since = folder.begin(fresh=fresh)
         with _models(recipe, registry, plan, since, status) as (executor, infos):
