@@ -81,7 +81,7 @@ def scan(path: Path) -> Scan:
                     damage.append((at, start))
                 entries.append((key, start))
                 at = end
-            if at < size:
+            if data[at:size].strip(b"\0"):  # zeros were put there for what did not come any more
                 damage.append((at, size))
     return Scan(entries, damage)
 

@@ -28,7 +28,7 @@ _SUSPECT = 3  # failures in a row after which an endpoint is asked how it is
 _USELESS = 20  # failures in a row after which it is set aside even if it calls itself healthy
 _SILENCE = 10.0  # seconds without an answer after which an endpoint with requests in flight is asked how it is
 _PROBE, _PROBE_MOST = 0.5, 30.0  # seconds between probes of an endpoint that is set aside
-_LOOK, _LOOK_MOST = 0.05, 2.0  # seconds between looks at the queue of one at work
+_LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
 _SMOOTH = 0.05
 
 
@@ -278,11 +278,12 @@ class Pool:
             return _LOOK_MOST
         if window.fixed or 2 * window.in_flight < window.limit:
             return _LOOK if window.searching and window.in_flight else min(pause * 2, _LOOK_MOST)
+        asked = time.monotonic()
         waiting = await member.endpoint.queued()
         if waiting is None:
             return _LOOK_MOST
         window.queue(waiting, late)
-        return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
+        return max(_LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
 
     async def _examine(self, member: Member) -> None:
         """Set the endpoint aside if it is not healthy, or fails all the same."""
