@@ -1,0 +1,213 @@
+"""`kun-build RECIPE` from the outside: progress and messages on stderr, the result on stdout, Ctrl-C without a loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from servers.llm_simulator import simulator
+
+from kun_builder.cli.funnel import show_result
+from kun_builder.cli.output import Output, printable
+from kun_builder.cli.progress import Meter, describe, describe_drops, progress
+from kun_builder.recipe import Recipe
+from kun_builder.report import RunReport, SplitReport, StepCounts
+from kun_builder.status import Status
+
+KUN_BUILD = Path(sys.executable).with_name("kun-build")
+STAGES = Path(__file__).parents[1] / "stages"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with simulator(speed=50.0) as server:
+        yield server
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe over 30 rows, one of them dropped, one broken."""
+    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps({"text": f"第{number}段文字"}) for number in range(30)]
+    rows[3], rows[4] = '{"text": "bad"}', '{"text": '
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "name: small\nmodels: {chat: {endpoints: ['http://127.0.0.1:9']}}\n"
+        "splits: {web: {source: lines, path: rows.jsonl}}\n"
+        f"plugins: {{dirs: ['{STAGES}']}}\nstages: [clean, same, ask, judge, rewrite]\n"
+    )
+    return path
+
+
+def kun(*args, **options):
+    return subprocess.run([KUN_BUILD, *args], capture_output=True, text=True, **options)
+
+
+def test_build_shows_the_funnel_rows_and_the_way_to_load(recipe, server, tmp_path):
+    """A build ends with the funnel of each split, three rows, where the rejected are, and a command that loads it."""
+    done = kun("--endpoint", server.url)
+    assert done.returncode == 0, done.stderr
+    assert "web: 30 read, " in done.stdout
+    for words in (r"clean +29 +28 +bad 1", r"judge +28 +\d+ +low_score \d+"):
+        assert re.search(words, done.stdout), done.stdout
+    assert done.stdout.count("[web] ") == 3
+    assert "are in runs/small/rejected, with their reasons" in done.stdout
+    command = re.search(r"load it: +python (-c .*)", done.stdout)[1]
+    loaded = subprocess.run([sys.executable, *shlex.split(command)], capture_output=True, text=True)
+    assert "features: ['instruction', 'output']" in loaded.stdout, loaded.stderr
+    assert re.search(r"ask > judge > rewrite: \d+/28 rows", done.stderr)
+    assert "dropped: " in done.stderr
+    again = kun("recipe.yaml", "--endpoint", server.url)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_build_as_json_and_quiet(recipe, server):
+    """With `--json` stdout is one object; with `-q` the dataset's folder, and nothing is on stderr."""
+    done = kun("--endpoint", server.url, "--json", "--log-format", "json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["dataset"] == "runs/small/dataset"
+    assert result["splits"]["web"]["read"] == 30
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"phase", "done", "total", "in_flight", "tokens_per_second", "drops", "left"} <= set(lines[-1])
+    done = kun("recipe.yaml", "--endpoint", server.url, "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "runs/small/dataset\n", "")
+
+
+@pytest.mark.slow
+def test_limit_output_and_fresh(recipe, server):
+    """`--limit` builds from so many rows in the folder of `--output`; `--fresh` computes it again."""
+    first = kun("recipe.yaml", "--limit", "5", "--output", "try", "--endpoint", server.url, "--json")
+    assert json.loads(first.stdout)["splits"]["web"]["read"] == 5
+    asked = server.stats()["attempts"]
+    kun("recipe.yaml", "--limit", "5", "--output", "try", "--endpoint", server.url)
+    assert server.stats()["attempts"] == asked
+    kun("recipe.yaml", "--limit", "5", "--output", "try", "--endpoint", server.url, "--fresh")
+    assert server.stats()["attempts"] > asked
+
+
+def test_progress_on_a_terminal(recipe, server):
+    """On a terminal progress is drawn in place, with rates, and gone at the end."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([KUN_BUILD, "--endpoint", server.url], stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    drawn = b""
+    while True:
+        try:
+            drawn += os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+    out, _ = process.communicate()
+    os.close(master)
+    assert process.returncode == 0
+    assert b"\x1b[?25l" in drawn  # the cursor is hidden while it draws
+    assert b"\x1b[?25h" in drawn
+    assert b"rows" in drawn
+    assert "web: 30 read" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_goes_on(recipe, number):
+    """Ctrl-C and SIGTERM end a build at once with exit code 130; the next run asks only for what is missing."""
+    with simulator(speed=0.5) as slow:
+        process = subprocess.Popen(
+            [KUN_BUILD, "--endpoint", slow.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        end = time.monotonic() + 60
+        while slow.stats()["attempts"] < 30 and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - began < 15
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert err.endswith("Error: interrupted\nHint: what is finished is kept; run the same command again to go on\n")
+    with simulator(speed=50.0) as fast:
+        done = kun("--endpoint", fast.url)
+    assert done.returncode == 0, done.stderr
+
+
+# --- without a run ---------------------------------------------------------------------------------------------
+
+
+def test_rates_are_of_the_last_half_minute(monkeypatch):
+    """Rates and time left come from a moving window of the current phase."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    status = Status(started=40.0)
+    status.begin("label", 1000)
+    meter = Meter(status)
+    assert meter.read()["per_second"] is None
+    for done, tokens in ((100, 5000), (200, 10000)):
+        now[0] += 10
+        status.done, status.completion_tokens = done, tokens
+        figures = meter.read()
+    assert (figures["per_second"], figures["tokens_per_second"], figures["left"]) == (10.0, 500.0, 80.0)
+    now[0] += 30
+    status.done, status.in_flight, status.retries = 230, 64, 2
+    status.drops.update({"score: low": 40, "label: statement": 3, **{f"s{n}: r": 1 for n in range(6)}})
+    figures = meter.read()
+    assert figures["per_second"] == 1.0
+    assert describe(figures) == "label: 230/1,000 rows, 1/s, 64 requests in flight, 2 retries, 12:50 left"
+    assert describe_drops(figures) == (
+        "dropped: score: low 40, label: statement 3, s0: r 1, s1: r 1, s2: r 1, s3: r 1, other 2"
+    )
+    status.begin("read wudao", 5_000_000_000, "bytes")
+    status.in_flight = status.retries = 0
+    assert describe(meter.read()) == "read wudao: 0.0 MB/5,000.0 MB"
+    assert describe_drops(Meter(Status()).read()) == ""
+
+
+def test_quiet_run_says_nothing(capsys):
+    """In quiet mode there is neither progress nor a message."""
+    status = Status()
+    with progress(status, Output("quiet")):
+        status.begin("label", 10)
+        status.say("hello")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_messages_of_a_run_are_shown(capsys):
+    """What a run says is on stderr, as JSON if asked."""
+    status = Status()
+    with progress(status, Output()):
+        status.say("model fetched")
+    with progress(status, Output(), as_json=True):
+        status.say("model fetched")
+    assert capsys.readouterr() == ("", 'model fetched\n{"message": "model fetched"}\n')
+
+
+def test_text_of_a_corpus_cannot_steer_the_terminal(tmp_path, capsys):
+    """Control characters in a shown row are escaped, and markup in it is only text."""
+    assert printable("a\x1b[31mred\x07\n b\u202e") == "a\\x1b[31mred\\x07 b\\u202e"
+    folder = tmp_path / "run"
+    (folder / "dataset").mkdir(parents=True)
+    row = {"instruction": "\x1b]0;owned\x07[bold]问", "output": "x" * 500}
+    (folder / "dataset/web.jsonl").write_text(json.dumps(row) + "\n")
+    counts = StepCounts(label="ask", stage="ask", rows_in=2, rows_out=1, dropped={"low": 1})
+    report = RunReport(
+        name="r", version="0", status="complete", signature="", created="", seconds=0, seed=0, limit=None,
+        format="jsonl", splits={"web": SplitReport(source="s", read=2, kept=1, stages=(counts,))}, models={}, steps=(),
+    )  # fmt: skip
+    show_result(report, Recipe.model_construct(output=folder), Output())
+    out = capsys.readouterr().out
+    assert "\\x1b]0;owned\\x07[bold]问" in out
+    assert "\x1b" not in out
+    assert "x" * 200 + "..." in out
+    assert "1 of 2 rows are in" in out
