@@ -27,7 +27,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             reader = _Reader(blob)
             try:
                 return reader.pairs()
-            except (struct.error, UnicodeDecodeError, KeyError) as error:
+            except (struct.error, UnicodeDecodeError, KeyError, RecursionError) as error:
                 raise ModelError(f"{path} is damaged at byte {reader.at}: {error!r}") from error
 
 
