@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
 from kun_builder.option_values import faults_of
 from kun_builder.recipe_file import RecipeFile
 from kun_builder.recipe_parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
+from kun_builder.recipe_training import Training
 from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages")
@@ -60,6 +61,7 @@ class Settings(_Frozen):
     )
     plugins: Plugins = Plugins()
     publish: Publish = Publish()
+    training: Training = Training()
     lock: dict[str, Any] = Field(
         default={}, description="What really ran: written by a build, ignored by the next one."
     )
@@ -142,8 +144,10 @@ def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:
 
 def _names_at(place: tuple[Any, ...]) -> list[str]:
     """Valid keys at the top of a recipe or in one of its sections."""
-    inner: dict[str, type[BaseModel]] = {"plugins": Plugins, "publish": Publish}
-    return list(inner[place[0]].model_fields) if place else [*_SECTIONS, *Settings.model_fields]
+    model: type[BaseModel] = Settings
+    for key in place:
+        model = cast(type[BaseModel], model.model_fields[key].annotation)
+    return [*model.model_fields, *(() if place else _SECTIONS)]
 
 
 def _no_variables(file: RecipeFile) -> None:
