@@ -25,7 +25,7 @@ async def run(
     row: Row,
     generate: Generate,
     *,
-    model: ModelName = "labeler",
+    model: ModelName = "chat",
     chat_prompt: Prompt = CHAT,
     completion_prompt: Prompt = COMPLETION,
     temperature: Annotated[float, Field(ge=0)] = 0.5,

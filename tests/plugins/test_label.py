@@ -1,0 +1,190 @@
+"""Stage `label`: a text becomes the instruction that it answers, or the reason why not is told."""
+
+import asyncio
+
+import pytest
+from kun_method import label
+from kun_method.form import defect, is_request, tidy
+from scripted import Scripted, row
+
+from kun_builder import Completion, Drop, Prompt
+
+TEA = "泡绿茶的水不要太烫，八十度左右最好。先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝。"
+QUESTION = "怎样才能泡好一杯绿茶？"
+
+
+def run(generate, text=TEA, **options):
+    return asyncio.run(label.run(row(text), generate, **options))
+
+
+def dropped(answers, text=TEA, **options):
+    generate = Scripted(answers)
+    with pytest.raises(Drop) as caught:
+        run(generate, text, **options)
+    return caught.value, generate
+
+
+def test_adds_the_instruction():
+    """The row keeps its columns and gets the instruction; the text stands in the last message of the prompt."""
+    generate = Scripted([QUESTION])
+    assert run(generate) == row(TEA, instruction=QUESTION)
+    model, prompt, parameters = generate.asked[0]
+    assert model == "chat"
+    assert prompt[-1]["role"] == "user"
+    assert TEA in prompt[-1]["content"]
+    assert TEA not in prompt[0]["content"]
+    assert parameters["temperature"] == 0.5
+
+
+def test_a_completion_model_gets_the_completion_prompt():
+    """A model that is not a chat model is asked with a plain string."""
+    generate = Scripted([QUESTION], prompt="completion")
+    run(generate)
+    assert generate.asked[0][1] == label.COMPLETION.fill(text=TEA)
+    assert isinstance(generate.asked[0][1], str)
+
+
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_prompts_can_be_replaced(style):
+    """The recipe's prompt is the one that the model sees."""
+    generate = Scripted([QUESTION], prompt=style)
+    run(generate, chat_prompt=Prompt("[user]\n问：{text}\n"), completion_prompt=Prompt("答：{text}\n问：\n"))
+    expected = ({"role": "user", "content": f"问：{TEA}"},) if style == "chat" else f"答：{TEA}\n问："
+    assert generate.asked[0][1] == expected
+
+
+def test_seeds_follow_from_the_row_and_the_attempt():
+    """The same row is asked with the same seed in every run; another attempt or row has another."""
+    first, second = Scripted(["泡茶", QUESTION]), Scripted(["泡茶", QUESTION])
+    run(first)
+    run(second)
+    seeds = [parameters["seed"] for _, _, parameters in first.asked]
+    assert seeds == [parameters["seed"] for _, _, parameters in second.asked]
+    assert len(set(seeds)) == 2
+    assert label._seed("s/f.jsonl:1", 0) not in seeds
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_asks_again_for_a_better_form():
+    """An answer that is no instruction is asked for once more, and only once."""
+    generate = Scripted(["绿茶要用八十度左右的水。", QUESTION])
+    assert run(generate)["instruction"] == QUESTION
+    drop, generate = dropped(["绿茶要用八十度左右的水。"])
+    assert (drop.reason, len(generate.asked)) == ("not_a_request", 2)
+    assert len(dropped(["绿茶要用八十度左右的水。"], attempts=1)[1].asked) == 1
+
+
+def test_greedy_answers_are_not_asked_for_again():
+    """Without sampling, the same question would get the same answer."""
+    assert len(dropped(["绿茶要用八十度左右的水。"], temperature=0.0, attempts=3)[1].asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "empty"),
+        ("“”", "empty"),
+        ("泡茶", "too_short"),
+        (Completion("怎样才能泡好一杯绿茶，水温要", finish_reason="length"), "truncated"),
+        ("How do you make a good cup of green tea?", "wrong_language"),
+        ("写一个中文问题或请求，使这段文字正好可以作为回答", "prompt_leak"),
+        ("绿茶怎么泡？水温多少？茶叶放几克？", "several_requests"),
+        ("先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝？", "copies_text"),
+        ("绿茶要用八十度左右的水来泡。", "not_a_request"),
+        ("绿茶的正确冲泡", "not_a_request"),
+    ],
+)
+def test_each_defect_of_form_has_its_reason(answer, reason):
+    """What is no instruction is dropped for the defect that it has, and kept in `instruction` to be looked at."""
+    drop, _ = dropped([answer])
+    text = answer if isinstance(answer, str) else answer.text
+    assert drop.reason == reason
+    assert drop.added == {"instruction": tidy(text)}
+
+
+def test_a_text_beyond_the_context_is_read_up_to_a_sentence_end():
+    """The prompt fits into the context, and the text that it holds ends with a whole sentence."""
+    text = TEA * 20
+    generate = Scripted([QUESTION], context_length=600)
+    assert run(generate, text, max_new_tokens=100)["text"] == text
+    content = "\n".join(message["content"] for message in generate.asked[0][1])
+    assert len(content) <= 600 - 100
+    shown = label.CHAT.fill(text="\0")[-1]["content"].split("\0")
+    shown_text = generate.asked[0][1][-1]["content"][len(shown[0]) : -len(shown[1]) or None]
+    assert text.startswith(shown_text)
+    assert shown_text.endswith("。")
+
+
+def test_a_single_endless_sentence_is_dropped():
+    """A text without a sentence end within the context is not cut in the middle of a sentence."""
+    drop, generate = dropped([QUESTION], "茶" * 5000)
+    assert drop.reason == "text_too_long"
+    assert int(drop.value) > 5000
+    assert not generate.asked
+
+
+def test_errors_of_the_model_pass_through():
+    """What a stage cannot handle is not hidden by it."""
+    with pytest.raises(RuntimeError, match="down"):
+        run(Scripted([RuntimeError("down")]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "instruction"),
+    [
+        ("  指令：请解释什么是缓存。 \n", "请解释什么是缓存。"),
+        ("请回答以下指令：徐夫人是谁？", "徐夫人是谁？"),
+        ("“怎样泡茶？”", "怎样泡茶？"),
+        ("问题：**什么是图？**", "什么是图？"),
+        ("1. 怎样泡茶？", "怎样泡茶？"),
+        ("“图”是什么？“树”又是什么？", "“图”是什么？“树”又是什么？"),
+        ("请改写：\n他来了。  \n她走了。", "请改写：\n他来了。\n她走了。"),
+        ("1.5 米等于多少厘米？", "1.5 米等于多少厘米？"),
+    ],
+)
+def test_answers_are_tidied(answer, instruction):
+    """Labels, quotation and list marks around an instruction go; those inside stay."""
+    assert tidy(answer) == instruction
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "怎样才能泡好一杯绿茶？",
+        "请告诉我红烧鲤鱼的做法。",
+        "介绍一下活字印刷",
+        "用一句话解释什么是缓存。",
+        "说说自己对于 Spring MVC 了解",
+        "Java 线程和操作系统的线程有啥区别",
+        "13. 已知单位向量 $a, b$ 的夹角为 $45^{\\circ}, k a-b$ 与 $a$ 垂直, 则 $k=$",
+        "下列做法中最合适的是（ ）\nA. 浇水\nB. 盖锅盖",
+        "假设你是店长，写一封道歉信。",
+    ],
+)
+def test_requests_are_recognised(instruction):
+    """Questions, commands and exercises are requests."""
+    assert is_request(instruction)
+    assert defect(instruction, TEA, label.CHAT) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "要求对嫌疑人判处死刑",
+        "学习容器时，要把核心概念和命令实践结合起来。",
+        "分析人士列出了事件的时间表",
+        "草莓冰淇淋的做法",
+        "坚持写博客已经有六年了，也算是一个小小的里程碑了。",
+        "写作水平的提高需要时间。",
+        "法国卫队的起源和历史",
+    ],
+)
+def test_statements_and_headings_are_not(statement):
+    """Statements, titles and summaries are no requests."""
+    assert not is_request(statement)
+
+
+def test_the_rules_of_chinese_requests_spare_other_languages():
+    """An instruction for an English text need not look like a Chinese request."""
+    text = "Green tea should be brewed with water of about eighty degrees for two minutes."
+    assert defect("Explain how to brew green tea.", text, label.CHAT) is None

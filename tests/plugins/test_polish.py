@@ -1,0 +1,127 @@
+"""Stage `polish`: the text becomes an answer, within the model's context."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kun_method import polish
+from kun_method.fitting import answer_room, fit
+from kun_method.texts import sentence_ends
+from scripted import Scripted, row, verdict
+
+from kun_builder import Completion, Drop
+
+TEXT = "泡绿茶的水不要太烫。八十度左右最好！冲水后等两分钟。"
+QUESTION = "怎样泡绿茶？"
+
+
+def run(generate, text=TEXT, instruction=QUESTION, **options):
+    return asyncio.run(polish.run(row(text, instruction=instruction), generate, **options))
+
+
+def dropped(generate, **columns):
+    with pytest.raises(Drop) as caught:
+        run(generate, **columns)
+    return caught.value
+
+
+def test_keeps_the_raw_answer_beside_the_polished_one():
+    """The model sees instruction and text; the row gets its answer and the text that it was given."""
+    generate = Scripted(["回答：用八十度的水泡两分钟。\n"])
+    assert run(generate) == row(TEXT, instruction=QUESTION, output="用八十度的水泡两分钟。", raw_answer=TEXT)
+    model, prompt, _ = generate.asked[0]
+    assert model == "chat"
+    assert QUESTION in prompt[-1]["content"]
+    assert TEXT in prompt[-1]["content"]
+
+
+def test_the_head_of_the_prompt_is_the_same_for_all_rows():
+    """What differs from row to row stands behind what does not, so that servers can reuse the beginning."""
+    one, other = Scripted(["好茶"]), Scripted(["好茶"])
+    run(one)
+    run(other, text="月食发生在满月的夜晚。", instruction="什么是月食？")
+    assert one.asked[0][1][0] == other.asked[0][1][0]
+    assert one.asked[0][1][0]["role"] == "system"
+
+
+def test_the_text_is_cut_and_the_instruction_never():
+    """Under a small context the text loses whole sentences at its end."""
+    generate = Scripted(["好茶"], context_length=500)
+    result = run(generate, text=TEXT * 30, max_new_tokens=200)
+    content = generate.asked[0][1][-1]["content"]
+    assert QUESTION in content
+    assert result["raw_answer"] in content
+    assert (TEXT * 30).startswith(result["raw_answer"])
+    assert result["raw_answer"][-1] in "。！"
+    assert sum(len(m["content"]) for m in generate.asked[0][1]) + 200 <= 500
+    assert result["text"] == TEXT * 30
+
+
+def test_an_instruction_that_fills_the_context_is_told():
+    """It is neither cut nor sent."""
+    generate = Scripted(["好茶"], context_length=500)
+    assert dropped(generate, instruction="请问" * 300).reason == "prompt_too_long"
+    assert not generate.asked
+
+
+def test_short_texts_cost_no_counting():
+    """Where even one token per byte would fit, the tokenizer is not asked."""
+    generate = Scripted(["好茶"])
+    run(generate)
+    assert generate.counted == 0
+
+
+def test_an_unknown_context_cuts_nothing():
+    """A server that does not tell its context length gets the whole text."""
+    assert run(Scripted(["好茶"], context_length=0), text=TEXT * 500)["raw_answer"] == TEXT * 500
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("  \n", "empty"),
+        (Completion("用八十度的水，", finish_reason="length", completion_tokens=1024), "truncated"),
+        ("把资料改写成对问题的直接回答：绿茶用八十度的水。", "prompt_leak"),
+    ],
+)
+def test_useless_answers_are_dropped_with_what_was_seen(answer, reason):
+    """Each has its own reason, and the text that was given stays in the row."""
+    drop = dropped(Scripted([answer]))
+    assert drop.reason == reason
+    assert drop.added["raw_answer"] == TEXT
+
+
+def test_a_truncated_answer_tells_how_long_it_was():
+    """The value is the number of tokens."""
+    completion = Completion("用八十度的水，", finish_reason="length", completion_tokens=1024)
+    assert verdict(dropped(Scripted([completion]))) == ("truncated", "1024")
+
+
+@pytest.mark.parametrize(("context", "expected"), [(0, 1024), (8192, 1024), (1024, 512), (64, 32)])
+def test_the_answer_gets_at_most_half_of_the_context(context, expected):
+    """No context is so small that the room for text is negative because of the answer alone."""
+    assert answer_room(Scripted(["x"], context_length=context), "chat", 1024) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["水很热。", "Tea is hot. ", "好！", "他说：“走吧。”", "一行\n", "没有句号"]), max_size=60
+    ),
+    st.integers(1, 900),
+    st.integers(1, 2000),
+)
+def test_whatever_fits_is_a_beginning_that_ends_with_a_sentence(parts, context, max_new_tokens):
+    """For any text, context and wish: the request fits, or the row is dropped."""
+    text = "".join(parts)
+    generate = Scripted(["x"], context_length=context)
+    room = answer_room(generate, "chat", max_new_tokens)
+    try:
+        kept = asyncio.run(fit(generate, "chat", polish.PROMPT, text, room, instruction=QUESTION))
+    except Drop:
+        return
+    assert text.startswith(kept)
+    filled = polish.PROMPT.fill(text=kept, instruction=QUESTION)
+    assert kept == text or sum(len(m["content"]) for m in filled) + room <= context
+    assert kept == text or len(kept) in {len(text[:end].rstrip()) for end in sentence_ends(text)}
