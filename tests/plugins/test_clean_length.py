@@ -1,0 +1,100 @@
+"""Stage `length`."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from kun_clean import length
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from kun_builder import KunError
+
+SENTENCE = "机器学习是人工智能的一个分支，研究计算机怎样从数据中学习。Machine learning in 2026.\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A byte-level BPE as Qwen and Llama 3 have it, of a few hundred merges."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=alphabet, special_tokens=["<s>"], show_progress=False
+    )
+    tokenizer.train_from_iterator([SENTENCE * 3], trainer)
+    tokenizer.enable_truncation(5)  # as some published files do
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def file(tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def run(texts, **options):
+    table = length.run(
+        pa.table({"id": [str(i) for i in range(len(texts))], "text": pa.array(texts, pa.string())}), **options
+    )
+    return table["tokens"].to_pylist(), table["_reason"].to_pylist(), table["_value"].to_pylist()
+
+
+def test_tokens_are_those_of_the_file(file, tokenizer):
+    """The column has the exact number of tokens, whatever truncation the file asks for."""
+    texts = [SENTENCE * times for times in (1, 3, 7)]
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    expected = [len(tokenizer.encode(text).ids) for text in texts]
+    assert run(texts, tokenizer=str(file))[0] == expected
+
+
+def test_folder_of_transformers_gives_the_same_tokens(file, tokenizer, tmp_path):
+    """A folder or Hub id goes through transformers and counts the same, special tokens left out."""
+    PreTrainedTokenizerFast(tokenizer_file=str(file), bos_token="<s>").save_pretrained(tmp_path)
+    assert run([SENTENCE], tokenizer=str(tmp_path))[0] == run([SENTENCE], tokenizer=str(file))[0]
+
+
+def test_characters_do_not_count_white_space():
+    """Without a tokenizer, a token is a character that can be seen."""
+    assert run(["春 眠\n不觉晓\u3000"], tokenizer="characters", min_tokens=0)[0] == [5]
+
+
+def test_limits_belong_to_the_texts_that_stay():
+    """Exactly `min_tokens` and exactly `max_tokens` are kept; one less and one more are dropped with their number."""
+    texts = ["字" * number for number in (9, 10, 20, 21)]
+    tokens, reasons, values = run(texts, tokenizer="characters", min_tokens=10, max_tokens=20)
+    assert tokens == [9, 10, 20, 21]
+    assert reasons == ["too_short", None, None, "too_long"]
+    assert values == ["9", None, None, "21"]
+
+
+def test_text_far_over_the_limit_is_not_tokenized_to_its_end(file, monkeypatch):
+    """Of a text far over the limit only the beginning is counted, and the decision is the same."""
+    seen = []
+    count = length.counter(str(file))
+    monkeypatch.setattr(length, "counter", lambda name: lambda texts: seen.extend(map(len, texts)) or count(texts))
+    text = "".join(chr(0x4E00 + number * 7 % 5000) for number in range(5000))
+    (tokens,), reasons, _ = run([text], tokenizer="x", max_tokens=64)
+    assert max(seen) == 4 * 64
+    assert tokens > 64
+    assert reasons == ["too_long"]
+
+
+def test_long_text_of_few_tokens_is_counted_to_its_end(file):
+    """A text of many characters and few tokens is not judged by its beginning."""
+    assert run(["字" * 100], tokenizer="characters", max_tokens=30, min_tokens=0)[1] == ["too_long"]
+    text = " " * 300 + "字" * 10
+    assert run([text], tokenizer="characters", max_tokens=30, min_tokens=0)[0] == [10]
+
+
+def test_unknown_tokenizer_is_named(tmp_path):
+    """A tokenizer that is not there is an error that names it and says what can be given."""
+    with pytest.raises(KunError, match="nowhere") as caught:
+        run([SENTENCE], tokenizer=str(tmp_path / "nowhere"))
+    assert "tokenizer.json" in caught.value.hint
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(KunError, match=r"tokenizer\.json"):
+        run([SENTENCE], tokenizer=str(tmp_path / "tokenizer.json"))
