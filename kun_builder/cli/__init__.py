@@ -22,6 +22,10 @@ COMMANDS = {
     "plan": "Show what a recipe would run, and check it; asks no model.",
     "plugins": "List sources, stages and engines with their options.",
     "schema": "Print the JSON schema of recipes, for editors.",
+    "train": "Train a label model or a primary chat model from seed pairs.",
+    "evaluate": "Measure a label model, or the scorer of a recipe.",
+    "calibrate": "Choose the score threshold from judged instructions.",
+    "align": "Train, build, select, and train again: the whole loop.",
 }
 """Every command: the module `kun_builder.cli.<name>`, whose `command` it is, and its line in `kun-build --help`."""
 

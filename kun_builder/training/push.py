@@ -1,0 +1,37 @@
+"""A trained model to the Hub: all files in one commit, without the seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kun_builder.errors import PublishError
+from kun_builder.hub_retry import Retry
+from kun_builder.training.job import UNPUBLISHED, read_record
+
+
+def push_model(folder: Path, repo: str, *, private: bool = True, token: str | None = None) -> str:
+    """Upload the finished model in `folder` to the model repository `repo`, made if need be; returns its address.
+
+    Raises PublishError.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    record = read_record(folder)
+    if record is None or not record.finished:
+        raise PublishError(f"{folder} holds no finished model", hint="run the training to its end first")
+    api, again = HfApi(token=token), Retry()
+    again("make the repository", api.create_repo, repo, private=private, exist_ok=True)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_published(path.relative_to(folder))]
+    operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), str(path)) for path in files]
+    commit = again(
+        "upload the model",
+        api.create_commit,
+        repo,
+        operations,
+        commit_message=f"The {record.task} model of kun-builder",
+    )
+    return str(commit.commit_url)
+
+
+def _is_published(path: Path) -> bool:
+    return path.parts[0] not in (*UNPUBLISHED, "base") and path.name != "training_args.bin"
