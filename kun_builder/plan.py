@@ -171,7 +171,7 @@ def _segments(steps: Iterable[Step]) -> Iterable[Segment]:
     for step in steps:
         if isinstance(step.stage, DatasetStage):
             if step.stage.measure:
-                _hoist(segments, replace(step, measure=True))
+                _hoist(segments, replace(step, label=f"{step.label}-measure", measure=True))
             put("dataset", step)
         else:
             put("rows" if isinstance(step.stage, RowStage) else "batches", step)

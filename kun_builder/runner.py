@@ -269,13 +269,19 @@ class _Run:
             source=entry.value.name,
             read=self._read[name].rows_in,
             kept=kept,
-            stages=(self._read[name], *add_counts(self._counts[name])),
+            stages=(self._read[name], *self._funnel(name)),
             license=entry.value.license,
             homepage=entry.value.homepage,
             citation=entry.value.citation,
             redistributable=entry.value.redistributable,
             plugin=f"{entry.plugin} {entry.version}",
         )
+
+    def _funnel(self, name: str) -> list[StepCounts]:
+        """Counts of each step; the measuring half of a dataset stage is worth a line only where it lost a row."""
+        plain_steps = {step.label for step in self._plan.steps}
+        counts = add_counts(self._counts[name])
+        return [count for count in counts if count.label in plain_steps or count.rows_in != count.rows_out]
 
     def _usage(self, stage: str, model: str, tally: Tally) -> Usage:
         spec = self._recipe.models[model]
