@@ -1,34 +1,45 @@
-# Everything runs in .venv, which is made anew when pyproject.toml changes.
+# Everything runs in .venv, which is brought up to date when pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format setup clean
+.PHONY: demo test check format bench-serving clean
 
-setup: .venv/.ready
+demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
+	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
+	$(BIN)/python demo/show.py runs/demo/dataset
 
-.venv/.ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet -e '.[dev,train]'
-	touch $@
-
-check: setup   ## format, lint, types and the quick tests
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow and not model'
-
-test: setup    ## the whole suite, as CI runs it
+test: .venv/.dev      ## set-up and the whole suite, as CI runs it
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-format: setup
+check: .venv/.dev     ## the everyday part: format, lint, types and the quick tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m 'not slow and not model'
+
+format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-serving: .venv/.dev   ## the table of measured speed in README
+	$(BIN)/python benchmarks/serving.py
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+	$(PIP) --editable .
+	touch $@
+
+# torch first, alone and pinned: left to itself, pip would bring a build for GPUs.
+.venv/.dev: .venv/.ready
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[dev,train]'
+	touch $@
 
 clean:
 	rm -rf .venv runs build dist
