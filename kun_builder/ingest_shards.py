@@ -23,8 +23,8 @@ SCHEMA = pa.schema(
     + [(name, pa.int64()) for name in ("position", "offset")]
     + [(name, pa.string()) for name in ("text", *VERDICT)]
 )
-SHARD_CHARACTERS = 16 << 20
-"""A shard closes before it has more: at most 64 MB of UTF-8, besides its last row."""
+SHARD_CHARACTERS = 8 << 20
+"""A shard closes before it has more: at most 32 MB of UTF-8, besides its last row."""
 
 Row = tuple[Any, ...]
 """Values in the order of SCHEMA."""
@@ -91,10 +91,9 @@ class ShardWriter:
             facts[outcome] = dict(Counter(reasons.to_pylist()))
         temporary = path.with_name(f".{path.name}.tmp")
         metadata = {"kun_ingest": orjson.dumps({"input": self._key, **facts})}
-        with temporary.open("wb") as file:
-            with pa.ipc.new_stream(file, SCHEMA.with_metadata(metadata)) as writer:
-                writer.write_table(table)
-            file.flush()
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, SCHEMA.with_metadata(metadata)) as writer:
+            writer.write_table(table)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         self._done.append(IngestShard(path, **facts))
@@ -112,7 +111,7 @@ def _table(rows: list[Row]) -> pa.Table:
 def _digest(table: pa.Table) -> str:
     content = hashlib.sha256()
     for column in table.columns:
-        for buffer in column.combine_chunks().buffers():
+        for buffer in column.chunk(0).buffers():
             content.update(buffer or b"-")
     return content.hexdigest()[:32]
 

@@ -14,10 +14,8 @@ import json
 import re
 from collections.abc import Iterator
 
-import orjson
-
 from kun_builder.readers.cursor import MAX_RECORD, TOO_LONG, Cursor, broken
-from kun_builder.readers.decode import json_record
+from kun_builder.readers.decode import BLANK, json_record
 from kun_builder.readers.streams import Stream
 from kun_builder.types import Record
 
@@ -39,7 +37,7 @@ def opens_array(head: bytes) -> bool:
     if not (opening := _OPEN.match(head)):
         return False
     line, _, rest = head[opening.start() :].partition(b"\n")
-    return not (rest.strip() and _parses(line))
+    return bool(json_record(line, 0, 0).error) or not rest.strip(BLANK)
 
 
 def json_array(stream: Stream, cursor: Cursor) -> Iterator[Record]:
@@ -73,6 +71,8 @@ def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record
             if not record.error:
                 view.at = end
                 return record
+        if last or size >= _LARGE:
+            edge = edge or _ANY_BOUNDARY.search(data, here, limit)
         if last or (edge and size >= _LARGE):
             view.at = edge.end() if edge else limit
             return json_record(data[here : view.at], index, offset)
@@ -147,11 +147,3 @@ def _boundary(view: _View) -> re.Pattern[bytes] | None:
     """What stands between records, by the first key of the element ahead."""
     match = _FIRST_KEY.match(view.data, view.at)
     return re.compile(_BOUNDARY % re.escape(match[1])) if match else None
-
-
-def _parses(line: bytes) -> bool:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return True

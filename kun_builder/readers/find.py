@@ -6,7 +6,7 @@ import glob
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kun_builder.errors import SourceError
 
@@ -25,7 +25,7 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
     return files
 
 
-_HINT = "`path:` takes a file, a folder, a glob, or a list of these, relative to where kun-build is run"
+_HINT = "`path:` takes a file, a folder, a glob, or a list of these, relative to the recipe"
 
 
 def _walk(folder: str, patterns: Sequence[str]) -> Iterable[str]:
@@ -58,7 +58,7 @@ def name_inputs(inputs: Iterable[str], depth: int) -> dict[str, str]:
     while True:
         names = defaultdict(list)
         for path in parts:
-            names["/".join(path[-depths[path] :])].append(path)
+            names[str(PurePosixPath(*path[-depths[path] :]))].append(path)
         same = [path for paths in names.values() if len(paths) > 1 for path in paths if depths[path] < len(path)]
         if not same:
             return {_printable(name): parts[paths[0]] for name, paths in names.items()}

@@ -1,0 +1,75 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kun_builder.errors import SourceError
+from kun_builder.readers import find_files, name_inputs
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b/2.jsonl", "a/1.jsonl", "a/1.txt", "a/.hidden.jsonl", ".git/3.jsonl", "[x].jsonl", "a/deep/4.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", ["[x].jsonl", "a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl"]),
+        ("a", ["a/1.jsonl", "a/deep/4.jsonl"]),
+        ("a/1.txt", ["a/1.txt"]),
+        ("[x].jsonl", ["[x].jsonl"]),
+        ("*/*.jsonl", ["a/1.jsonl", "b/2.jsonl"]),
+        ("**/*.jsonl", ["[x].jsonl", "a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl"]),
+        ("[ab]", ["a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl"]),
+        (".git/3.jsonl", [".git/3.jsonl"]),
+    ],
+)
+def test_files_folders_and_globs(tree, path, expected):
+    """A path is a file, a folder with all below it, or a glob of either; the order is that of the names."""
+    found = find_files(str(tree / path), ("*.jsonl",), "wiki")
+    assert [os.path.relpath(file, tree) for file in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (
+            "a/missing/x.jsonl",
+            r"split `wiki`: no file at .*x\.jsonl; the nearest folder that exists is .*/a \(it holds 1",
+        ),
+        ("c/*.jsonl", r"the nearest folder that exists is .* \(it holds \[x\]\.jsonl, a, b\)"),
+        ("b", r"it has none that matches \*\.txt or \*\.md"),
+    ],
+)
+def test_nothing_found_says_where_it_looked(tree, path, says):
+    """A path without files is an error that names the split and the nearest folder, or the patterns."""
+    with pytest.raises(SourceError, match=says) as error:
+        find_files(str(tree / path), ("*.txt", "*.md"), "wiki")
+    assert "path:" in error.value.hint
+
+
+def test_names_are_as_short_as_they_can_be():
+    """Only inputs that would share a name get longer ones; the order stays and doubles count once."""
+    paths = ["/d/one/part-0.jsonl", "/d/two/part-0.jsonl", "/d/two/part-1.jsonl", "/e/two/part-0.jsonl"]
+    assert list(name_inputs([*paths, paths[0]], 1)) == [
+        "one/part-0.jsonl", "d/two/part-0.jsonl", "part-1.jsonl", "e/two/part-0.jsonl"
+    ]  # fmt: skip
+    assert list(name_inputs(paths[:3], 2)) == ["one/part-0.jsonl", "two/part-0.jsonl", "two/part-1.jsonl"]
+    assert name_inputs(["org/name"], 2) == {"org/name": "org/name"}
+    assert list(name_inputs(["/d/caf\udce9.jsonl"], 1)) == ["caf\\xe9.jsonl"]
+
+
+PART = st.sampled_from(["a", "b", "c", "part-0"])
+
+
+@given(st.lists(st.lists(PART, min_size=1, max_size=5).map(lambda parts: "/" + "/".join(parts))), st.integers(1, 3))
+def test_every_input_has_a_name_of_its_own(paths, depth):
+    """Names are unique, end as their paths do, and lead back to them."""
+    names = name_inputs(paths, depth)
+    assert list(names.values()) == list(dict.fromkeys(paths))
+    assert all(path.endswith(name) for name, path in names.items())

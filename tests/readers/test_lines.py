@@ -1,0 +1,159 @@
+import json
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from short_reads import FORMATS, records_of
+
+from kun_builder.errors import SourceError
+from kun_builder.readers import Records, lines
+from kun_builder.readers.decode import BLANK
+
+GBK = '{"text": "这一行是用国标编码写的，不是通用编码"}'.encode("gbk")
+BIG5 = '{"text": "這一行是用大五碼寫的，功能許多，不是通用編碼"}'.encode("big5")
+
+# Each line with what must become of it: its data, or the reason why it is broken.
+LINES = st.one_of(
+    st.fixed_dictionaries({"text": st.text(st.characters(exclude_categories=["Cs"]))}).map(
+        lambda row: (json.dumps(row, ensure_ascii=False).encode(), row)
+    ),
+    st.sampled_from(
+        [
+            (b"", None),
+            (b" \t\r", None),
+            (b"\0\0\0", None),
+            (b'\xef\xbb\xbf{"text": "a"}', {"text": "a"}),
+            (b'{"text": "a"}\r', {"text": "a"}),
+            (b'{"text": "a\tb\x0bc\x00d"}', {"text": "a\tb\x0bc\x00d"}),
+            (b'\x00\x00{"text": "after a hole"}', {"text": "after a hole"}),
+            (b'{"text": "\\ud83d half"}', {"text": " half"}),
+            (b'{"text": "\\ud83d\\ude00 whole"}', {"text": "\U0001f600 whole"}),
+            (b'{"text": null}', {"text": None}),
+            (b'{"text": ["list", NaN]}', {"text": ["list", None]}),
+            (b"17", 17),
+            (GBK, {"text": "这一行是用国标编码写的，不是通用编码"}),
+            (BIG5, {"text": "這一行是用大五碼寫的，功能許多，不是通用編碼"}),
+            (b'{"text": "trunc', "broken_json"),
+            (b'{"a":' * 2000, "broken_json"),
+            (b'{"text": "\xff\xfe\xfa"}', "not_utf8"),
+            ('{"text": "中文中文中文"}'.encode().replace(b"\xb8", b"", 1), "not_utf8"),
+        ]
+    ),
+)
+SIZES = st.lists(st.integers(1, 50), max_size=60)
+
+
+def _is(record, expected):
+    if isinstance(expected, str):
+        return record.error.startswith(f"{expected}: ")
+    return not record.error and orjson.dumps(record.data) == orjson.dumps(expected)  # NaN is null
+
+
+@given(st.lists(LINES, max_size=12), SIZES, st.booleans())
+def test_no_line_is_lost_or_doubled(given_lines, sizes, line_end):
+    """Every line that is not blank is one record, as data or broken, at its byte, however the bytes come in."""
+    data = b"\n".join(line for line, _ in given_lines) + b"\n" * line_end
+    found = records_of(data, sizes)
+    expected = [(line, what) for line, what in given_lines if line.strip(BLANK)]
+    assert [record.index for record in found] == list(range(len(expected)))
+    for record, (line, what) in zip(found, expected, strict=True):
+        assert data[record.offset :].startswith(line)
+        assert _is(record, what)
+        assert not record.error or record.raw == line[:1000]
+
+
+@given(st.lists(LINES, max_size=12), st.integers(0, 14), SIZES)
+def test_reading_starts_anywhere(given_lines, start, sizes):
+    """Records from `start` on are those that reading from the beginning gives there."""
+    data = b"\n".join(line for line, _ in given_lines)
+    assert records_of(data, sizes, start=start) == records_of(data)[start:]
+
+
+@given(st.lists(LINES, max_size=12), st.sets(st.integers(0, 12)), SIZES)
+def test_only_wanted_lines_are_parsed(given_lines, wanted, sizes):
+    """Each record is asked for once, and those that are not wanted are left out with nothing else changed."""
+    data, asked = b"\n".join(line for line, _ in given_lines), []
+    found = records_of(data, sizes, wanted=lambda index: (asked.append(index), index in wanted)[1])
+    everything = records_of(data)
+    assert asked == list(range(len(everything)))
+    assert found == [record for record in everything if record.index in wanted]
+
+
+@given(SIZES)
+def test_a_line_without_end_is_broken_and_the_next_one_is_read(sizes):
+    """A line above the limit is one broken record; memory holds no more of it, and reading goes on after it."""
+    data = b'{"text": "' + b"a" * 300 + b'"}\n{"text": "b"}\n' + b"c" * 500
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "MAX_RECORD", 100)
+        found = records_of(data, sizes)
+    assert [record.error.partition(":")[0] for record in found] == ["record_too_long", "", "record_too_long"]
+    assert [record.offset for record in found] == [0, 313, 327]
+    assert found[1].data == {"text": "b"}
+
+
+TEXTS = st.lists(
+    st.sampled_from([b"", b"  ", b"one", "二".encode(), b"three\r", "四四四四".encode("gbk"), b"\xff\xff"])
+)
+
+
+@given(TEXTS, SIZES, st.sampled_from(["file", "paragraph", "line"]))
+def test_text_is_cut_into_documents(pieces, sizes, documents):
+    """A text file is one document, or one per paragraph or line; blank ones are none; every other byte is in one."""
+    data = b"\n".join(pieces)
+    found = records_of(data, sizes, "x.txt", documents)
+    assert found == records_of(data, (), "x.txt", documents)
+    blank = [not piece.strip() for piece in pieces]
+    starts = [number for number, empty in enumerate(blank) if not empty and (number == 0 or blank[number - 1])]
+    expected = {"file": not all(blank), "paragraph": len(starts), "line": blank.count(False)}
+    assert len(found) == expected[documents]
+    if documents == "paragraph":
+        assert [record.offset for record in found] == [sum(len(p) + 1 for p in pieces[:start]) for start in starts]
+
+
+def test_text_is_told_by_name_where_it_looks_like_json():
+    """A text file may begin with a bracket or brace; JSON without a telling name is told by content."""
+    assert records_of(b"[1] A footnote.\n\n{2} Another.\n", name="x.txt")[0].data == "[1] A footnote.\n\n{2} Another."
+    assert [record.data for record in records_of(b"[1, NaN]\n[2]\n")] == [
+        [1, pytest.approx(float("nan"), nan_ok=True)],
+        [2],
+    ]
+    assert records_of(b'{"text": "a"}\n', name="part-0")[0].data == {"text": "a"}
+    assert records_of("《没有后缀》".encode(), name="part-0")[0].data == "《没有后缀》"
+    assert records_of(b"\x7fELF\x00\x01", name="part-0")[0].error.startswith("unknown_format: ")
+    assert records_of("一篇".encode("utf-16"), name="x.txt")[0].error.startswith("not_utf8: ")
+
+
+def test_a_long_text_says_how_to_cut_it(monkeypatch):
+    """A text file above the limit is one broken record that names the option that helps."""
+    monkeypatch.setattr(lines, "MAX_RECORD", 100)
+    (record,) = records_of(b"a b\n" * 100, [7] * 40, "x.txt")
+    assert "documents: paragraph" in record.error
+    assert len(records_of(b"a b\n" * 100, (), "x.txt", "line")) == 100
+
+
+@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+def test_the_real_files_have_the_counts_of_json_loads():
+    """Every sample in the corpora's containers is read completely, with the data that Python's json gives."""
+    for path in (FORMATS / "skypile").rglob("*.jsonl"):
+        expected = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        assert [record.data for record in Records(str(path))] == expected
+
+
+@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+def test_each_trap_has_its_outcome():
+    """Each line of the traps is a record with its position: repaired where that is safe, else broken."""
+    path = FORMATS / "traps" / "skypile_like_dirty.jsonl"
+    raw = path.read_bytes()
+    found = list(Records(str(path)))
+    assert [bool(record.error) for record in found] == [False, False, False, True, False, False, False, False]
+    assert [raw[r.offset :].split(b"\n")[0] for r in found] == [line for line in raw.split(b"\n") if line]
+    assert found[3].error.startswith("broken_json: ")
+    assert found[6].data == {"text": "GBK编码的行，中文测试"}
+    assert "\ud83d" not in found[7].data["text"]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """What cannot be opened is an error that names it, not a broken record."""
+    with pytest.raises(SourceError, match="nothing\\.jsonl cannot be opened"):
+        list(Records(str(tmp_path / "nothing.jsonl")))
