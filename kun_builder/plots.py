@@ -5,7 +5,9 @@ Transparent, in middle tones that stand out on a white page and on a dark one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from kun_builder.report import SplitReport
@@ -38,10 +40,15 @@ def pictures(
 
 
 def to_svg(specification: Mapping[str, Any]) -> str:
-    """The picture as SVG."""
+    """The picture as SVG; the same specification gives the same text, and is drawn once."""
+    return _svg(json.dumps(specification, sort_keys=True))
+
+
+@lru_cache(maxsize=32)
+def _svg(specification: str) -> str:
     import vl_convert
 
-    svg: str = vl_convert.vegalite_to_svg(dict(specification))
+    svg: str = vl_convert.vegalite_to_svg(specification)
     return svg
 
 
@@ -54,6 +61,7 @@ def to_png(svg: str) -> bytes:
 
 
 def styled(chart: Any) -> Any:
+    """The chart in our one style: transparent, in middle tones."""
     font = "Helvetica Neue, Arial, Noto Sans CJK SC, sans-serif"
     faint = {"gridColor": TEXT, "gridOpacity": 0.25, "domainColor": TEXT, "tickColor": TEXT}
     return (

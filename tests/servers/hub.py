@@ -83,7 +83,6 @@ class HubServer:
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.url = self.storage_url = ""
-        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
 
@@ -151,8 +150,9 @@ class HubServer:
     # --- the server
 
     def _run(self) -> None:
+        self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        runner = web.AppRunner(self._app(), access_log=None)
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1)
         self._loop.run_until_complete(self._start(runner))
         self._ready.set()
         self._loop.run_forever()
@@ -163,7 +163,7 @@ class HubServer:
     async def _start(self, runner: web.AppRunner) -> None:
         await runner.setup()
         for _ in range(2):
-            await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=1).start()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
         ports = [address[1] for address in runner.addresses]
         self.url, self.storage_url = (f"http://127.0.0.1:{port}" for port in ports)
 
@@ -182,7 +182,12 @@ class HubServer:
         self.calls.append(Call(route, request.method, request.path_qs, token, storage))
         fault = next((fault for fault in self.faults if fault.route in (route, "*") and fault.hits()), None)
         if fault is None or fault.after:
-            response: web.StreamResponse = await handler(request)
+            try:
+                response: web.StreamResponse = await handler(request)
+            except web.HTTPException as refusal:
+                response = refusal
+            if fault is None and isinstance(response, web.HTTPException):
+                raise response
             return response if fault is None else self._break(request, fault, response)
         return self._break(request, fault, web.Response(status=500))
 

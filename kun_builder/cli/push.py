@@ -1,0 +1,109 @@
+"""`kun-build push RUN ORG/NAME`: publish a finished run on the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.output import Output
+
+if TYPE_CHECKING:
+    from kun_builder.hub import Published
+
+_REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def repo_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Check `ORG/NAME`."""
+    if value is not None and not _REPO.fullmatch(value):
+        raise click.BadParameter(f"`{value}` is not ORG/NAME")
+    return value
+
+
+def push_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what a push can be told: the fields of `kun_builder.hub.Target`, and `dry_run`."""
+    for decorate in (
+        click.option("--yes", "replace", is_flag=True, help="Replace files that somebody else has changed."),
+        click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing."),
+        click.option("--token", metavar="TOKEN", help="Hub token [HF_TOKEN, or that of `hf auth login`]."),
+        click.option("--commit-message", "message", default="", metavar="TEXT", help="Message of the commit."),
+        click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
+        click.option("--tag", default="", metavar="NAME", help="Tag the commit."),
+        click.option("--revision", default="main", metavar="BRANCH", help="Branch to commit to [main]."),
+        click.option("--private/--no-private", default=None, help="Visibility of the repository [private]."),
+    ):
+        function = decorate(function)
+    return function
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "kun-build push runs/my-kun my-org/my-kun",
+        "kun-build push runs/my-kun my-org/my-kun --dry-run",
+        "kun-build push runs/my-kun my-org/my-kun --no-private --tag v1.0",
+        "kun-build push runs/my-kun my-org/my-kun --create-pr --json",
+    ),
+)
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("repo", metavar="ORG/NAME", callback=repo_name)
+@push_options
+@output_options
+def command(run: Path, repo: str, out: Output, **options: Any) -> None:
+    """Publish the finished run in RUN as the dataset ORG/NAME: one commit, checked before and after.
+
+    Pushing again after a failure goes on where it stopped; pushing the same run twice changes nothing.
+    """
+    push_run(run, repo, out, **options)
+
+
+def push_run(run: Path, repo: str, out: Output, *, dry_run: bool, private: bool | None, **target: Any) -> None:
+    """Push, and say what was done."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    from kun_builder.hub import Target, push
+    from kun_builder.hub_retry import Retry
+
+    if out.format != "human":
+        disable_progress_bars()
+    out.note(f"checking {run}")
+    target["token"] = target.get("token") or None
+    where = Target(repo=repo, private=True if private is None else private, **target)
+    show_published(push(run, where, retry=Retry(say=out.note), dry_run=dry_run), out)
+
+
+def show_published(published: Published, out: Output) -> None:
+    """What a push did: for people, as JSON, or just the address."""
+    address = published.pull_request or published.url
+    if out.format == "json":
+        out.json(asdict(published))
+    elif out.format == "quiet":
+        out.text(address)
+    else:
+        changes = published.changes["splits"]
+        rows = [{"split": s, ">rows": f"{n:,}", **_signed(changes.get(s, {}))} for s, n in published.rows.items()]
+        out.table(["split", ">rows", ">added", ">removed", ">rewritten"], rows)
+        out.note(_sentence(published))
+        out.text(address)
+
+
+def _signed(change: dict[str, int]) -> dict[str, str]:
+    names = {"added": ">added", "removed": ">removed", "changed": ">rewritten"}
+    return {column: f"{change[name]:,}" if name in change else "-" for name, column in names.items()}
+
+
+def _sentence(published: Published) -> str:
+    files = f"{len(published.added)} files to write, {len(published.deleted)} to delete"
+    if published.dry_run:
+        return f"dry run: {files}; nothing was changed"
+    if published.pull_request:
+        return "the pull request is open" if published.changed else "this is proposed already; nothing was changed"
+    done = "published" if published.changed else "published already, nothing was changed"
+    tag = f", tag {published.tag}" if published.tag else ""
+    return f"{done}; read back from the Hub at commit {published.commit[:12]}{tag}"
