@@ -132,7 +132,8 @@ class RowRunner:
 
     async def _place(self, shard: int, number: int) -> None:
         """Wait until one more row may be under way; earlier shards go first."""
-        if self._running < self._generator.capacity and not self._waiting:
+        first = not self._waiting or (shard, number) < self._waiting[0][:2]
+        if first and self._running < self._generator.capacity:
             self._running += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
