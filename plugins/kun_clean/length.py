@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -35,8 +35,8 @@ def run(
     """Add `tokens` (special tokens not counted); drop `too_short` and `too_long` texts, with their number of tokens.
 
     The default minimum is about one sentence: what is shorter is a title, a menu entry or a caption. The number of a
-    text far beyond the limit is that of its beginning, so at least that. `tokenizer` is the path of a `tokenizer.json`,
-    a name or path for `transformers`, or `characters` (without white space). Raises KunError if it cannot be loaded.
+    text far beyond the limit is that of its beginning, so at least that. `tokenizer` comes here resolved: the
+    path of a `tokenizer.json`, or `characters`, which leaves out white space. Raises KunError if it cannot be read.
     """
     import pyarrow as pa
 
@@ -61,7 +61,17 @@ def counter(name: str) -> Callable[[Sequence[str]], list[int]]:
     """A function from texts to their numbers of tokens, special tokens not counted."""
     if name == CHARACTERS:
         return _characters
-    tokenizer = _load(name)
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(name)
+    except Exception as error:  # `tokenizers` raises nothing narrower
+        raise KunError(
+            f"length: {name} is no tokenizer: {str(error).splitlines()[0]}",
+            hint=f"`tokenizer:` takes a Hub id, a model folder, a tokenizer.json, or `{CHARACTERS}`",
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
     def count(texts: Sequence[str]) -> list[int]:
         return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -71,35 +81,6 @@ def counter(name: str) -> Callable[[Sequence[str]], list[int]]:
 
 def _characters(texts: Sequence[str]) -> list[int]:
     return [sum(map(len, text.split())) for text in texts]
-
-
-def _load(name: str) -> Any:
-    """A `tokenizers.Tokenizer`, without truncation or padding of its own."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(name) if name.endswith(".json") else _pretrained(name)
-    except KunError:
-        raise
-    except Exception as error:  # `tokenizers` raises nothing narrower
-        raise KunError(
-            f"length: tokenizer `{name}` cannot be loaded: {str(error).splitlines()[0]}",
-            hint="give a Hub id, the path of a tokenizer.json or of a model folder, or `characters`",
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _pretrained(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    if not tokenizer.is_fast:
-        raise KunError(
-            f"length: `{name}` has no fast tokenizer", hint="convert it to a tokenizer.json, or use `characters`"
-        )
-    return tokenizer.backend_tokenizer
 
 
 stage = BatchStage(name="length", run=run, adds={"tokens": "int64"})
