@@ -45,6 +45,14 @@ class Select(_Frozen):
     max_pairs: int | None = Field(default=None, ge=1, description="At most so many rows, those of the best score.")
 
 
+class Tags(_Frozen):
+    """System messages that tell the chat model what it learns to answer from: people's answers, or polished texts
+    (Humpback, arXiv 2308.06259). Used once there are polished texts; ask it with that of the seeds."""
+
+    seed: str = Field(default="以助手的口吻回答。", description="Of answers from the seeds.")
+    augmented: str = Field(default="以网上资料的口吻回答。", description="Of answers from a build.")
+
+
 class Training(_Frozen):
     """Training of the label model and the primary chat model."""
 
@@ -58,3 +66,4 @@ class Training(_Frozen):
     label: ModelTraining = ModelTraining()
     chat: ChatTraining = ChatTraining()
     select: Select = Select()
+    tags: Tags = Tags()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     examples=(
         "kun-build train label --seeds seeds.jsonl --base Qwen/Qwen2.5-7B --output models/label",
         "kun-build train chat recipe.yaml --output models/chat                     from the section `training:`",
-        "kun-build train label --seeds seeds.jsonl --preset tiny --output /tmp/t   a trial without a download",
+        "kun-build train label --seeds seeds.jsonl --preset tiny --output trial    a trial without a download",
         "kun-build train label --seeds s.jsonl --base B --output D --set learning_rate=5e-5 --set lora.r=32",
         "accelerate launch --config_file fsdp.yaml $(which kun-build) train label recipe.yaml --output models/label",
     ),

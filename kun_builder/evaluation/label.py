@@ -17,7 +17,7 @@ from kun_builder.evaluation.likelihood import Likelihood, Margin, likelihoods, m
 from kun_builder.status import Status
 from kun_builder.training.bases import load_model, load_tokenizer, quiet
 from kun_builder.training.contracts import prompts_of
-from kun_builder.training.examples import LABEL, Encoded, encode, label_examples
+from kun_builder.training.examples import LABEL, encode, label_examples
 from kun_builder.training.job import TRAINED_FILE, read_record
 from kun_builder.training.seeds import Pair, Refused, check_pairs, read_pairs
 
@@ -135,18 +135,25 @@ def evaluate_label(
     )
 
 
+def fit_of(model: str, pairs: Sequence[Pair], contract: PromptContract) -> Fit:
+    """How likely `model` finds the human instructions of `pairs`."""
+    quiet()
+    return _fit(_likelihoods(model, "", pairs, contract))
+
+
 def _base_likelihoods(
     model: str, base: str | None, pairs: Sequence[Pair], contract: PromptContract
 ) -> list[Likelihood]:
     """Likelihoods under the untrained base, in its own tokens; nothing where no base is known."""
     record = read_record(Path(model).expanduser())
     base, revision = base or (record.base if record else ""), record.revision if record else ""
-    if not base:
-        return []
-    tokenizer = load_tokenizer(base, revision)
-    prompt = prompts_of(contract)[LABEL]
-    encoded: list[Encoded] = [encode(tokenizer, example) for example in label_examples(pairs, prompt)]
-    return likelihoods(load_model(base, revision), encoded, pad=tokenizer.eos_token_id)
+    return _likelihoods(base, revision, pairs, contract) if base else []
+
+
+def _likelihoods(model: str, revision: str, pairs: Sequence[Pair], contract: PromptContract) -> list[Likelihood]:
+    tokenizer = load_tokenizer(model, revision)
+    encoded = [encode(tokenizer, example) for example in label_examples(pairs, prompts_of(contract)[LABEL])]
+    return likelihoods(load_model(model, revision), encoded, pad=tokenizer.eos_token_id)
 
 
 def _fit(found: Sequence[Likelihood]) -> Fit:

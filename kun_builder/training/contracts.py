@@ -10,8 +10,9 @@ from kun_builder.contract import PromptContract
 from kun_builder.errors import TrainingError
 from kun_builder.options import REQUIRED
 from kun_builder.prompts import Prompt
-from kun_builder.training.examples import LABEL, POLISH, SCORE
+from kun_builder.training.examples import ANSWER, LABEL, POLISH, SCORE
 from kun_builder.training.presets import Task
+from kun_builder.training.seeds import Tag
 
 if TYPE_CHECKING:
     from kun_builder.plugins import Registry
@@ -36,8 +37,11 @@ def stage_options(registry: Registry, recipe: Recipe | None = None) -> StageOpti
     return found
 
 
-def contract_for(task: Task, options: StageOptions) -> PromptContract:
-    """The contract of a model for `task`. Raises TrainingError if the label stage has no prompt to train with."""
+def contract_for(task: Task, options: StageOptions, tags: Mapping[Tag, str] | None = None) -> PromptContract:
+    """The contract of a model for `task`. Raises TrainingError if the label stage has no prompt to train with.
+
+    tags: system messages of a chat model's answers, by what they were learnt from.
+    """
     if task == "label":
         prompts = _prompts(options.get(LABEL, {}), chat=False)
         if not prompts:
@@ -47,7 +51,8 @@ def contract_for(task: Task, options: StageOptions) -> PromptContract:
             )
         return PromptContract("completion", {LABEL: prompts})
     stages = {stage: _prompts(options.get(stage, {}), chat=True) for stage in (POLISH, SCORE)}
-    return PromptContract("chat", {stage: prompts for stage, prompts in stages.items() if prompts})
+    found = {stage: prompts for stage, prompts in stages.items() if prompts}
+    return PromptContract("chat", found | ({ANSWER: {str(tag): text for tag, text in tags.items()}} if tags else {}))
 
 
 def verdicts_of(contract: PromptContract) -> tuple[str, str]:
@@ -56,13 +61,18 @@ def verdicts_of(contract: PromptContract) -> tuple[str, str]:
     return words.get("good", "好"), words.get("bad", "差")
 
 
+def tags_of(contract: PromptContract) -> Mapping[str, str]:
+    """System messages of answers, by tag; empty without tags."""
+    return contract.prompts.get(ANSWER, {})
+
+
 def prompts_of(contract: PromptContract) -> dict[str, Prompt]:
     """The prompts of a contract by stage."""
     return {
         stage: Prompt(text)
         for stage, options in contract.prompts.items()
         for option, text in options.items()
-        if option not in _VERDICTS
+        if option not in _VERDICTS and stage != ANSWER
     }
 
 

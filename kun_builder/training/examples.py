@@ -59,16 +59,23 @@ def label_examples(pairs: Iterable[Pair], prompt: Prompt) -> Iterator[Example]:
 
 
 def chat_examples(
-    pairs: Sequence[Pair], prompts: Mapping[str, Prompt], verdicts: tuple[str, str], tasks: Sequence[str] = CHAT_TASKS
+    pairs: Sequence[Pair],
+    prompts: Mapping[str, Prompt],
+    verdicts: tuple[str, str],
+    tasks: Sequence[str] = CHAT_TASKS,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[Example]:
     """Examples of the chat model's tasks, interleaved.
 
     prompts: by stage; a task whose stage is missing there is left out. verdicts: the words for good and bad.
-    A polish example starts from the pair's own raw text, or else from its answer, roughened.
+    tags: system messages of the answers, by the pair's tag. A polish example starts from the pair's own raw text, or else
+    from its answer, roughened.
     """
     for number, pair in enumerate(pairs):
         if ANSWER in tasks:
-            yield Example(({"role": "user", "content": neutralise(pair.instruction)},), pair.output, ANSWER, pair.tag)
+            system = ({"role": "system", "content": tags[pair.tag]},) if tags else ()
+            asked = (*system, {"role": "user", "content": neutralise(pair.instruction)})
+            yield Example(asked, pair.output, ANSWER, pair.tag)
         other = pairs[(number + 1 + len(pairs) // 3) % len(pairs)]
         if POLISH in tasks and POLISH in prompts:
             text = pair.text or roughened(pair.output, other.output, pair.digest)

@@ -12,7 +12,7 @@ from kun_builder.training.bases import TINY
 from kun_builder.training.contracts import StageOptions, contract_for
 from kun_builder.training.job import TrainingJob
 from kun_builder.training.presets import Task
-from kun_builder.training.seeds import Seeds, load_seeds
+from kun_builder.training.seeds import Seeds, Tag, load_seeds
 
 
 def seed_files(training: Training, folder: Path) -> list[Path]:
@@ -46,13 +46,17 @@ def make_job(task: Task, training: Training, options: StageOptions, seeds: Seeds
     base = own.base or training.base or (TINY if preset == TINY else "")
     if not base:
         raise TrainingError("no base model is given", hint="give `--base MODEL`, or `base:` under `training:`")
+    mixed = any(pair.tag == "augmented" for pair in seeds.train)
+    tags: dict[Tag, str] | None = (
+        {"seed": training.tags.seed, "augmented": training.tags.augmented} if mixed and task == "chat" else None
+    )
     tasks: Sequence[str] = own.tasks if isinstance(own, ChatTraining) else ()
     return TrainingJob(
         task=task,
         base=base,
         output=output,
         seeds=seeds,
-        contract=contract_for(task, options),
+        contract=contract_for(task, options, tags),
         preset=preset,
         settings={**training.settings, **own.settings},
         tasks=tasks,

@@ -21,7 +21,7 @@ from kun_builder.errors import TrainingError
 from kun_builder.plots import to_png, to_svg
 from kun_builder.status import Status
 from kun_builder.training.bases import TINY, load_model, load_tokenizer, make_tiny, quiet, with_chat_template
-from kun_builder.training.contracts import prompts_of, verdicts_of
+from kun_builder.training.contracts import prompts_of, tags_of, verdicts_of
 from kun_builder.training.examples import LABEL, Encoded, Example, chat_examples, encode_all, label_examples
 from kun_builder.training.job import (
     HELD_OUT_FILE,
@@ -109,7 +109,7 @@ def _examples(job: TrainingJob, pairs: Sequence[Pair]) -> Iterator[Example]:
     prompts = prompts_of(job.contract)
     if job.task == "label":
         return label_examples(pairs, prompts[LABEL])
-    return chat_examples(pairs, prompts, verdicts_of(job.contract), job.tasks)
+    return chat_examples(pairs, prompts, verdicts_of(job.contract), job.tasks, tags_of(job.contract))
 
 
 def _dataset(encoded: Sequence[Encoded]) -> Dataset:
