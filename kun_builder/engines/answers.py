@@ -21,13 +21,13 @@ def openai_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Complet
     try:
         choice = body["choices"][0]
         message = choice.get("message")
-        text = (choice["text"] if message is None else message.get("content")) or ""
+        text, reason = _ended((choice["text"] if message is None else message.get("content")) or "", stop)
         logprobs = choice.get("logprobs")
         usage = body.get("usage") or {}
         details = usage.get("prompt_tokens_details")
         return Completion(
-            _cut(text, stop),
-            _finish(choice.get("finish_reason"), endpoint),
+            text,
+            reason or _finish(choice.get("finish_reason"), endpoint),
             int(usage.get("prompt_tokens") or 0),
             int(usage.get("completion_tokens") or 0),
             int(details.get("cached_tokens") or 0) if details else 0,
@@ -45,9 +45,10 @@ def tgi_answer(body: Any, headers: Mapping[str, str], endpoint: str, stop: Seque
     try:
         details = body["details"]
         tops = details.get("top_tokens") or ()
+        text, reason = _ended(body["generated_text"], stop)
         return Completion(
-            _cut(body["generated_text"], stop),
-            _finish(details["finish_reason"], endpoint),
+            text,
+            reason or _finish(details["finish_reason"], endpoint),
             int(headers.get("x-prompt-tokens") or 0),
             int(details["generated_tokens"]),
             0,
@@ -57,12 +58,16 @@ def tgi_answer(body: Any, headers: Mapping[str, str], endpoint: str, stop: Seque
         raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
 
 
-def _cut(text: Any, stop: Sequence[str]) -> str:
+def _ended(text: Any, stop: Sequence[str]) -> tuple[str, str]:
+    """The text up to the first stop string, as the prompt's values were before they were neutralised; and `stop` as the
+    finish reason if one was there."""
     if not isinstance(text, str):
         raise TypeError(f"the text is {text!r:.40}")
+    length = len(text)
     for mark in stop:
         text = text.partition(mark)[0]
-    return restore(text) if "\u200b" in text else text
+    reason = "stop" if len(text) < length else ""
+    return (restore(text) if "\u200b" in text else text), reason
 
 
 def _finish(reason: object, endpoint: str) -> str:

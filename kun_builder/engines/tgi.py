@@ -25,6 +25,7 @@ from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec
 kun_api = 1
 
 _SHORT = "Say yes."
+_MOST_STOPS = 4
 _FIXED: Mapping[str, Any] = {"details": True, "decoder_input_details": False, "return_full_text": False}
 
 
@@ -123,7 +124,7 @@ def _fields(request: Request) -> Fields:
     if request.repetition_penalty != 1:
         fields["repetition_penalty"] = request.repetition_penalty
     if request.stop:
-        fields["stop"] = request.stop
+        fields["stop"] = request.stop[:_MOST_STOPS]  # the answer is cut at the others here
     if request.top_logprobs:
         fields["top_n_tokens"] = request.top_logprobs
     if request.choices:
