@@ -6,7 +6,7 @@ Transparent, in middle tones that stand out on a white page and on a dark one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +37,12 @@ def pictures(
         charts["perplexity"] = _perplexity(stats)
     charts["asks"] = _asks(stats)
     return {name: styled(chart).to_dict() for name, chart in charts.items()}
+
+
+def threshold_of(steps: Iterable[Mapping[str, Any]]) -> float | None:
+    """The option `threshold` of the step that adds the score, as a report has it."""
+    found = [step["options"].get("threshold") for step in steps if step["stage"] == "score"]
+    return float(found[-1]) if found and found[-1] is not None else None
 
 
 def to_svg(specification: Mapping[str, Any]) -> str:
@@ -91,16 +97,16 @@ def _chart(rows: list[dict[str, Any]]) -> alt.Chart:
 def _funnel(reports: Mapping[str, SplitReport]) -> Any:
     import altair as alt
 
-    rows, order = [], ["read"]
+    rows, order = [], ["records"]
     for name, report in reports.items():
-        rows.append({"split": name, "step": "read", "rows": report.read})
+        rows.append({"split": name, "step": "records", "rows": report.read})
         for step in report.stages:
             rows.append({"split": name, "step": step.label, "rows": step.rows_out})
             order += [] if step.label in order else [step.label]
     bars = _chart(rows).encode(
         y=alt.Y("step:N", sort=order, title=None),
         yOffset=alt.YOffset("split:N", sort=list(reports)),
-        x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=5, format=",")),
+        x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=5, format=",.0f")),
     )
     text = bars.mark_text(align="left", dx=4, color=TEXT, fontSize=10).encode(text=alt.Text("rows:Q", format=","))
     marks = bars.mark_bar(cornerRadiusEnd=2).encode(color=_colour(reports))

@@ -17,7 +17,7 @@ import orjson
 
 from kun_builder.cards import CardFacts, ConfigFacts, RunFacts, card, check_card
 from kun_builder.errors import PublishError
-from kun_builder.plots import pictures, to_png, to_svg
+from kun_builder.plots import pictures, threshold_of, to_png, to_svg
 from kun_builder.report import SplitReport, StepCounts
 from kun_builder.stats import SplitStats, read_columns
 
@@ -77,7 +77,7 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     runs = {key: {**old["runs"][key], "lock": path} for key, (path, _) in locks.items()} | {run.key: _run_entry(run)}
     releases = _releases(run, old, base)
     facts = _card_facts(repo, run, splits, runs, releases)
-    charts = pictures(facts.splits, _threshold(run))
+    charts = pictures(facts.splits, threshold_of(run.report.steps))
     readme = card(facts := replace(facts, pictures=tuple(charts)))
     check_card(readme, facts)
     files: dict[str, Path | bytes] = {**run.files, LOCK: run.lock, "README.md": readme.encode()}
@@ -294,9 +294,3 @@ def _union(config: str, columns: Mapping[str, Mapping[str, Any]]) -> Features:
                 )
             owner.setdefault(name, split)
     return Features(union)
-
-
-def _threshold(run: FinishedRun) -> float | None:
-    """The option `threshold` of the step that adds the score."""
-    found = [step["options"].get("threshold") for step in run.report.steps if step["stage"] == "score"]
-    return float(found[-1]) if found and found[-1] is not None else None

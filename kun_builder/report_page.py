@@ -1,0 +1,120 @@
+"""`report.html`: one page with everything in it, to look at a run without any network.
+
+Counts and pictures cover every row; the rows on the page are a sample, so that a run of millions opens as fast as a
+small one. Whatever is foreign gets in as text, and a content security policy lets nothing else run or load.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from kun_builder.cards import funnel
+from kun_builder.plots import pictures, threshold_of, to_svg
+from kun_builder.report import RunReport
+from kun_builder.stats import read_columns, rows_at, split_stats, spread
+
+KEPT_SAMPLE, REJECTED_SAMPLE, REASON_SAMPLE = 600, 900, 40
+"""Rows on the page: kept ones in all, rejected ones in all, and of one reason in one split."""
+_LONGEST = 6000
+"""Characters of one text."""
+
+
+def report_page(report: RunReport, provenance: Mapping[str, Sequence[Path]], rejected: Mapping[str, Path]) -> str:
+    """The page of a finished run, from its report, its provenance files and its rejected rows per split."""
+    import jinja2
+
+    texts = {name: _read(f"report.{name}") for name in ("html", "css", "js")}
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
+    stats = {name: split_stats(paths, _existing(rejected, name)) for name, paths in provenance.items()}
+    charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()}, threshold_of(report.steps))
+    kept, dead = list(_kept_rows(provenance)), list(_rejected_rows(rejected))
+    totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
+    totals["rejected"] = sum(Counter(reason for *_, reason in _reasons(rejected)).values())
+    page = environment.from_string(texts["html"]).render(
+        report=report,
+        totals=totals,
+        funnels={name: funnel(split) for name, split in report.splits.items()},
+        pictures=[(chart["title"], _inline(to_svg(chart))) for chart in charts.values()],
+        data=_safe({"kept": kept, "rejected": dead, "totals": totals}),
+        style=_markup(texts["css"]),
+        style_hash=_hash(texts["css"]),
+        script=_markup(texts["js"]),
+        script_hash=_hash(texts["js"]),
+    )
+    return str(page)
+
+
+def _read(name: str) -> str:
+    return (files("kun_builder") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _markup(text: str) -> Any:
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inline(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _safe(value: Any) -> Any:
+    """JSON that cannot end the element it stands in."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return _markup(text)
+
+
+# --- which rows ---------------------------------------------------------------------------------------------------
+
+
+def _kept_rows(provenance: Mapping[str, Sequence[Path]]) -> Iterator[dict[str, Any]]:
+    """An even share of rows from each split, evenly spread over it."""
+    for paths in provenance.values():
+        rows = sum(len(table) for table in read_columns(paths, ("position",)))
+        for row in rows_at(paths, spread(rows, KEPT_SAMPLE // len(provenance))):
+            yield _shown(row)
+
+
+def _rejected_rows(rejected: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """Some rows for each reason, evenly spread; the commonest reasons are not more in view than the rare ones."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for split, number, reason in _reasons(rejected):
+        found[split, reason].append(number)
+    share = min(REASON_SAMPLE, max(3, REJECTED_SAMPLE // max(1, len(found))))
+    chosen: dict[str, list[int]] = defaultdict(list)
+    for (split, _), numbers in found.items():
+        chosen[split] += [numbers[at] for at in spread(len(numbers), share)]
+    for split, numbers in chosen.items():
+        yield from (_shown(row) for row in rows_at([rejected[split]], sorted(numbers)))
+
+
+def _reasons(rejected: Mapping[str, Path]) -> Iterator[tuple[str, int, str]]:
+    """Split, row number, and stage with reason of every rejected row."""
+    for split in rejected:
+        number = 0
+        for table in read_columns(_existing(rejected, split), ("_stage", "_reason")):
+            for stage, reason in zip(table["_stage"].to_pylist(), table["_reason"].to_pylist(), strict=True):
+                yield split, number, f"{stage}: {reason}"
+                number += 1
+
+
+def _existing(rejected: Mapping[str, Path], split: str) -> list[Path]:
+    return [rejected[split]] if split in rejected and rejected[split].exists() else []
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without what is the same for all rows, long texts cut."""
+    return {n: v[:_LONGEST] if isinstance(v, str) else v for n, v in row.items() if n != "steps" and v is not None}

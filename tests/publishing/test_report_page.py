@@ -1,0 +1,162 @@
+"""The report page, in a real browser: it opens without a network, filters, searches, and shows rows as they are."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from finished_runs import make_run
+
+from kun_builder.report import read_report
+from kun_builder.report_page import report_page
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> {{ 7*7 }} \u2028"
+)
+
+
+def page_of(run: Path) -> str:
+    report = read_report(run / "report.json")
+    provenance = {name: sorted((run / "dataset/provenance").glob(f"{name}-*")) for name in report.splits}
+    return report_page(report, provenance, {name: run / f"rejected/{name}.parquet" for name in report.splits})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """The page of a run whose every text tries to break out of it."""
+    folder = tmp_path_factory.mktemp("report")
+    run = make_run(folder / "run", {"wudao": 900, "skypile": 120}, text=HOSTILE, name="report <b>of</b> & all")
+    (folder / "report.html").write_text(page_of(run), encoding="utf-8")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Headless Chromium that logs what it complains of."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver: `apt-get install chromium chromium-driver`")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page, freshly opened; afterwards the browser must have had nothing to complain of."""
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(page.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+    assert browser.title.startswith("report <b>of</b> & all"), "text of the corpus has run as a script"
+
+
+def find(browser, selector):
+    return browser.find_elements("css selector", selector)
+
+
+def open_tab(browser, name):
+    find(browser, f"nav button[data-tab={name}]")[0].click()
+
+
+def counted(browser, section):
+    return int(find(browser, f"#{section} .count")[0].text.split(" of ")[0].replace(",", ""))
+
+
+def test_overview(opened):
+    """The funnel of each split and all pictures are there, drawn."""
+    assert [heading.text for heading in find(opened, "#overview h2")][:2] == ["wudao", "skypile"]
+    assert "below_threshold 150" in find(opened, "#overview")[0].text
+    pictures = find(opened, "#overview img")
+    assert len(pictures) == 5
+    assert all(opened.execute_script("return arguments[0].naturalWidth", picture) > 300 for picture in pictures)
+
+
+def test_no_network(opened):
+    """The page asks for nothing but itself."""
+    events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith("data:")} == {opened.current_url}
+
+
+def test_search(opened):
+    """A search leaves the rows that contain every word, in any column."""
+    open_tab(opened, "kept")
+    every = counted(opened, "kept")
+    box = find(opened, "#kept input")[0]
+    box.send_keys("候鸟 解释")
+    found = counted(opened, "kept")
+    assert 0 < found < every
+    assert all("解释候鸟" in row.text for row in find(opened, "#kept summary"))
+    box.send_keys(" nowhere-in-the-data")
+    assert counted(opened, "kept") == 0
+
+
+def test_filters(opened):
+    """Rejected rows can be narrowed down to a split and a reason."""
+    open_tab(opened, "rejected")
+    every = counted(opened, "rejected")
+    choose = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+    split, reason = find(opened, "#rejected select")
+    assert len(find(opened, "#rejected select[data-column=reason] option")) == 4
+    opened.execute_script(choose, reason, "perplexity: too_high")
+    some = counted(opened, "rejected")
+    opened.execute_script(choose, split, "skypile")
+    assert 0 < counted(opened, "rejected") < some < every
+    assert all(
+        "skypile" in row.text and "perplexity: too_high" in row.text for row in find(opened, "#rejected summary")
+    )
+
+
+def test_open_a_row(opened):
+    """An opened row shows raw and polished answer side by side with the differences marked, as plain text."""
+    open_tab(opened, "kept")
+    find(opened, "#kept summary")[0].click()
+    row = find(opened, "#kept details")[0]
+    assert row.find_elements("css selector", "ins")
+    assert row.find_elements("css selector", "del")
+    left, right = row.find_elements("css selector", ".pair > div")
+    assert left.location["y"] == right.location["y"]
+    assert left.location["x"] < right.location["x"]
+    assert "</script><script>document.title" in row.text
+    assert "perplexity:" in row.text
+
+
+def test_more_rows(opened):
+    """A long list is shown a page at a time."""
+    open_tab(opened, "kept")
+    assert len(find(opened, "#kept details")) == 50
+    find(opened, "#kept button.more")[0].click()
+    assert len(find(opened, "#kept details")) == 100
+
+
+def test_every_reason_is_sampled(page):
+    """Rare reasons have rows on the page, too, and the whole stays small however large the run is."""
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)[1])
+    reasons = {(row["split"], row["_stage"]) for row in data["rejected"]}
+    assert len(reasons) == 6
+    assert data["totals"] == {"read": 1530, "kept": 1020, "rejected": 510}
+    assert len(data["kept"]) <= 600
+    assert page.stat().st_size < 4e6
+
+
+def test_policy_matches(page):
+    """The content security policy names exactly the script and the style of the page."""
+    text = page.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'")
+    assert base64.b64decode(re.search(r"script-src 'sha256-([^']*)'", policy.replace("&#39;", "'"))[1])
+    assert "http:" not in re.sub(r'id="data">.*?</script>', "", text, flags=re.DOTALL).replace("xmlns=", "")
