@@ -227,8 +227,7 @@ class _Reading:
             last = record.index
             row_id = f"{prefix}{last}"
             if deciding or sample is None or sample.offer(row_id):
-                text, *verdict = _text(record, source, options)
-                yield (row_id, self.split, name, last, record.offset, text, *verdict)
+                yield (row_id, self.split, name, last, record.offset, *_text(record, source, options))
 
     def _progress(self, read: int) -> None:
         self.status.done += read

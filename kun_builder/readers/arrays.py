@@ -45,7 +45,7 @@ def json_array(stream: Stream, cursor: Cursor) -> Iterator[Record]:
     view = _View(stream)
     view.skip(_OPEN)
     boundary = None
-    while view.skip(_BETWEEN):
+    while view.at_object or view.skip(_BETWEEN):
         boundary = boundary or _boundary(view)
         record = _element(view, cursor, boundary or _ANY_BOUNDARY)
         if record.error and view.ended and view.at == len(view.data) and stream.failure:
@@ -65,8 +65,12 @@ def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record
         data, here, offset = view.data, view.at, cursor.base + view.offset
         limit = min(len(data), here + size)
         last = view.ended and limit == len(data)
-        edge = boundary.search(data, here, limit)
-        for end in _ends(data, here, limit, last, edge):
+        if edge := boundary.search(data, here, limit):
+            record = json_record(data[here : edge.start() + 1], index, offset)
+            if not record.error:
+                view.at = edge.end()
+                return record
+        if end := _scan(data, here, limit, last):
             record = json_record(data[here:end], index, offset)
             if not record.error:
                 view.at = end
@@ -82,10 +86,8 @@ def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record
         size *= 4
 
 
-def _ends(data: bytes, here: int, limit: int, last: bool, edge: re.Match[bytes] | None) -> Iterator[int]:
-    """Where the element that begins at `here` may end."""
-    if edge:
-        yield edge.start() + 1
+def _scan(data: bytes, here: int, limit: int, last: bool) -> int:
+    """Where the JSON value that begins at `here` ends, or 0 if that is not to be seen up to `limit`."""
     stop, reach = here, _TINY
     while stop < limit:
         stop, reach = min(here + reach, limit), reach * 4
@@ -95,8 +97,8 @@ def _ends(data: bytes, here: int, limit: int, last: bool, edge: re.Match[bytes] 
         except (ValueError, RecursionError):
             continue
         if end < len(text) or (last and stop == limit):  # else it may go on: 12 is the beginning of 123
-            yield here + len(text[:end].encode("utf-8", "surrogateescape"))
-            return
+            return here + len(text[:end].encode("utf-8", "surrogateescape"))
+    return 0
 
 
 class _View:
@@ -109,6 +111,11 @@ class _View:
     @property
     def offset(self) -> int:
         return self._base + self.at
+
+    @property
+    def at_object(self) -> bool:
+        """Whether an object is sure to begin here."""
+        return self.data[self.at : self.at + 1] == b"{"
 
     def fill(self, size: int) -> None:
         """Have `size` bytes in memory from `at` on, or all that are left."""
