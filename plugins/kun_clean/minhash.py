@@ -30,7 +30,8 @@ RECORD = DIGEST + 2 * LANES
 
 _BLOCK = 1 << 17
 """Units that are sketched together: small enough for the processor's cache."""
-_FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD)
+_FACTOR = 0x9E3779B97F4A7C15
+_MIXERS = (0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD)
 _MASK = (1 << 64) - 1
 _SPACELESS = 1 << 31
 
@@ -60,29 +61,29 @@ def units(texts: Sequence[str]) -> list[Array]:
     sizes, spaceless = per_text(said, lengths), per_text(marked >= _SPACELESS, lengths)
     found = _slices(marked[said] & np.uint32(_SPACELESS - 1), sizes)
     spaced = np.flatnonzero(5 * spaceless < sizes).tolist()
-    for row, words in zip(spaced, _words([texts[row] for row in spaced]), strict=True):
-        found[row] = words
+    for row, hashed in zip(spaced, words([texts[row] for row in spaced]), strict=True):
+        found[row] = hashed
     for row in np.flatnonzero(sizes == 0).tolist():
         found[row] = code_points(["".join(texts[row].split())])[0]
     return found
 
 
-def _words(texts: Sequence[str]) -> list[Array]:
-    """The words of each text, hashed."""
+def words(texts: Sequence[str]) -> list[Array]:
+    """The words of each text, hashed (uint32); in a script without spaces, each character is one. No context counts."""
     import numpy as np
 
     points, lengths = code_points([text + "\n" for text in texts])
     marked = _marked()[points]
     said = np.flatnonzero(marked)
-    first = np.flatnonzero(np.diff(said, prepend=-2) > 1)
+    alone = marked[said] >= _SPACELESS
+    first = np.flatnonzero((np.diff(said, prepend=-2) > 1) | alone | np.append(False, alone[:-1])[: len(said)])
     if not len(first):
-        return [said] * len(texts)
+        return [np.zeros(0, dtype=np.uint32)] * len(texts)
     place = np.arange(len(said)) - np.repeat(first, np.diff(first, append=len(said)))
-    powers = np.cumprod(np.full(64, _FACTORS[0], dtype=np.uint64))
-    words = np.add.reduceat(marked[said] * powers[place % 64], first)
+    hashed = np.add.reduceat(marked[said] * _powers(64)[place % 64], first)
     starts = np.zeros(len(points), dtype=bool)
     starts[said[first]] = True
-    return _slices((words >> np.uint64(32)).astype(np.uint32), per_text(starts, lengths))
+    return _slices((hashed >> np.uint64(32)).astype(np.uint32), per_text(starts, lengths))
 
 
 def _slices(values: Array, sizes: Array) -> list[Array]:
@@ -106,7 +107,8 @@ def sketch(found: Sequence[Array]) -> Array:
     """The sketches (uint16, texts by lanes) of texts given as units."""
     import numpy as np
 
-    hashes, text_of = _shingles(found)
+    pad = np.zeros(WIDTH, dtype=np.uint32)  # a text of fewer units is one shingle
+    hashes, text_of = runs([unit if len(unit) >= WIDTH else np.append(unit, pad[len(unit) :]) for unit in found], WIDTH)
     empty = np.uint64(_MASK)
     bins = np.full(len(found) * LANES, empty)
     home = text_of * LANES
@@ -129,32 +131,37 @@ def sketch(found: Sequence[Array]) -> Array:
     return lanes
 
 
-def _shingles(found: Sequence[Array]) -> tuple[Array, Array]:
-    """Hashes of all shingles, and the text of each. A text of fewer than `WIDTH` units is one shingle."""
+def runs(found: Sequence[Array], width: int) -> tuple[Array, Array]:
+    """Hashes (uint64) of all runs of `width` units within a text, and the text of each. A shorter text has none."""
     import numpy as np
 
-    padded = [unit if len(unit) >= WIDTH else np.pad(unit, (0, WIDTH - len(unit))) for unit in found]
-    joined = np.concatenate(padded).astype(np.uint64)
-    text_of = np.repeat(np.arange(len(padded)), [len(unit) for unit in padded])
-    last = len(joined) - WIDTH + 1
+    joined = np.concatenate([*found, np.zeros(0, dtype=np.uint32)]).astype(np.uint64)
+    text_of = np.repeat(np.arange(len(found)), [len(unit) for unit in found])
+    last = max(0, len(joined) - width + 1)
     hashes = np.zeros(last, dtype=np.uint64)
-    for place, factor in enumerate(_FACTORS):
-        hashes += joined[place : place + last] * np.uint64(factor)
-    within = text_of[:last] == text_of[WIDTH - 1 :]
+    for place, factor in enumerate(_powers(width)):
+        hashes += joined[place : place + last] * factor
+    within = text_of[:last] == text_of[len(joined) - last :]
     return _mix(hashes[within]), text_of[:last][within]
+
+
+def _powers(count: int) -> Array:
+    import numpy as np
+
+    return np.cumprod(np.full(count, _FACTOR, dtype=np.uint64))
 
 
 def _rehash(hashes: Array, number: int) -> Array:
     import numpy as np
 
-    return _mix(hashes ^ np.uint64((number * _FACTORS[0]) & _MASK))
+    return _mix(hashes ^ np.uint64((number * _FACTOR) & _MASK))
 
 
 def _mix(hashes: Array) -> Array:
     """Spread the bits of each number over all of it (in place)."""
     import numpy as np
 
-    for factor in _FACTORS[3:]:
+    for factor in _MIXERS:
         hashes ^= hashes >> np.uint64(32)
         hashes *= np.uint64(factor)
     hashes ^= hashes >> np.uint64(32)

@@ -171,7 +171,7 @@ def test_bands_let_pairs_at_the_threshold_meet(threshold):
 def test_sketches_stay_the_same():
     """Sketches of finished shards must fit those of later runs: a change of the method needs a new stage version."""
     records = minhash.records(["今天天气很好，我们去公园。", "hello world", prose(1)])
-    assert hashlib.sha256(b"".join(records)).hexdigest()[:16] == "222d0a3a04823667"
+    assert hashlib.sha256(b"".join(records)).hexdigest()[:16] == "82f587aafa0623be"
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the test corpora are not here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pyarrow as pa
@@ -24,6 +25,14 @@ TEXTS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _benchmark(tmp_path_factory):
+    """A benchmark that has one of the texts."""
+    path = tmp_path_factory.mktemp("bench") / "bench.jsonl"
+    path.write_text(json.dumps({"question": TEXTS[0]}), encoding="utf-8")
+    OPTIONS["decontaminate"] = {"benchmarks": (str(path),)}
+
+
 def rows(texts):
     ids = pa.array([f"wudao/a.json:{row}" for row in range(len(texts))], pa.string())
     return pa.table({"id": ids, "split": pa.array(["wudao"] * len(texts)), "text": pa.array(texts, pa.string())})
@@ -37,7 +46,7 @@ def shard(stage, table):
 
 def test_stages_come_in_the_order_that_a_recipe_uses_them():
     """Cheap stages come before expensive ones, and all that look at one row before those that look at many."""
-    assert list(STAGES) == ["normalize", "language", "length", "perplexity", "dedup"]
+    assert list(STAGES) == ["normalize", "pii", "language", "length", "perplexity", "dedup", "decontaminate"]
 
 
 @pytest.mark.parametrize("name", STAGES)
