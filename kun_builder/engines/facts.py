@@ -45,8 +45,9 @@ async def model_facts(server: Server, spec: ModelSpec) -> tuple[ModelInfo, str]:
 async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:
     try:
         body = await server.get("/v1/models")
-    except FatalError as error:
-        if error.status in {404, 405} and spec.model:  # a server with one fixed model need not list it
+    except RequestError as error:
+        # A server with one fixed model need not list it; `transformers serve` fails to where there is no Hub cache.
+        if error.status in {404, 405, 500, 501} and spec.model:
             return []
         raise
     listed = body.get("data") if isinstance(body, dict) else None

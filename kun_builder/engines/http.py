@@ -7,22 +7,21 @@ shown, without secrets.
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
-import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.types import ModelSpec
+
+if TYPE_CHECKING:  # a third of a second of CPU, which every command that only looks at plugins would pay
+    import aiohttp
+    from yarl import URL
 
 _TRANSIENT = frozenset({408, 424, 425, 429})
 _REJECTED = frozenset({400, 413, 422})
@@ -45,6 +44,8 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
 
     It keeps no cookies and asks for no compression, which would cost CPU for answers of a few hundred bytes.
     """
+    import aiohttp
+
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
     headers = {"Accept-Encoding": "identity", "User-Agent": "kun-builder"}
     async with aiohttp.ClientSession(
@@ -72,6 +73,10 @@ class Server:
 
         `timeout` is in seconds and holds for one generation. Raises ModelError if `url` is not an http(s) address.
         """
+        import ssl
+
+        import aiohttp
+
         address = _address(url)
         self.url = str(address.with_user(None)).rstrip("/")
         self._session = session
@@ -84,6 +89,8 @@ class Server:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(_CONNECT, timeout))
         self._aside = aiohttp.ClientTimeout(total=min(_ASIDE, timeout))
         self._paths: dict[str, URL] = {}
+        self._untrusted_by = (aiohttp.ClientSSLError, ssl.SSLError)
+        self._broken_by = (aiohttp.ClientError, OSError)  # a TimeoutError is an OSError
 
     async def post(
         self, path: str, body: Mapping[str, object], *, aside: bool = False
@@ -128,9 +135,9 @@ class Server:
                 if 200 <= answer.status < 300:
                     return payload, answer.headers
                 raise self._error(answer.status, path, payload, answer.headers)
-        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+        except self._untrusted_by as error:
             raise self._untrusted(error) from error
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        except self._broken_by as error:
             raise self._broken(error) from error
 
     def _parse(self, path: str, payload: bytes) -> Any:
@@ -173,6 +180,8 @@ class Server:
 
 
 def _address(url: str) -> URL:
+    from yarl import URL
+
     try:
         address = URL(url.strip())
         known = address.scheme in {"http", "https"} and bool(address.host)
@@ -187,6 +196,8 @@ def _address(url: str) -> URL:
 
 def _proxy(address: URL) -> str | None:
     """The environment's proxy for this address, looked up once instead of at each request."""
+    from urllib.request import getproxies, proxy_bypass
+
     host = address.host or ""
     if host in {"127.0.0.1", "localhost", "::1"} or proxy_bypass(host):
         return None
@@ -213,5 +224,7 @@ def _retry_after(value: str) -> float | None:
         return None
     if value.replace(".", "", 1).isdecimal():
         return float(value)
-    parsed = email.utils.parsedate_tz(value)
-    return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
+    from email.utils import mktime_tz, parsedate_tz
+
+    parsed = parsedate_tz(value)
+    return None if parsed is None else max(0.0, mktime_tz(parsed) - time.time())
