@@ -27,7 +27,7 @@ from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec
 
 ATTEMPTS = 10
 """How often the requests of one row may fail, all of its stages together, before the row is quarantined."""
-_BACKOFF, _BACKOFF_MOST = 0.25, 30.0
+_BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
 _TOO_LARGE = frozenset({400, 413, 422})
 _ABSENT = 4.0  # seconds to wait, at the start, for a server that nobody answers at
@@ -225,9 +225,8 @@ def _changed_for(flaw: str, request: Request) -> Request:
 
 
 def _pause(failed: int, retry_after: float | None) -> float:
-    """Seconds until the next attempt: growing, spread, and never less than the server wishes."""
-    growing = min(_BACKOFF_MOST, _BACKOFF * 2.0**failed)
-    return max(retry_after or 0.0, growing) * random.uniform(1.0, 1.5)
+    """Seconds until the next attempt: what the server wishes, else growing; and spread."""
+    return (retry_after or min(_BACKOFF_MOST, _BACKOFF * 2.0**failed)) * random.uniform(1.0, 1.5)
 
 
 def _used_up(model: str, error: TransientError, failures: list[str]) -> RejectedError:

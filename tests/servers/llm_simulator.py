@@ -141,26 +141,27 @@ class Model:
         self.heads.add(head)
         return 0
 
-    def stats(self) -> dict[str, Any]:
-        """Counts and saturation: the time in which the same slots serve the same requests in the order in which they
-        came, none of them ever late, against the time that it took."""
-        slots = [0.0] * self.settings.slots
-        heapq.heapify(slots)
-        for seconds in self.times:
-            heapq.heappush(slots, heapq.heappop(slots) + seconds)
-        taken, ideal = self.last - self.first, max(slots)
+    def counts(self) -> dict[str, Any]:
+        """What came and what was answered."""
         return {
             "answered": self.answered.total(),
             "different": len(self.answered),
             "repeated": self.answered.total() - len(self.answered),
             "attempts": self.attempts.total(),
             "faults": dict(self.faulty),
-            "ideal": ideal,
-            "taken": taken,
-            "saturation": ideal / taken if taken else 0.0,
             "in_flight": self.in_flight,
             "most_in_flight": self.most,
         }
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and saturation: the time in which the same slots serve the same requests in the order in which they
+        came, none of them ever late, against the time that it took."""
+        slots = [0.0] * self.settings.slots
+        for seconds in self.times:
+            heapq.heappush(slots, heapq.heappop(slots) + seconds)
+        taken, ideal = self.last - self.first, max(slots)
+        times = {"first": self.first, "last": self.last, "ideal": ideal, "taken": taken}
+        return self.counts() | times | {"saturation": ideal / taken if taken else 0.0}
 
 
 def _logprobs(text: str, digest: bytes, chat: bool) -> dict[str, Any]:
@@ -232,6 +233,8 @@ class Connection(asyncio.Protocol):
         model = self._model
         if path == b"/stats":
             self._send(200, orjson.dumps(model.stats()))
+        elif path == b"/counts":
+            self._send(200, orjson.dumps(model.counts()))
         elif path == b"/faults":
             model.faults = Faults(**orjson.loads(body))
             self._send(200, b"{}")
@@ -278,15 +281,14 @@ class Connection(asyncio.Protocol):
     def _finish(self, payload: bytes, digest: bytes, fault: str, probe: bool) -> None:
         model = self._model
         model.in_flight -= 1
-        if not probe:
-            model.last = time.monotonic()
         if self._transport is None or self._transport.is_closing():
             return
         if fault == "disconnect":
             self._transport.abort()
             return
-        if not probe and fault != "garbage":
-            model.answered[digest] += 1
+        if not probe:
+            model.last = time.monotonic()
+            model.answered[digest] += fault != "garbage"
         self._send(200, b"<html>no model here</html>" if fault == "garbage" else payload)
 
     def _send(self, status: int, payload: bytes, retry_after: float = 0.0) -> None:
@@ -329,11 +331,18 @@ class Simulator:
         self.port = int(self.process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def counts(self) -> dict[str, Any]:
+        """See `Model.counts`."""
+        return self._get("counts")
+
     def stats(self) -> dict[str, Any]:
         """See `Model.stats`."""
-        with urlopen(f"{self.url}/stats", timeout=30) as answer:
-            stats: dict[str, Any] = orjson.loads(answer.read())
-        return stats
+        return self._get("stats")
+
+    def _get(self, name: str) -> dict[str, Any]:
+        with urlopen(f"{self.url}/{name}", timeout=30) as answer:
+            facts: dict[str, Any] = orjson.loads(answer.read())
+        return facts
 
     def set_faults(self, faults: Faults) -> None:
         """Change what goes wrong from now on."""

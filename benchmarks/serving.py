@@ -1,0 +1,221 @@
+"""The serving table of README: how full the servers are kept, at what cost, and what is lost when something dies.
+
+    make bench-serving                                  all of it, about half an hour
+    python benchmarks/serving.py saturation kills       some of it
+
+Our run is the real thing: `kun-build` on a recipe with three dependent requests a row (`plugins/three_requests.py`),
+its journal on. It and the bare loop (`bare_loop.py`) run in turn against the same simulator (`tests/servers`): 128
+slots, once at the pace of one server and once with the clock ten times as fast, which is the pace of a fleet.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from clients import Build, Run, bare, measure
+from servers.llm_simulator import Faults, Simulator, simulator
+
+ROWS, CONCURRENCY, ROUNDS = 3000, 256, 3
+ONE_SERVER, FLEET = 1.0, 10.0
+FAULTS = Faults(http_429=0.007, http_503=0.007, disconnect=0.006)
+KILLS = 20
+FEW, MANY = 20_000, 100_000
+
+Row = tuple[str, str, str]
+"""What was measured, the goal, the figure."""
+
+
+def main(names: Sequence[str]) -> None:
+    """Run the named parts, or all, and print the table."""
+    print("| figure | goal | measured |\n|---|---|---|", flush=True)
+    for name in names or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in PARTS[name](Path(folder)):
+                print("| " + " | ".join(row) + " |", flush=True)
+
+
+def saturation(folder: Path) -> list[Row]:
+    """Saturation and CPU per request against the bare loop, and saturation with faults."""
+    rows: list[Row] = []
+    for pace, goal in ((ONE_SERVER, 0.99), (FLEET, 0.95)):
+        bares, ours, faulty = [], [], []
+        for turn in range(ROUNDS):
+            with simulator(speed=pace) as server:
+                bares.append(measure(bare(server.url, ROWS, CONCURRENCY), server))
+            ours.append(_build(folder / f"{pace}-{turn}", pace))
+            faulty.append(_build(folder / f"{pace}-{turn}-faults", pace, FAULTS))
+        base, mine, hurt = (_median(runs, "saturation") for runs in (bares, ours, faulty))
+        at = f"at {_median(bares, 'rate'):,.0f} requests/s"
+        rows.append(
+            (f"saturation {at}: ours, bare loop", f">= {goal} of it", f"{mine:.3f}, {base:.3f}: {mine / base:.3f}")
+        )
+        cpu, bare_cpu = _median(ours, "cpu"), _median(bares, "cpu")
+        rows.append((f"client CPU {at}", "<= 2 x", f"{cpu:.2f} ms, {bare_cpu:.2f} ms: {cpu / bare_cpu:.2f} x"))
+        kept = min(run.stats["different"] for run in faulty) >= 3 * ROWS
+        rows.append((f"2 % faults {at}", ">= 0.98 of none", f"{hurt:.3f}: {hurt / mine:.3f}; {_lost(kept)}"))
+    return rows
+
+
+def kills(folder: Path) -> list[Row]:
+    """kill -9 at random moments: what is asked twice, and what becomes of the dataset."""
+    rows: list[Row] = []
+    for pace in (ONE_SERVER, FLEET):
+        repeats: list[int] = []
+        same, luck = True, random.Random(pace)
+        with simulator(speed=FLEET) as server:
+            whole = Build(folder / f"whole-{pace:g}", ROWS, [server.url])
+            _checked(whole, whole.start().wait())
+        while len(repeats) < KILLS:
+            with simulator(speed=pace) as server:
+                build = Build(folder / f"{pace:g}-{len(repeats)}", ROWS, [server.url])
+                repeats += _killed(build, server, luck, pace, KILLS - len(repeats))
+                same = same and build.files() == whole.files()
+        what = f"kill -9, {KILLS} times, at the pace of {'one server' if pace == ONE_SERVER else 'a fleet'}: repeated"
+        found = f"{', '.join(map(str, sorted(repeats)))}; dataset {'identical' if same else 'DIFFERENT'}"
+        rows.append((what, "<= 4, data identical", found))
+    return rows
+
+
+def endpoints(folder: Path) -> list[Row]:
+    """One of three endpoints is killed at a third of the work, and revived later."""
+    with simulator(slots=43) as one, simulator(slots=43) as two, simulator(slots=43) as three:
+        build = Build(folder, ROWS, [server.url for server in (one, two, three)])
+        process = build.start()
+        _wait(lambda: two.counts()["answered"] >= ROWS // 3, process)
+        before = _rates((one, three), 3)
+        two.kill()
+        after = _rates((one, three), 6)
+        two.revive()
+        revived = time.monotonic()
+        _wait(lambda: two.counts()["answered"] > 0, process)
+        back = time.monotonic() - revived
+        _checked(build, process.wait())
+        return [
+            ("one of three endpoints killed: requests/s to the other two, before", "", f"{before}"),
+            ("the same in each second after", "moves within seconds", f"{after}"),
+            ("revived: first answer; answers in all", "used again", f"after {back:.1f} s; {two.stats()['answered']}"),
+            ("rows", "none lost", _lost(_kept(build) == ROWS)),
+        ]
+
+
+def _rates(servers: Sequence[Simulator], seconds: int) -> list[int]:
+    """Requests that came to the servers in each of the next seconds."""
+    counts = [sum(server.counts()["attempts"] for server in servers)]
+    for _ in range(seconds):
+        time.sleep(1)
+        counts.append(sum(server.counts()["attempts"] for server in servers))
+    return [now - then for then, now in pairwise(counts)]
+
+
+def memory(folder: Path) -> list[Row]:
+    """Peak memory for few and many rows; then a run killed near its end goes on."""
+    with simulator(speed=FLEET) as server:
+        few = measure(Build(folder / "few", FEW, [server.url]).start(), server)
+    with simulator(speed=FLEET) as server:
+        build = Build(folder / "many", MANY, [server.url])
+        process = build.start()
+        _wait(lambda: server.counts()["answered"] >= 3 * MANY - 600, process, every=0.3)
+        peak = _peak(process.pid)
+        _kill(process)
+        before, began = server.counts()["attempts"], time.monotonic()
+        again = build.start()
+        _wait(lambda: server.counts()["attempts"] > before, again, every=0.1)
+        skipped = time.monotonic() - began
+        again.wait()
+    return [
+        (f"peak memory, {FEW:,} and {MANY:,} rows x 3", "< 1 GB, not growing", f"{few.memory:.0f} MB, {peak:.0f} MB"),
+        (f"resume: start to first new request, {MANY:,} rows finished", "< 10 s", f"{skipped:.1f} s"),
+    ]
+
+
+PARTS: dict[str, Callable[[Path], list[Row]]] = {
+    "saturation": saturation,
+    "kills": kills,
+    "endpoints": endpoints,
+    "memory": memory,
+}
+
+
+def _build(folder: Path, pace: float, faults: Faults | None = None) -> Run:
+    with simulator(speed=pace, faults=faults or Faults()) as server:
+        build = Build(folder, ROWS, [server.url])
+        run = measure(build.start(), server)
+    _checked(build, run.code)
+    return run
+
+
+def _checked(build: Build, code: int) -> None:
+    if code:
+        raise SystemExit(f"kun-build failed:\n{build.log()}")
+
+
+def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, most: int) -> list[int]:
+    """Kill the build again and again, at most so often; requests repeated after each kill. It is finished then."""
+    repeats: list[int] = []
+    seen, killed = 0, False
+    while True:
+        attempts, process = server.counts()["attempts"], build.start()
+        moment = luck.uniform(0.2, 6.0 / (1 if pace == ONE_SERVER else 6))
+        ended = not _wait(functools.partial(_asked_more, server, attempts), process)
+        if not ended and len(repeats) + killed < most:
+            time.sleep(moment)
+            _kill(process)
+        else:
+            ended = process.wait() == 0
+        repeated = server.counts()["repeated"]
+        if killed:
+            repeats.append(repeated - seen)
+        seen, killed = repeated, not ended
+        if ended:
+            return repeats
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], every: float = 0.05) -> bool:
+    """Wait until the condition holds; False if the process has ended first."""
+    while not condition():
+        if process.poll() is not None:
+            return False
+        time.sleep(every)
+    return True
+
+
+def _asked_more(server: Simulator, attempts: int) -> bool:
+    return bool(server.counts()["attempts"] > attempts)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def _peak(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _kept(build: Build) -> int:
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(path).num_rows for path in (build.output / "dataset" / "data").iterdir())
+
+
+def _median(runs: Sequence[Run], name: str) -> float:
+    return float(statistics.median(getattr(run, name) for run in runs))
+
+
+def _lost(kept: bool) -> str:
+    return "no row lost" if kept else "ROWS LOST"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
