@@ -56,16 +56,9 @@ def check_options(
         text = json.dumps({**plain, **values})  # strict checks of JSON take a list for a tuple, those of objects do not
         given = adapter(options).validate_json(text, strict=True, context=folder)
     except ValidationError as error:
-        faults = faults_of(error, lambda place: [option.name for option in options])
-        return {}, [
-            _of_default(f) if f.place and f.place[0] not in values and f.place[0] in plain else f for f in faults
-        ]
+        return {}, faults_of(error, lambda place: [option.name for option in options])
     complete = {**prompts, **given}
     return {option.name: complete[option.name] for option in options}, []
-
-
-def _of_default(fault: Fault) -> Fault:
-    return Fault((), f"{fault.what}: that is its default, the plugin is wrong")
 
 
 def faults_of(

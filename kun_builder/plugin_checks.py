@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from kun_builder.errors import PluginError
-from kun_builder.options import Option, merge, options_of
+from kun_builder.option_values import adapter, check_options
+from kun_builder.options import REQUIRED, Option, merge, options_of, show
 from kun_builder.recipe_parts import MODEL_OPTIONS, SPLIT_OPTIONS
 from kun_builder.tables import VERDICT
 from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
@@ -43,12 +45,31 @@ def checked_options(kind: str, value: Any) -> tuple[Option, ...]:
         raise PluginError(f"{value.name!r} cannot name a {kind}", hint="use letters, digits, `_` and `-`")
     try:
         options = merge(_functions(value))
+        _check_types(options)
         taken = sorted(_TAKEN[kind] & {option.name for option in options})
         if taken:
             raise PluginError(f"option `{taken[0]}` has a meaning in every recipe", hint="give it another name")
     except PluginError as error:
         raise PluginError(f"{kind} `{value.name}`: {error.message}", hint=error.hint) from error
     return options
+
+
+def _check_types(options: Sequence[Option]) -> None:
+    """Every annotation must be one that a recipe can fill, and every default must fit its own."""
+    from pydantic import PydanticUserError
+    from pydantic_core import PydanticSerializationError
+
+    for option in options:
+        try:
+            adapter([option])
+            faults = [] if option.default is REQUIRED else check_options([option], {}, Path())[1]
+        except (PydanticUserError, PydanticSerializationError) as error:
+            reason = str(error).partition("\n")[0]
+            raise PluginError(
+                f"no recipe can say `{show(option)}`: {reason}", hint="use str, int, list[...]"
+            ) from error
+        if faults:
+            raise PluginError(f"{faults[0].what}, but that is its default", hint="change the default or the annotation")
 
 
 def _functions(value: Any) -> list[tuple[Option, ...]]:

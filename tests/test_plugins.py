@@ -229,6 +229,12 @@ def test_misspelt_disable_is_reported():
         ("field: str =", "field: 'Str' =", "the annotation of option `field` of `parse` cannot be resolved"),
         ("field: str", "path: str", "source `poems`: option `path` has a meaning in every recipe"),
         ('data, *, field: str = "text"', "data, **field", "must be `parse(data, *, options...)`"),
+        ('= "text"', "= 3", "source `poems`: `field` must be a valid string, not 3, but that is its default"),
+        (
+            'field: str = "text"',
+            "field: hookimpl.__class__ = None",
+            "source `poems`: no recipe can say `field: HookimplMarker = None`",
+        ),
         ("parse=parse", "parse=3", "source `poems`: 3 has no signature"),
     ],
 )

@@ -371,15 +371,6 @@ def test_all_complaints_at_once(recipe):
     assert [line for line, _ in found] == [2, 3, 3, 5, 7, 8, 8, 9]
 
 
-def test_wrong_default_is_the_plugins_fault(recipe):
-    """A default that does not fit its own annotation is put down to the plugin."""
-
-    def wrong(table, *, n: int = "x"): ...
-
-    found = complaints(recipe, SMALL + "stages: [bad]", catalog=Catalog(stages={"bad": entry(wrong, "table")}))
-    assert found == [(4, "stage `bad`: `n` must be a valid integer, not 'x': that is its default, the plugin is wrong")]
-
-
 def test_only_model_of_several_must_be_named(recipe):
     """Where there are several models, a stage whose default is none of them must say which."""
     text = SMALL.replace("{chat: {}}", "{chat: {}, judge: {}}") + "stages:\n  - score\n  - label\n"

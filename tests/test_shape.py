@@ -80,7 +80,8 @@ def test_start_up_imports_nothing_heavy():
     """Loading every plugin and checking a recipe imports none of the packages that take seconds."""
     heavy = ("datasets", "pyarrow", "ray", "torch", "transformers", "xllamacpp")
     code = (
-        "import sys, kun_builder.recipe, kun_builder.cli\nfrom kun_builder.plugins import load_plugins\nload_plugins()\n"
+        "import sys, kun_builder.recipe, kun_builder.cli\n"
+        "from kun_builder.plugins import load_plugins\nload_plugins()\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,462 @@
+"""The kit for plugin authors finds what would go wrong in a run, says it, and lets good plugins pass."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import itertools
+import json
+import random
+import time
+import zipfile
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import aiohttp
+import pyarrow as pa
+import pytest
+
+from kun_builder import (
+    BatchStage,
+    Completion,
+    DatasetStage,
+    Drop,
+    Engine,
+    ModelInfo,
+    ModelName,
+    Record,
+    RowStage,
+    Source,
+    drop_rows,
+)
+from kun_builder.errors import FatalError, RejectedError, TransientError
+from kun_builder.testing import check_engine, check_source, check_stage, fake_generate, likely
+
+TEXTS = ["床前明月光，疑是地上霜。", "举头望明月，低头思故乡。", "short"]
+
+
+# --- sources ---------------------------------------------------------------------------------------------------
+
+
+def parse(data, *, field: str = "text"):
+    if not isinstance(data[field], str):
+        raise ValueError(data[field])
+    return data[field]
+
+
+def parse_anything(data):
+    return str(data.get("text"))
+
+
+def read(input, start):
+    """Poems of a CSV file in a zip file."""
+    try:
+        with zipfile.ZipFile(input) as archive, archive.open("poems.csv") as file:
+            rows = csv.DictReader(io.TextIOWrapper(file, "big5"))
+            for index, row in itertools.islice(enumerate(rows), start, None):
+                yield Record(index, row)
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        yield Record(0, error=f"broken_file: {error}")
+
+
+def read_without_start(input, start):
+    yield from read(input, 0)
+
+
+def read_from_one(input, start):
+    for record in read(input, start):
+        yield replace(record, index=record.index + 1)
+
+
+def read_at_once(input, start):
+    blob = "x" * (8 << 20)
+    yield from read(input, start)
+    del blob
+
+
+def read_and_fall(input, start):
+    with zipfile.ZipFile(input) as archive:
+        archive.testzip()
+    yield from read(input, start)
+
+
+def read_at_random(input, start):
+    return iter([Record(0, {"text": str(random.random())})])
+
+
+POEMS = Source(name="poems", parse=parse, read=read, license="CC0-1.0", files=("*.zip",))
+
+
+@pytest.fixture
+def poems(tmp_path):
+    """A zip file with a CSV file in BIG5."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ["text", "title"])
+    writer.writeheader()
+    writer.writerows({"text": f"床前明月光{number}", "title": "靜夜思"} for number in range(20))
+    with zipfile.ZipFile(tmp_path / "poems.zip", "w") as archive:
+        archive.writestr("poems.csv", table.getvalue().encode("big5"))
+    return tmp_path / "poems.zip"
+
+
+def test_good_source_passes(poems):
+    """A source of an unusual format passes, and its rows come back as a run would have them."""
+    rows = check_source(POEMS, poems)
+    assert [row["text"] for row in rows] == [f"床前明月光{number}" for number in range(20)]
+    assert [row["id"] for row in rows[:2]] == ["test/poems.zip:0", "test/poems.zip:1"]
+    assert [row["position"] for row in rows] == list(range(20))
+    assert check_source(POEMS, poems.parent, field="title")[0]["text"] == "靜夜思"
+
+
+def test_good_source_without_a_reader_passes(tmp_path):
+    """A source that only parses passes; a broken record is quarantined in its place."""
+    (tmp_path / "a.jsonl").write_text('{"text": "一"}\n{"text": \n{"text": null}\n')
+    rows = check_source(Source(name="s", parse=parse, license="mit"), tmp_path)
+    assert [row["_reason"] for row in rows] == [None, "broken_json", "parse_failed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"license": ""}, "source `poems` has no `license`"),
+        ({"name": "po ems"}, "'po ems' cannot name a source"),
+        ({"parse": lambda data, field: data}, "options are keyword-only"),
+        ({"read": read_without_start}, "must skip"),
+        ({"read": read_from_one}, "must be counted 0, 1, 2, ..., not [1, 2, 3, 4, 5]..."),
+        ({"read": read_at_once}, "reading takes 8 MB: `read` must stream, not load"),
+        (
+            {"read": read_and_fall},
+            "File is not a zip file: yield a Record with `error`, or raise SourceError",
+        ),
+        ({"read": read_at_random}, "gives other rows when it reads again"),
+        ({"parse": parse_anything}, "source `poems` makes text of a record without any field"),
+        ({"parse": lambda data: str(data["text"])}, "source `poems` takes None for text: 'None'"),
+        ({"parse": lambda data: None}, "source `poems` finds no text in "),
+    ],
+)
+def test_bad_source_is_found_out(poems, change, message):
+    """Whatever would cost records, memory or a run is said."""
+    with pytest.raises(AssertionError) as caught:
+        check_source(replace(POEMS, **change), poems, memory=4 << 20)
+    assert message in str(caught.value)
+
+
+def test_wrong_option_of_a_source(poems):
+    """Options are checked as in a recipe."""
+    with pytest.raises(AssertionError, match=r"unknown option `feld`; did you mean `field`"):
+        check_source(POEMS, poems, feld="title")
+
+
+# --- stages ----------------------------------------------------------------------------------------------------
+
+
+async def ask(row, generate, *, model: ModelName = "chat", shortest: int = 6):
+    if len(row["text"]) < shortest:
+        raise Drop("too_short", len(row["text"]))
+    return {**row, "instruction": (await generate(model, row["text"])).text}
+
+
+async def forgetful(row, generate):
+    return row
+
+
+async def mistyped(row, generate):
+    return {**row, "instruction": 3}
+
+
+async def failing(row, generate):
+    raise OSError("disk")
+
+
+async def talkative(row, generate):
+    raise Drop(f"too short: {len(row['text'])}")
+
+
+async def chancy(row, generate):
+    return {**row, "instruction": str(random.random())}
+
+
+async def demanding(row, generate, *, strength: object = object()):
+    return {**row, "instruction": "x"}
+
+
+ASK = RowStage(name="ask", run=ask, adds={"instruction": "string"})
+
+
+def test_good_row_stage_passes():
+    """A stage that asks a model passes; rows, drops with reason and value, and requests come back."""
+    result = check_stage(ASK, TEXTS, answers=["一？", "二？"])
+    assert [row["instruction"] for row in result.rows] == ["一？", "二？"]
+    assert result.dropped == {"test/rows.jsonl:2": ("too_short", "5")}
+    assert result.reasons == ["too_short"]
+    assert [request.prompt for request in result.requests] == TEXTS[:2]
+    assert check_stage(ASK, TEXTS, shortest=20).rows == []
+
+
+def test_refused_request_is_a_reason():
+    """A request that the server refuses costs its row, as in a run."""
+    result = check_stage(ASK, TEXTS[:2], answers=[RejectedError("too long", status=413), "二？"])
+    assert result.reasons == ["request_rejected"]
+    assert len(result.rows) == 1
+
+
+def test_rows_bring_the_columns_of_earlier_stages():
+    """A row may be given with columns, its id among them."""
+
+    rows = [{"id": "a", "text": "一二三四五六七", "score": 0.5}]
+    assert check_stage(ASK, rows).rows[0]["score"] == 0.5
+    assert check_stage(ASK, rows).rows[0]["id"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (forgetful, "column `instruction` was not set"),
+        (mistyped, "column `instruction`: "),
+        (failing, "stage `ask` failed on row test/rows.jsonl:0: OSError: disk"),
+        (talkative, "reason 'too short: 12' must be one fixed word"),
+        (chancy, "gives other rows when it runs again"),
+        (demanding, "no recipe can say `strength: object = "),
+        (lambda row, generate: row, "`run` must be `async def run(row, generate, *, options...)`"),
+    ],
+)
+def test_bad_row_stage_is_found_out(run, message):
+    """Whatever would quarantine rows or make a run unrepeatable is said."""
+    with pytest.raises(AssertionError) as caught:
+        check_stage(replace(ASK, run=run), TEXTS)
+    assert message in str(caught.value)
+
+
+def test_stage_that_cannot_be_pickled():
+    """A stage made of a local function cannot go to other processes."""
+
+    async def local(row, generate):
+        return row
+
+    with pytest.raises(AssertionError, match=r"stage `local` cannot be pickled: .*; use functions of a module"):
+        check_stage(RowStage(name="local", run=local), TEXTS)
+
+
+def long_enough(table, *, least: int = 6):
+    lengths = pa.compute.utf8_length(table["text"]).to_pylist()
+    table = table.append_column("length", pa.array(lengths, pa.int64()))
+    return drop_rows(table, [length < least for length in lengths], "too_short", lengths)
+
+
+def removing(table):
+    return long_enough(table).slice(0, 1)
+
+
+def undeclared(table):
+    return long_enough(table).append_column("extra", pa.nulls(len(table)))
+
+
+def reversing(table):
+    return long_enough(table).take(list(range(len(table)))[::-1])
+
+
+def counting(table):
+    return long_enough(table).set_column(table.num_columns, "length", pa.array(range(len(table)), pa.int64()))
+
+
+def same_id(table):
+    table = long_enough(table)
+    return pa.concat_tables([table, table])
+
+
+LENGTH = BatchStage(name="length", run=long_enough, adds={"length": "int64"})
+
+
+def test_good_batch_stage_passes():
+    """A vectorised stage passes; dropped rows are those that it marked."""
+    result = check_stage(LENGTH, TEXTS)
+    assert [row["length"] for row in result.rows] == [12, 12]
+    assert result.dropped == {"test/rows.jsonl:2": ("too_short", "5")}
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (removing, "removed 2 rows"),
+        (undeclared, "returned other columns than it declares: extra"),
+        (reversing, "changes the order of the rows"),
+        (counting, "gives other rows when they come one by one: shards may end anywhere"),
+        (same_id, "gives two rows one id"),
+    ],
+)
+def test_bad_batch_stage_is_found_out(run, message):
+    """Whatever depends on where shards end, or loses rows, is said."""
+    with pytest.raises(AssertionError) as caught:
+        check_stage(replace(LENGTH, run=run), TEXTS)
+    assert message in str(caught.value)
+
+
+def longest(dataset, *, least: int = 6):
+    return [(row, "too_short", length) for row, length in enumerate(dataset["length"]) if length < least]
+
+
+def measure(table, *, least: int = 6):
+    return table.append_column("length", pa.compute.cast(pa.compute.utf8_length(table["text"]), pa.int64()))
+
+
+def beyond(dataset, *, least: int = 6):
+    return [(7, "x", 1)] if len(dataset) else []
+
+
+def never_empty(dataset, *, least: int = 6):
+    return [(0, "x", 1)]
+
+
+LONGEST = DatasetStage(name="longest", run=longest, measure=measure, adds={"length": "int64"})
+
+
+def test_dataset_stage():
+    """A stage that sees all rows passes; a row that is not there is found out."""
+    result = check_stage(LONGEST, TEXTS)
+    assert (len(result.rows), result.dropped) == (2, {"test/rows.jsonl:2": ("too_short", "5")})
+    with pytest.raises(AssertionError, match=r"stage `longest` drops row \[7\] of 3"):
+        check_stage(replace(LONGEST, run=beyond), TEXTS)
+    with pytest.raises(AssertionError, match="stage `longest` drops rows where there are none"):
+        check_stage(replace(LONGEST, run=never_empty), TEXTS)
+
+
+# --- generate --------------------------------------------------------------------------------------------------
+
+
+def asked(answers, *parameters, **options):
+    """What `generate` makes of a script: answers, requests."""
+
+    async def go():
+        async with fake_generate(answers, **options) as generate:
+            got = [await generate("chat", "问", **each) for each in parameters or ({},)]
+            return got, generate.requests, generate.info("chat"), await generate.count_tokens("chat", "四个字符")
+
+    return asyncio.run(go())
+
+
+def test_fake_generate_answers_from_the_script():
+    """Answers come in order, or by the request; the same question costs one request."""
+    got, requests, info, tokens = asked(["一", "二"], {"seed": 1}, {"seed": 2}, {"seed": 1})
+    assert [completion.text for completion in got] == ["一", "二", "一"]
+    assert len(requests) == 2
+    assert (info.id, tokens) == ("scripted", 4)
+    got, *_ = asked(lambda request: f"{request.prompt}{request.seed}", {"seed": 7}, info=ModelInfo("other"))
+    assert got[0].text == "问7"
+
+
+def test_fake_generate_fails_as_a_server_does():
+    """Passing failures are tried again, refusals raised; empty and truncated answers follow the rules of a run."""
+    got, requests, *_ = asked([TransientError("busy", status=503), "好"])
+    assert (got[0].text, len(requests)) == ("好", 2)
+    for error in (RejectedError("too long", status=413), FatalError("who?", status=401)):
+        with pytest.raises(type(error)):
+            asked(error)
+    got, requests, *_ = asked(["", "好"])
+    assert [request.seed for request in requests] == [None, 1]
+    with pytest.raises(Drop, match="truncated"):
+        asked(Completion("半", finish_reason="length"), {"on_length": "drop"})
+    with pytest.raises(AssertionError, match="request 2 came, but there are 1 answers"):
+        asked(["好"], {"seed": 1}, {"seed": 2})
+
+
+def test_fake_generate_takes_its_time():
+    """Answers come after the delay."""
+    began = time.monotonic()
+    asked("好", delay=0.2)
+    assert time.monotonic() - began >= 0.2
+
+
+def test_likely_words():
+    """An answer with probabilities has the most probable word as text, and all of them as alternatives."""
+    completion = likely({"好": 0.25, "差": 0.5})
+    assert completion.text == "差"
+    assert dict(completion.tokens[0].top)["好"] == pytest.approx(-1.386, abs=1e-3)
+
+
+# --- engines ---------------------------------------------------------------------------------------------------
+
+
+class Endpoint:
+    """A small engine for a small protocol, with a fault on request."""
+
+    def __init__(self, url, session, fault):
+        self.url, self.session, self.fault = url, session, fault
+
+    async def info(self):
+        return ModelInfo("" if self.fault == "nobody" else "small", logprobs=self.fault == "logprobs")
+
+    async def healthy(self):
+        try:
+            async with self.session.get(f"{self.url}/health") as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return self.fault == "optimist"
+
+    async def queued(self):
+        return None
+
+    async def count_tokens(self, text):
+        return len(text)
+
+    async def complete(self, request):
+        job = self._post(request)
+        return await (asyncio.shield(asyncio.ensure_future(job)) if self.fault == "stubborn" else job)
+
+    async def _post(self, request):
+        try:
+            async with self.session.post(f"{self.url}/ask", json={"prompt": request.prompt}) as answer:
+                retry_after = answer.headers.get("Retry-After")
+                if answer.status != 200 and self.fault == "careless":
+                    answer.raise_for_status()
+                if answer.status in (401, 403, 404):
+                    raise FatalError("no", status=answer.status, endpoint=self.url)
+                if answer.status in (400, 413, 422) and self.fault != "optimist":
+                    raise RejectedError("no", status=answer.status, endpoint=self.url)
+                if answer.status != 200:
+                    wait = None if self.fault == "deaf" else float(retry_after)
+                    raise TransientError("no", status=answer.status, endpoint=self.url, retry_after=wait)
+                body = await answer.json()
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            if self.fault == "careless":
+                raise
+            raise TransientError(str(error), endpoint=self.url) from error
+        return Completion(body["text"], prompt_tokens=1, completion_tokens=0 if self.fault == "free" else 1)
+
+
+@asynccontextmanager
+async def connect(spec, *, fault: str = ""):
+    timeout = aiohttp.ClientTimeout(total=spec.timeout)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield [Endpoint(url, session, fault) for url in spec.endpoints]
+
+
+SMALL = Engine(name="small", connect=connect)
+
+
+def reply(path, body):
+    return {"text": f"{body['prompt']}。"} if body else {}
+
+
+def test_good_engine_passes():
+    """An engine that does what it should passes, and the answer comes back."""
+    assert check_engine(SMALL, reply).text == "床前明月光。"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nobody", "`info` does not say which model answers"),
+        ("logprobs", "says that it has log-probabilities, but there is none"),
+        ("free", "tokens in and out are (1, 0): ask for usage"),
+        ("careless", "status 424 raises ClientResponseError"),
+        ("deaf", "does not hear `Retry-After: 7`: None"),
+        ("optimist", "status 400 raises TransientError, not RejectedError"),
+        ("stubborn", "the server does not notice that a request was cancelled"),
+    ],
+)
+def test_bad_engine_is_found_out(fault, message):
+    """Whatever would lose rows, money or a run is said."""
+    with pytest.raises(AssertionError) as caught:
+        check_engine(SMALL, reply, fault=fault)
+    assert message in str(caught.value)
