@@ -291,12 +291,12 @@ def _path(module: Any) -> Path | None:
 
 
 def _in_folder(folder: Path) -> list[Plugin]:
-    """The plugins of a plugins folder: its Python files and packages, but for those that begin with `_` or `.`."""
+    """The plugins of a plugins folder: its Python files and packages, but for tests and those that begin with `_` or `.`."""
     if not folder.is_dir():
         raise PluginError(
             f"{folder} is no folder of plugins", hint="`--plugins-dir` and `plugins: {dirs: ...}` name one"
         )
-    paths = sorted(path for path in folder.iterdir() if path.name[0] not in "_.")
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith(("_", ".", "test_", "conftest.")))
     files = [path for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()]
     return [Plugin(path.stem, str(path), path=path) for path in files]
 

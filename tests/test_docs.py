@@ -1,0 +1,52 @@
+"""What README and CONTRIBUTING show works as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kun_builder.plan import make_plan
+from kun_builder.plugins import load_plugins
+from kun_builder.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+POEM = '{"title": "静夜思", "lines": ["床前明月光", "疑是地上霜"]}\n'
+
+
+def blocks(document, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / document).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_recipe_in_readme_is_valid(tmp_path, monkeypatch):
+    """The recipe that README shows passes the checks that a build makes, with the built-in plugins."""
+    monkeypatch.setenv("API_KEY", "planted")
+    (recipe,) = blocks("README.md", "yaml")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe, "utf-8")
+    registry = load_plugins()
+    plan = make_plan(load_recipe(path, registry), registry)
+    assert plan.models == ("labeler", "chat")
+
+
+@pytest.mark.slow
+def test_the_plugin_in_contributing_works(tmp_path):
+    """The plugin and its test, saved under the names in their first lines, pass the commands that are shown."""
+    for block in blocks("CONTRIBUTING.md", "python"):
+        first, _, code = block.partition("\n")
+        (tmp_path / first.removeprefix("# ")).write_text(code, "utf-8")
+    (tmp_path / "poems.jsonl").write_text(POEM * 3, "utf-8")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": "."}
+    commands = [line[2:] for block in blocks("CONTRIBUTING.md", "console") for line in block.splitlines()]
+    assert len(commands) == 2
+    for command in commands:
+        done = subprocess.run(command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len((tmp_path / "poems.py").read_text("utf-8").splitlines()) <= 20
+
+
+def test_contributing_is_short():
+    """A newcomer reads it in one go."""
+    assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) < 80
