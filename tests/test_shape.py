@@ -15,14 +15,14 @@ FLOORS = """
     errors status types tables markdown readback recipe_training records sampling stats
     hookspecs prompts readers recipe_file report commit hub_retry
     contract options journal ingest_shards cards plots
-    engines option_values plan release
+    engines option_values plan release report_page
     generation recipe_parts ingest hub_repo withhold
     recipe plugin_checks rows training
     recipe_lock recipe_schema plugins worker evaluation
     shards
-    executors folder dataset_stage
-    runner finished
-    hub
+    executors folder dataset_stage testing
+    runner finished explain
+    hub align presentation reproduce
     cli
 """  # a line imports only from the lines above it; files within a package are its own business
 LEVEL = {name: level for level, line in enumerate(FLOORS.split("\n")) for name in line.split()}
