@@ -291,7 +291,7 @@ def _path(module: Any) -> Path | None:
 
 
 def _in_folder(folder: Path) -> list[Plugin]:
-    """The plugins of a plugins folder: its Python files and packages, but for tests and those that begin with `_` or `.`."""
+    """The plugins of a plugins folder: Python files and packages, but for tests and names in `_` or `.`."""
     if not folder.is_dir():
         raise PluginError(
             f"{folder} is no folder of plugins", hint="`--plugins-dir` and `plugins: {dirs: ...}` name one"
