@@ -172,6 +172,12 @@ def follow_parent() -> None:
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
 
+def report(address: str) -> None:
+    """Tell the parent the address; what is printed later goes to the log, since nobody reads the pipe then."""
+    print(address, flush=True)
+    os.dup2(2, 1)
+
+
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)

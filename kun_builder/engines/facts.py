@@ -63,8 +63,9 @@ def _pick(listed: list[dict[str, Any]], spec: ModelSpec, url: str) -> dict[str, 
             f"{url} serves {len(names)} models and the recipe names none for {spec.name!r}",
             hint="set `model` to one of: " + ", ".join(names[:10]) if names else "set `model`",
         )
-    if spec.model in names:
-        return listed[names.index(spec.model)]
+    for name in (spec.model, spec.model.partition(":")[0]):  # the Inference Providers take `org/model:provider`
+        if name in names:
+            return {**listed[names.index(name)], "id": spec.model}
     if names:
         log.warning("%s lists %s, not %s", url, ", ".join(names[:5]), spec.model)
     only = listed[0] if len(listed) == 1 else {}

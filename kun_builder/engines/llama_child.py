@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 
-from kun_builder.engines.child import follow_parent
+from kun_builder.engines.child import follow_parent, report
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     import xllamacpp
 
     server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), **options))
-    print(server.listening_address, flush=True)
+    report(server.listening_address)
     threading.Event().wait()
 
 

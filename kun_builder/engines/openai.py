@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from kun_builder.engines.answers import openai_answer
+from kun_builder.engines.child import in_thread
 from kun_builder.engines.choices import FORMS, PROBE_CHOICES, choice_fields
 from kun_builder.engines.facts import is_healthy, model_facts, queue_length, token_count
 from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.refusals import Fields, Refusals
+from kun_builder.engines.tokenizers import token_counter
 from kun_builder.errors import RejectedError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, Message, ModelInfo, ModelSpec, Request
@@ -60,6 +62,7 @@ class OpenAIEndpoint:
         self._refusals = Refusals(server.url)
         self._forms: dict[Kind, str] = {}
         self._lock = asyncio.Lock()
+        self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
         """Who answers here; asks for one token to see whether log-probabilities come with it."""
@@ -76,9 +79,14 @@ class OpenAIEndpoint:
         return await queue_length(self._server)
 
     async def count_tokens(self, text: str) -> int:
-        """Tokens of `text` by the server's tokenizer; where it offers none, its UTF-8 bytes, which are never fewer."""
-        count = await token_count(self._server, text, self._model)
-        return len(text.encode("utf-8", "surrogatepass")) if count is None else count
+        """Tokens of `text` by the server's tokenizer; where it offers none, by the model's, loaded here."""
+        if self._count is None:
+            about = self._about or await self._introduce()
+            count = await token_count(self._server, text, self._model)
+            if count is not None:
+                return count
+            self._count = await in_thread(partial(token_counter, about.tokenizer, self._spec))
+        return self._count(text)
 
     async def complete(self, request: Request) -> Completion:
         """One request; repeated without a field only when the server turns out to refuse that field."""

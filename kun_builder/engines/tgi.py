@@ -7,17 +7,19 @@ knows no roles. Protocol: TGI 3 (its OpenAPI description and, for what that leav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from kun_builder.engines.answers import tgi_answer
+from kun_builder.engines.child import in_thread
 from kun_builder.engines.choices import one_of
 from kun_builder.engines.facts import is_healthy, queue_length, token_count
 from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.refusals import Fields, Refusals
-from kun_builder.engines.tokenizers import ChatTemplate, load_template
+from kun_builder.engines.tokenizers import ChatTemplate, load_template, token_counter
 from kun_builder.errors import RejectedError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
@@ -46,6 +48,7 @@ class TGIEndpoint:
         self._refusals = Refusals(server.url)
         self._template: ChatTemplate | None = None
         self._lock = asyncio.Lock()
+        self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
         """Who answers here, from `/info`; asks for one token to see whether alternatives come with it."""
@@ -58,7 +61,7 @@ class TGIEndpoint:
             tokenizer=self._spec.tokenizer or about["model_id"],
         )
         if info.prompt == "chat":
-            await self._load_template(info.tokenizer)
+            await self._load_template()
         answer = await self.complete(Request(_SHORT, max_new_tokens=1, top_logprobs=1))
         return replace(info, logprobs=bool(answer.tokens))
 
@@ -71,15 +74,19 @@ class TGIEndpoint:
         return await queue_length(self._server)
 
     async def count_tokens(self, text: str) -> int:
-        """Tokens of `text` by `/tokenize`; without a fast tokenizer there, its UTF-8 bytes, which are never fewer."""
-        count = await token_count(self._server, text, self._spec.model)
-        return len(text.encode("utf-8", "surrogatepass")) if count is None else count
+        """Tokens of `text` by `/tokenize`; without a fast tokenizer there, by the model's, loaded here."""
+        if self._count is None:
+            count = await token_count(self._server, text, self._spec.model)
+            if count is not None:
+                return count
+            self._count = await in_thread(partial(token_counter, await self._tokenizer(), self._spec))
+        return self._count(text)
 
     async def complete(self, request: Request) -> Completion:
         """One request; repeated without a parameter only when the server turns out to refuse it."""
         inputs = request.prompt
         if not isinstance(inputs, str):
-            template = self._template or await self._load_template(self._spec.tokenizer or self._spec.model)
+            template = self._template or await self._load_template()
             inputs = template.render(inputs)
         refusals = self._refusals
         while True:
@@ -104,12 +111,16 @@ class TGIEndpoint:
             return False
         return True
 
-    async def _load_template(self, tokenizer: str) -> ChatTemplate:
+    async def _load_template(self) -> ChatTemplate:
         async with self._lock:
             if self._template is None:
-                tokenizer = tokenizer or (await self._server.get("/info"))["model_id"]
-                self._template = await asyncio.to_thread(load_template, tokenizer, self._spec)
+                self._template = await in_thread(partial(load_template, await self._tokenizer(), self._spec))
             return self._template
+
+    async def _tokenizer(self) -> str:
+        """The name of the tokenizer: the recipe's, or the model's own."""
+        name: str = self._spec.tokenizer or self._spec.model or (await self._server.get("/info"))["model_id"]
+        return name
 
 
 def _fields(request: Request) -> Fields:

@@ -6,10 +6,11 @@ merges and chat template; transformers makes a tokenizer of them, which is kept 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from kun_builder.engines.gguf_file import read_metadata
 from kun_builder.engines.weights import DEFAULT, KNOWN, cache_folder, digest, find_weights
 from kun_builder.errors import ModelError
 from kun_builder.types import Message, ModelSpec
+
+log = logging.getLogger(__name__)
 
 CHARACTERS = "characters"
 _HINT = "set `tokenizer` to a Hub id, a folder, a `tokenizer.json` or a GGUF file; or to `characters`"
@@ -35,6 +38,25 @@ def resolve_tokenizer(name: str, spec: ModelSpec | None = None) -> str:
             raise ModelError(f"no tokenizer file {name}", hint=_HINT)
         return name
     return str(_folder(name, revision) / "tokenizer.json")
+
+
+def token_counter(name: str, spec: ModelSpec | None = None) -> Callable[[str], int]:
+    """A function that counts tokens without special ones, by the tokenizer named as for `resolve_tokenizer`.
+
+    Where it cannot be had, UTF-8 bytes are counted: a byte-level BPE never makes more tokens of a text than that.
+    """
+    try:
+        path = resolve_tokenizer(name, spec)
+    except ModelError as error:
+        log.warning("%s; its tokens are taken for as many as bytes", error)
+        return lambda text: len(text.encode("utf-8", "surrogatepass"))
+    if path == CHARACTERS:
+        return len
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.encode_special_tokens = True  # what looks like a control token in a text is text
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from kun_builder.engines.child import follow_parent
+from kun_builder.engines.child import follow_parent, report
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     while not serve.server.started:
         time.sleep(0.01)
     port = serve.server.servers[0].sockets[0].getsockname()[1]
-    print(f"http://127.0.0.1:{port}", flush=True)
+    report(f"http://127.0.0.1:{port}")
     threading.Event().wait()
 
 

@@ -342,17 +342,20 @@ def test_health_never_raises(routes):
         (None, 6),
     ],
 )
-def test_tokens_are_counted_in_each_servers_shape(answer, count):
-    """vLLM's, llama.cpp's and TGI's `/tokenize` are understood; without one the UTF-8 bytes are the upper limit."""
+def test_tokens_are_counted_in_each_servers_shape(answer, count, tmp_path):
+    """vLLM's, llama.cpp's and TGI's `/tokenize` are understood; with no tokenizer at all, bytes are the upper limit."""
 
     async def handler(request):
-        if answer is None:
+        if request.path == "/v1/models":
+            return web.json_response({"data": [{"id": "tiny"}]})
+        if answer is None or request.method == "GET":
             return web.Response(status=404)
         body = await request.json()
         assert body["prompt"] == body["content"] == body["inputs"] == "绿茶"
         return web.json_response(answer)
 
-    assert run(handler, lambda endpoint: endpoint.count_tokens("绿茶")) == count
+    missing = str(tmp_path / "tokenizer.json")
+    assert run(handler, lambda endpoint: endpoint.count_tokens("绿茶"), tokenizer=missing) == count
 
 
 def test_the_model_must_be_clear():

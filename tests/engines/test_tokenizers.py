@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from kun_builder import ModelSpec
 from kun_builder.engines.gguf_file import read_metadata
-from kun_builder.engines.tokenizers import load_template, resolve_tokenizer
+from kun_builder.engines.tokenizers import load_template, resolve_tokenizer, token_counter
 from kun_builder.errors import ModelError
 
 CORPUS = [
@@ -206,7 +206,9 @@ def test_counts_are_those_of_llama_cpp(small):
     ids, counts = small.run(theirs())
     for text, wanted in zip(texts, ids, strict=True):
         assert tokenizer.encode(text).ids == wanted, text[:80]
-    assert counts == [len(tokenizer.encode(text).ids) for text in TEXTS]
+    count = token_counter("qwen2.5-coder-0.5b")
+    assert counts == [count(text) for text in TEXTS]
+    assert count("<|im_end|>") > 1, "a control token in a text is text"
 
 
 def corpus_texts():
