@@ -18,12 +18,26 @@ if TYPE_CHECKING:
     from kun_builder.plugins import Entry, Registry
 
 
+class _Plugins(Command):
+    """`plugins new` is a command of its own; everything else lists or explains."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] != ["new"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from kun_builder.cli.scaffold import command as new
+
+        return new.make_context(f"{info_name} new", args[1:], parent, **extra)
+
+
 @click.command(
-    cls=Command,
+    cls=_Plugins,
     examples=(
         "kun-build plugins",
         "kun-build plugins wudao",
         "kun-build plugins --plugins-dir my_plugins --json",
+        "kun-build plugins new poems --kind source      # writes a plugin package; `kun-build plugins new -h`",
     ),
 )
 @click.argument("name", required=False, default="")
