@@ -8,11 +8,10 @@ split are drawn over all of its records (`sampling.py`).
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import orjson
 
 from kun_builder.errors import KunError, PluginError, SourceError
 from kun_builder.ingest_shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
+from kun_builder.options import accepted
 from kun_builder.plan import digest, plain
 from kun_builder.readers import Records, find_files, name_inputs
 from kun_builder.report import StepCounts, replace_file
@@ -91,7 +91,8 @@ def ingest(
     manifest.unlink(missing_ok=True)
     shutil.rmtree(_waiting_place(folder, split), ignore_errors=True)
     reading = _Reading(split, entry, spec.options, inputs, status)
-    status.begin(f"{STAGE} {split}", sum(reading.sizes.values()) or None, "bytes")
+    size = sum(reading.sizes.values())
+    status.begin(f"{STAGE} {split}", size or None, "bytes" if size else "rows")
     writer = ShardWriter(folder, split, key, shard_rows)
     if limit is None:
         rows = reading.rows(after=writer.resume())
@@ -139,7 +140,7 @@ def _inputs(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]
         if source.find is None:
             found = [file for path in spec.path for file in find_files(path, source.files, split)]
         else:
-            options = _options(source.find, spec.options)
+            options = accepted(source.find, spec.options)
             found = [file for path in spec.path for file in source.find(path, **options)]
     if not found:
         raise SourceError(f"split `{split}`: source `{source.name}` finds nothing at {', '.join(spec.path)}")
@@ -158,12 +159,6 @@ def _stamp(path: str) -> list[Any]:
     if os.path.isdir(path):
         return [[name, _stamp(os.path.join(path, name))] for name in sorted(os.listdir(path))]
     return [os.stat(path).st_size, os.stat(path).st_mtime_ns] if os.path.exists(path) else []
-
-
-def _options(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that `function` takes."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: options[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options}
 
 
 @contextmanager
@@ -209,22 +204,24 @@ class _Reading:
                 with _blame(self.entry, f"reading {path}"):
                     yield from self._file(name, path, start, sample)
             done += sizes[name]
-            self.status.done = done
+            self.status.done = done or self.status.done
 
     def _file(self, name: str, path: str, start: int, sample: Sample | None) -> Iterator[Row]:
         source, prefix = self.entry.value, f"{self.split}/{name}:"
         records: Iterator[Record] = Records(path, start)
         if source.read:
-            records = source.read(path, start, **_options(source.read, self.options))
+            records = source.read(path, start, **accepted(source.read, self.options))
         deciding = isinstance(records, Records)  # our reader asks before it parses
         if isinstance(records, Records):
             records.progress = self._progress
             records.wanted = (lambda index: sample.offer(f"{prefix}{index}")) if sample else None
-        last, options = start - 1, _options(source.parse, self.options)
+        last, options = start - 1, accepted(source.parse, self.options)
         for record in records:
             if record.index <= last:
                 raise ValueError(f"record {record.index} came after record {last}")
             last = record.index
+            if self.status.unit == "rows":
+                self.status.done += 1
             row_id = f"{prefix}{last}"
             if deciding or sample is None or sample.offer(row_id):
                 yield (row_id, self.split, name, last, record.offset, *_text(record, source, options))

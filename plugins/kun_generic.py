@@ -70,8 +70,8 @@ def read_hub(
 
 @hookimpl
 def kun_sources() -> list[Source]:
-    """Files of the common formats, and the Hub. Their licences are for the user to look up."""
+    """Files of the common formats, and the Hub. What their licence is, only the user knows."""
     return [
-        Source(name="generic", parse=parse, read=read, files=_FILES, sample=SAMPLE),
-        Source(name="hub", parse=parse, find=find_hub, read=read_hub, depth=2, sample=SAMPLE),
+        Source(name="generic", parse=parse, read=read, files=_FILES, license="unknown", sample=SAMPLE),
+        Source(name="hub", parse=parse, find=find_hub, read=read_hub, depth=2, license="unknown", sample=SAMPLE),
     ]

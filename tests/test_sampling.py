@@ -18,8 +18,8 @@ def _draw(ids, size, seed=0):
 @given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 5), st.integers())
 def test_a_larger_sample_contains_the_smaller(size, more, seed, order):
     """The sample has the asked size, depends on ids and seed only, and grows by adding."""
-    shuffled = random.Random(order).sample(IDS, len(IDS))
-    small, large = _draw(IDS, size, seed)[0], _draw(shuffled, size + more, seed)[0]
+    shuffled = random.Random(order).sample(IDS[:800], 800)
+    small, large = _draw(IDS[:800], size, seed)[0], _draw(shuffled, size + more, seed)[0]
     assert len(small) == size
     assert len(large) == size + more
     assert set(small) <= set(large)

@@ -15,6 +15,7 @@ from kun_builder.ingest_shards import load_rows
 from kun_builder.plugins import load_plugins
 from kun_builder.recipe_parts import SplitSpec
 from kun_builder.status import Status
+from kun_builder.testing import check_source
 
 needs_samples = pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
 
@@ -50,6 +51,21 @@ def test_a_module_is_short_and_opens_with_a_sample(name):
     lines = path.read_text("utf-8").splitlines()
     assert any('{"' in line for line in lines[:5])
     assert len(lines) < 80
+
+
+@needs_samples
+@pytest.mark.parametrize(
+    ("name", "path", "count"),
+    [
+        ("wudao", "wudao/flagai_records", 20),
+        ("wanjuan", "wanjuan/nlp/CN/Exam-cn", 300),
+        ("wanjuan", "wanjuan/nlp/CN/Law-cn", 80),
+        ("skypile", "skypile/data/*_middle_*.jsonl", 260),
+    ],
+)
+def test_the_kit_finds_nothing_wrong(sources, name, path, count):
+    """Each corpus passes what the kit asks of anyone's plugin."""
+    assert len(check_source(sources[name].value, FORMATS / path)) == count
 
 
 @needs_samples

@@ -17,6 +17,7 @@ from kun_builder.ingest_shards import load_rows
 from kun_builder.plugins import load_plugins
 from kun_builder.recipe import load_recipe
 from kun_builder.status import Status
+from kun_builder.testing import check_source
 
 ROWS = [{"title": f"标题{number}", "text": f"正文{number}", "question": f"问{number}"} for number in range(9)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -78,6 +79,13 @@ def test_every_format_from_a_folder(tmp_path, name):
     rows = _read(tmp_path, source="generic", path="data")
     assert [row["text"] for row in rows] == [row["text"] for row in ROWS]
     assert [row["id"] for row in rows] == [f"mine/{name}:{number}" for number in range(9)]
+
+
+def test_the_kit_finds_nothing_wrong(tmp_path):
+    """`generic` passes what the kit asks of anyone's plugin, whatever the container."""
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    assert len(check_source(load_plugins().sources["generic"].value, tmp_path, title="title")) == 9 * len(FILES)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import random
 import tarfile
 import zipfile
 
@@ -68,7 +69,7 @@ def test_containers_do_not_show(name, parts, sizes):
     assert records_of(WRAPPERS[name](list(map(_lines, parts))), sizes, name) == records_of(plain)
 
 
-LONG = [{"text": f"第{number}条 {hash(str(number))}"} for number in range(200)]
+LONG = [{"text": f"第{number}条 {random.Random(number).random()}"} for number in range(200)]
 
 
 @given(st.sampled_from(["x.jsonl.gz", "x.jsonl.zst", "x.tar", "x.tar.gz", "gz in tar"]), st.data())
@@ -89,7 +90,9 @@ def test_garbage_in_a_compressed_file():
     """Bytes that cannot be decompressed end their file with one broken record."""
     data = bytearray(_gz(_lines(LONG)))
     data[len(data) // 2 : len(data) // 2 + 20] = bytes(20)
-    assert [bool(r.error) for r in records_of(bytes(data), name="x.gz")].count(True) in (1, 2)
+    found = records_of(bytes(data), name="x.gz")
+    assert [record.data for record in found[:50]] == LONG[:50]
+    assert found[-1].error.startswith("broken_file: ")
     trailing = records_of(_gz(_lines(LONG)) + b"garbage", name="x.gz")
     assert [record.data for record in trailing[:-1]] == LONG
     assert trailing[-1].error.startswith("broken_file: ")
