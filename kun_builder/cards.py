@@ -114,10 +114,11 @@ def metadata(facts: CardFacts) -> str:
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
-    named = facts.license in LICENSES
+    license_id = facts.license.lower()
+    named = license_id in LICENSES
     data = DatasetCardData(
         language=_languages(facts),
-        license=facts.license if named else "other",
+        license=license_id if named else "other",
         pretty_name=facts.title,
         size_categories=[_size(_rows(facts))],
         task_categories=["text-generation"],

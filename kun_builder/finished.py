@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,15 @@ STAGE = ".publish"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run whose files are complete. `stage` holds what is published of its data."""
+    """A run whose files are complete. `stage` is the folder of its data: what is published, or the dataset itself."""
 
     folder: RunFolder
     report: RunReport
     lock: bytes
     license: str
-    withheld: frozenset[str]
+    stage: Path
+    withheld: frozenset[str] = frozenset()
     """Splits whose raw text stays here: their corpus is not redistributable, or its licence is not declared."""
-
-    @property
-    def stage(self) -> Path:
-        """The staged dataset."""
-        return self.folder.path / STAGE
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -100,8 +96,8 @@ class FinishedRun:
         return sorted(self.stage.glob(pattern))
 
 
-def open_finished(path: Path) -> FinishedRun:
-    """Check the run in `path` and stage its data. Raises PublishError or RunError for what is missing or forbidden."""
+def open_run(path: Path) -> FinishedRun:
+    """The run in `path` as it is. Raises PublishError or RunError if it is not complete."""
     folder = RunFolder(path)
     report = read_report(folder.report_path)
     if report.status != "complete":
@@ -111,9 +107,14 @@ def open_finished(path: Path) -> FinishedRun:
         lock = (path / "recipe.lock.yaml").read_bytes()
     except FileNotFoundError as error:
         raise PublishError(f"{path} has no recipe.lock.yaml", hint="build the run again with --fresh") from error
-    publish = _publish_settings(lock)
-    withheld = _withheld(report, publish)
-    run = FinishedRun(folder, report, lock, _license(report, publish), withheld)
+    return FinishedRun(folder, report, lock, _license(report, publish_settings(lock)), folder.dataset)
+
+
+def open_finished(path: Path) -> FinishedRun:
+    """The run in `path` as it may be published, staged. Raises PublishError for what is missing or not allowed."""
+    run = open_run(path)
+    withheld = _withheld(run.report, publish_settings(run.lock))
+    run = replace(run, stage=path / STAGE, withheld=withheld)
     _stage(run)
     return run
 
@@ -145,7 +146,8 @@ def _fresh_process(folder: Path, cache: str) -> str:
     return done.stdout
 
 
-def _publish_settings(lock: bytes) -> Mapping[str, Any]:
+def publish_settings(lock: bytes) -> Mapping[str, Any]:
+    """The part `publish:` of a lock file: how the recipe wants the dataset published."""
     settings = (yaml.safe_load(lock) or {}).get("publish") or {}
     return settings if isinstance(settings, dict) else {}
 

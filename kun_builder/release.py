@@ -72,17 +72,13 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     """The release that puts `run` into a repository which holds `base`."""
     old = base.manifest or {}
     kept = {name: split for name, split in old.get("splits", {}).items() if name not in run.report.splits}
-    splits = {**old.get("splits", {}), **{name: _split_entry(run, name) for name in run.report.splits}}
+    splits = {**old.get("splits", {}), **{name: _split_entry(run, name, run.key) for name in run.report.splits}}
     locks = {key: _lock_of(old, key, base) for key in {split["run"] for split in kept.values()} - {run.key}}
     runs = {key: {**old["runs"][key], "lock": path} for key, (path, _) in locks.items()} | {run.key: _run_entry(run)}
     releases = _releases(run, old, base)
-    facts = _card_facts(repo, run, splits, runs, releases)
-    charts = pictures(facts.splits, threshold_of(run.report.steps))
-    readme = card(facts := replace(facts, pictures=tuple(charts)))
-    check_card(readme, facts)
-    files: dict[str, Path | bytes] = {**run.files, LOCK: run.lock, "README.md": readme.encode()}
+    files: dict[str, Path | bytes] = {**run.files, LOCK: run.lock}
     files |= {path: content for path, content in locks.values()}
-    files |= {f"plots/{name}.png": to_png(to_svg(chart)) for name, chart in charts.items()}
+    files |= _dressing(repo, run, splits, runs, releases)
     facts_of = {path: file_facts(content) for path, content in files.items()} | _kept_files(old, kept, files)
     owners = {path: split for split, entry in splits.items() for path in entry["files"]}
     manifest = {
@@ -94,8 +90,29 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     }
     files[MANIFEST] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
     facts_of[MANIFEST] = file_facts(files[MANIFEST])
-    rows = {name: report.kept for name, (report, _) in facts.splits.items()}
+    rows = {name: entry["report"]["kept"] for name, entry in splits.items()}
     return Release(files, facts_of, manifest, rows, releases[-1])
+
+
+def present(run: FinishedRun, repo: str) -> dict[str, bytes]:
+    """Card, pictures and lock file of a run by itself, by their path in the dataset's folder `repo`."""
+    splits = {name: _split_entry(run, name, "run") for name in run.report.splits}
+    return {LOCK: run.lock, **_dressing(repo, run, splits, {"run": _run_entry(run)}, [])}
+
+
+def _dressing(
+    repo: str,
+    run: FinishedRun,
+    splits: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, Mapping[str, Any]],
+    releases: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes]:
+    """The card and its pictures."""
+    facts = _card_facts(repo, run, splits, runs, releases)
+    charts = pictures(facts.splits, threshold_of(run.report.steps))
+    readme = card(facts := replace(facts, pictures=tuple(charts)))
+    check_card(readme, facts)
+    return {"README.md": readme.encode(), **{f"plots/{name}.png": to_png(to_svg(c)) for name, c in charts.items()}}
 
 
 def read_manifest(content: bytes) -> dict[str, Any]:
@@ -210,9 +227,9 @@ def _difference(name: str, old: Any, new: Any) -> str:
 # --- entries of the manifest, and back -----------------------------------------------------------------------------
 
 
-def _split_entry(run: FinishedRun, name: str) -> dict[str, Any]:
+def _split_entry(run: FinishedRun, name: str, key: str) -> dict[str, Any]:
     return {
-        "run": run.key,
+        "run": key,
         "report": asdict(run.report.splits[name]),
         "stats": run.stats[name].to_json(),
         "withheld": name in run.withheld,

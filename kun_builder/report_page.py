@@ -18,7 +18,7 @@ from typing import Any
 from kun_builder.cards import funnel
 from kun_builder.plots import pictures, threshold_of, to_svg
 from kun_builder.report import RunReport
-from kun_builder.stats import read_columns, rows_at, split_stats, spread
+from kun_builder.stats import SplitStats, read_columns, rows_at, spread
 
 KEPT_SAMPLE, REJECTED_SAMPLE, REASON_SAMPLE = 600, 900, 40
 """Rows on the page: kept ones in all, rejected ones in all, and of one reason in one split."""
@@ -26,13 +26,17 @@ _LONGEST = 6000
 """Characters of one text."""
 
 
-def report_page(report: RunReport, provenance: Mapping[str, Sequence[Path]], rejected: Mapping[str, Path]) -> str:
-    """The page of a finished run, from its report, its provenance files and its rejected rows per split."""
+def report_page(
+    report: RunReport,
+    provenance: Mapping[str, Sequence[Path]],
+    stats: Mapping[str, SplitStats],
+    rejected: Mapping[str, Path],
+) -> str:
+    """The page of a finished run: its report, and per split its provenance files, their figures, and rejected rows."""
     import jinja2
 
     texts = {name: _read(f"report.{name}") for name in ("html", "css", "js")}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
-    stats = {name: split_stats(paths, _existing(rejected, name)) for name, paths in provenance.items()}
     charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()}, threshold_of(report.steps))
     kept, dead = list(_kept_rows(provenance)), list(_rejected_rows(rejected))
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}

@@ -9,6 +9,7 @@ import click
 
 from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
 from kun_builder.cli.output import Output
+from kun_builder.cli.push import PUSH_OPTIONS, push_options, push_run, repo_name
 
 
 @click.command(
@@ -17,6 +18,7 @@ from kun_builder.cli.output import Output
         "kun-build recipe.yaml",
         "kun-build recipe.yaml --limit 200 --output runs/try",
         "kun-build recipe.yaml --endpoint http://gpu1:8000 --endpoint http://gpu2:8000",
+        "kun-build recipe.yaml --push-to-hub my-org/my-kun",
         "kun-build recipe.yaml --json > result.json",
     ),
 )
@@ -29,20 +31,32 @@ from kun_builder.cli.output import Output
     default="text",
     help="Progress on stderr as text or as JSON lines.",
 )
+@click.option("--push-to-hub", "repo", metavar="ORG/NAME", callback=repo_name, help="Publish the result on the Hub.")
+@push_options
 @output_options
-def command(recipe: Path, fresh: bool, log_format: str, out: Output, **options: Any) -> None:
+def command(recipe: Path, fresh: bool, log_format: str, repo: str | None, out: Output, **options: Any) -> None:
     """Build the dataset of RECIPE (./recipe.yaml) in its run folder.
 
     A run that was interrupted goes on where it stopped; one that is finished, with nothing changed, does nothing.
     """
+    pushing = {name: options.pop(name) for name in PUSH_OPTIONS}
+    if not repo and pushing != PUSH_OPTIONS:
+        raise click.UsageError("options of publishing need --push-to-hub ORG/NAME")
     checked, registry = open_recipe(recipe, out, **options)
 
     from kun_builder.cli.funnel import show_result
     from kun_builder.cli.progress import progress
+    from kun_builder.presentation import is_presented, write_presentation
     from kun_builder.runner import build  # after the check: it imports `datasets`
     from kun_builder.status import Status
 
     status = Status()
     with progress(status, out, as_json=log_format == "json"):
         report = build(checked, registry, fresh=fresh, status=status)
-    show_result(report, checked, out)
+    if not is_presented(checked.output):
+        out.note("writing the card and the report page")
+        write_presentation(checked.output)
+    if not repo or out.format == "human":
+        show_result(report, checked, out)
+    if repo:
+        push_run(checked.output, repo, out, **pushing)

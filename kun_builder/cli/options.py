@@ -76,7 +76,7 @@ def run_options(function: Callable[..., None]) -> Callable[..., None]:
             "--endpoint",
             "endpoints",
             multiple=True,
-            callback=_urls,
+            callback=urls,
             metavar="URL",
             help="Server for every model of the recipe; may be repeated.",
         ),
@@ -89,7 +89,8 @@ def run_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def _urls(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def urls(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Check addresses of servers."""
     if values:
         from kun_builder.recipe_parts import url_fault
 

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
+PUSH_OPTIONS = {
+    "private": None,
+    "revision": "main",
+    "tag": "",
+    "create_pr": False,
+    "message": "",
+    "token": None,
+    "dry_run": False,
+    "replace": False,
+}
+"""The parameters that `push_options` adds, with their defaults."""
+
+
 def repo_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Check `ORG/NAME`."""
     if value is not None and not _REPO.fullmatch(value):
@@ -52,29 +65,36 @@ def push_options(function: Callable[..., None]) -> Callable[..., None]:
     ),
 )
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("repo", metavar="ORG/NAME", callback=repo_name)
+@click.argument("repo", metavar="[ORG/NAME]", callback=repo_name, required=False)
 @push_options
 @output_options
-def command(run: Path, repo: str, out: Output, **options: Any) -> None:
+def command(run: Path, repo: str | None, out: Output, **options: Any) -> None:
     """Publish the finished run in RUN as the dataset ORG/NAME: one commit, checked before and after.
+
+    Without ORG/NAME, it is the recipe's `publish: {repo: ...}`.
 
     Pushing again after a failure goes on where it stopped; pushing the same run twice changes nothing.
     """
     push_run(run, repo, out, **options)
 
 
-def push_run(run: Path, repo: str, out: Output, *, dry_run: bool, private: bool | None, **target: Any) -> None:
-    """Push, and say what was done."""
+def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, private: bool | None, **target: Any) -> None:
+    """Push, and say what was done. What is not given is what the recipe said."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    from kun_builder.finished import open_run, publish_settings
     from kun_builder.hub import Target, push
     from kun_builder.hub_retry import Retry
+
+    settings = publish_settings(open_run(run).lock)
+    if not (repo := repo or settings.get("repo")):
+        raise click.UsageError("where to? give ORG/NAME, or `publish: {repo: ORG/NAME}` in the recipe")
 
     if out.format != "human":
         disable_progress_bars()
     out.note(f"checking {run}")
     target["token"] = target.get("token") or None
-    where = Target(repo=repo, private=True if private is None else private, **target)
+    where = Target(repo=repo, private=settings.get("private", True) if private is None else private, **target)
     show_published(push(run, where, retry=Retry(say=out.note), dry_run=dry_run), out)
 
 

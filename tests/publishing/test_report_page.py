@@ -12,18 +12,11 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run
 
-from kun_builder.report import read_report
-from kun_builder.report_page import report_page
+from kun_builder.presentation import write_presentation
 
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> {{ 7*7 }} \u2028"
 )
-
-
-def page_of(run: Path) -> str:
-    report = read_report(run / "report.json")
-    provenance = {name: sorted((run / "dataset/provenance").glob(f"{name}-*")) for name in report.splits}
-    return report_page(report, provenance, {name: run / f"rejected/{name}.parquet" for name in report.splits})
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +24,7 @@ def page(tmp_path_factory) -> Path:
     """The page of a run whose every text tries to break out of it."""
     folder = tmp_path_factory.mktemp("report")
     run = make_run(folder / "run", {"wudao": 900, "skypile": 120}, text=HOSTILE, name="report <b>of</b> & all")
-    (folder / "report.html").write_text(page_of(run), encoding="utf-8")
-    return folder / "report.html"
+    return write_presentation(run)
 
 
 @pytest.fixture(scope="module")

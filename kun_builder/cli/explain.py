@@ -1,0 +1,83 @@
+"""`kun-build explain RUN ID`: everything about one row, kept or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.output import Output
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "kun-build explain runs/my-kun wudao/part-2021.json:17",
+        "kun-build explain runs/my-kun wudao/part-2021.json:17 --json",
+    ),
+)
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("row", metavar="ID")
+@click.option(
+    "--journal", type=click.Path(path_type=Path), metavar="DIR", help="The recipe's `journal:` [the user's cache]."
+)
+@output_options
+def command(run: Path, row: str, journal: Path | None, out: Output) -> None:
+    """Show everything about the row ID of RUN: source, each step, prompts and answers, and why it ended as it did.
+
+    Ids are in the dataset's provenance, in rejected/ and on the report page.
+    """
+    from kun_builder.explain import explain
+
+    story = explain(run, row, journal)
+    if out.format == "json":
+        out.json(story)
+    elif out.format == "quiet":
+        out.text(story["outcome"]["outcome"])
+    else:
+        for line in _lines(story):
+            out.text(_visible(line))
+
+
+def _lines(story: Mapping[str, Any]) -> Iterator[str]:
+    place, outcome = story["place"], story["outcome"]
+    yield place["id"]
+    offset = f", byte {place['offset']}" if place["offset"] is not None else ""
+    yield f"  from {place['file']}, record {place['position']}{offset}; {place['source']} ({place['plugin']})"
+    yield "  " + " ".join(str(part) for part in outcome.values() if part)
+    for name, value in story["values"].items():
+        yield from _named(name, value)
+    for step in story["steps"]:
+        yield f"\n{step['step']} ({step['version']}): {step['result']}"
+        if step["options"]:
+            yield "  " + ", ".join(f"{name}={value}" for name, value in step["options"].items())
+        for request in step["requests"]:
+            yield from _asked(request)
+
+
+def _asked(request: Mapping[str, Any]) -> Iterator[str]:
+    yield f"  asked {request['model']} {request['revision']}".rstrip()
+    if request["answer"] is None:
+        yield "  (the journal no longer has this request)"
+        return
+    prompt = request["prompt"]
+    for message in [{"role": "prompt", "content": prompt}] if isinstance(prompt, str) else prompt:
+        yield from _named(message["role"], message["content"])
+    yield from _named("answer", request["answer"])
+
+
+def _named(name: str, value: object) -> Iterator[str]:
+    text = str(value)
+    if "\n" in text or len(text) > 80:
+        yield f"\n  {name}:"
+        yield from (f"    {line}" for line in text.splitlines())
+    else:
+        yield f"  {name}: {text}"
+
+
+def _visible(line: str) -> str:
+    """The line with control characters escaped: text of a corpus must not steer the terminal."""
+    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in part) for part in line.split("\n"))

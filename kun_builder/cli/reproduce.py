@@ -1,0 +1,84 @@
+"""`kun-build reproduce ORG/NAME`: build a published dataset again from its lock file, and compare."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kun_builder.cli.options import Command, open_recipe, output_options, plugins_dir_option, urls
+from kun_builder.cli.output import Output
+from kun_builder.cli.push import repo_name
+
+if TYPE_CHECKING:
+    from kun_builder.report import RunReport
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "kun-build reproduce my-org/my-kun",
+        "kun-build reproduce my-org/my-kun --revision v1.0 --endpoint http://gpu1:8000",
+        "kun-build reproduce my-org/my-kun --path wudao=/data/WuDaoCorpus2.0 --json",
+    ),
+)
+@click.argument("repo", metavar="ORG/NAME", callback=repo_name)
+@click.option("--revision", default="main", metavar="REF", help="Branch, tag or commit to reproduce [main].")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where to build [runs/reproduce-NAME].")
+@click.option("--path", "paths", multiple=True, metavar="SPLIT=PATH", help="Where a split's input is on this machine.")
+@click.option("--endpoint", "endpoints", multiple=True, callback=urls, metavar="URL", help="Server for every model.")
+@click.option("--token", metavar="TOKEN", help="Hub token [HF_TOKEN, or that of `hf auth login`].")
+@plugins_dir_option
+@output_options
+def command(
+    repo: str,
+    revision: str,
+    output: Path | None,
+    paths: tuple[str, ...],
+    endpoints: tuple[str, ...],
+    token: str | None,
+    plugins_dirs: tuple[Path, ...],
+    out: Output,
+) -> None:
+    """Build the published dataset ORG/NAME again from the recipe that travels with it, and compare the rows.
+
+    Exits with 1 if any row differs: a model at a temperature above 0, or on other hardware, may answer differently.
+    """
+    where = dict(_pair(given) for given in paths)
+
+    from kun_builder.cli.progress import progress
+    from kun_builder.hub_repo import Repository
+    from kun_builder.hub_retry import Retry
+    from kun_builder.reproduce import reproduce
+    from kun_builder.runner import build
+    from kun_builder.status import Status
+
+    def rebuild(recipe: Path, folder: Path, limit: int | None) -> RunReport:
+        checked, registry = open_recipe(
+            recipe, out, limit=limit, output=folder, endpoints=endpoints, plugins_dirs=plugins_dirs
+        )
+        status = Status()
+        with progress(status, out):
+            return build(checked, registry, status=status)
+
+    folder = output or Path("runs") / f"reproduce-{repo.partition('/')[2]}"
+    result = reproduce(Repository(repo, token, Retry(say=out.note)), revision, folder, where, rebuild)
+    if out.format == "json":
+        out.json(result.to_json())
+    else:
+        columns = ["split", "published", "rebuilt", "same", "different", "missing", "extra"]
+        out.table(columns, [asdict(split) for split in result.splits])
+        for line in result.drift:
+            out.note(f"not as it was: {line}")
+    if not result.identical:
+        sys.exit(1)
+
+
+def _pair(given: str) -> tuple[str, str]:
+    split, equals, path = given.partition("=")
+    if not (split and equals and path):
+        raise click.BadParameter(f"`{given}` is not SPLIT=PATH", param_hint="--path")
+    return split, path

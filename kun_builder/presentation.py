@@ -1,0 +1,30 @@
+"""What makes a run folder fit to be looked at: the card with its pictures, and the report page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kun_builder.finished import open_run
+from kun_builder.release import present
+from kun_builder.report import replace_file
+from kun_builder.report_page import report_page
+
+
+def write_presentation(path: Path) -> Path:
+    """Write the card, its pictures and the lock file into the dataset of the run in `path`, and `report.html`.
+
+    Returns the page's path. Raises RunError or PublishError if the run is not finished.
+    """
+    run = open_run(path)
+    for name, content in present(run, str(run.folder.dataset)).items():
+        replace_file(run.folder.dataset / name, content)
+    page = path / "report.html"
+    rejected = {name: run.folder.rejected / f"{name}.parquet" for name in run.report.splits}
+    replace_file(page, report_page(run.report, run.provenance, run.stats, rejected).encode())
+    return page
+
+
+def is_presented(path: Path) -> bool:
+    """Whether the page is there and not older than the report."""
+    page, report = path / "report.html", path / "report.json"
+    return page.exists() and page.stat().st_mtime_ns >= report.stat().st_mtime_ns
