@@ -46,7 +46,7 @@ def threshold_of(steps: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def to_svg(specification: Mapping[str, Any]) -> str:
-    """The picture as SVG; the same specification gives the same text, and is drawn once."""
+    """The picture as SVG; the same specification is drawn once, and gives the same PNG in every process."""
     return _svg(json.dumps(specification, sort_keys=True))
 
 

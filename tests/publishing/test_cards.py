@@ -1,0 +1,163 @@
+"""Cards: what they say, that nothing foreign leaves its place in them, and that `datasets` reads their metadata.
+
+The snapshots in tests/cards/ are whole cards; `UPDATE_CARDS=1 pytest tests/publishing/test_cards.py` writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from finished_runs import make_run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from kun_builder import cards, markdown, release
+from kun_builder.errors import PublishError
+from kun_builder.finished import open_finished, open_run
+from kun_builder.release import Base, compose, present
+
+CARDS = Path(__file__).parents[1] / "cards"
+CLOSED = {
+    "redistributable": False,
+    "license": "WuDao agreement",
+    "citation": "@article{wudao,\n  title={WuDaoCorpora}\n}",
+}
+HOSTILE = (
+    "``` \n````\n</details></summary><script>alert(1)</script> # Heading\n# Heading\n---\nlicense: mit\n---\n"
+    "| a | b |\n|---|---|\n{{ 7*7 }}{% for x in y %}<!-- [a](javascript:alert(1)) ![b](http://evil.example/x.png)\u202e"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """Pictures are drawn elsewhere; here only their names matter."""
+    monkeypatch.setattr(release, "to_svg", lambda chart: chart["title"])
+    monkeypatch.setattr(release, "to_png", str.encode)
+
+
+def card_of(run, base=None):
+    return compose(run, base or Base(), "my-org/my-kun").files["README.md"].decode()
+
+
+def check_snapshot(name, text):
+    path = CARDS / name
+    if os.environ.get("UPDATE_CARDS"):
+        path.write_text(text, "utf-8")
+    assert text == path.read_text("utf-8"), f"the card changed: if it should, UPDATE_CARDS=1 writes tests/cards/{name}"
+
+
+def test_first_release(tmp_path):
+    """The card of a first release of two open corpora."""
+    run = make_run(tmp_path / "run", {"wudao": 30, "skypile": 20})
+    check_snapshot("first.md", card_of(open_finished(run)))
+
+
+def test_incremental_release(tmp_path):
+    """The card of a second release with a corpus that may not be passed on: changes, acknowledgement, two runs."""
+    first = compose(open_finished(make_run(tmp_path / "one", {"wudao": 30, "skypile": 20})), Base(), "my-org/my-kun")
+    lock = first.files["recipe.lock.yaml"]
+    run = make_run(
+        tmp_path / "two",
+        {"wudao": 25},
+        seed=1,
+        threshold=0.6,
+        sources={"wudao": CLOSED},
+        publish={"license": "", "license_acknowledged": True},
+    )
+    base = Base(
+        manifest=first.manifest,
+        read=lambda path: lock,
+        digests=lambda split: release.digest_rows(open_run(tmp_path / "one").provenance[split]),
+    )
+    check_snapshot("incremental.md", card_of(open_finished(run), base))
+
+
+def structure(text):
+    """What a Markdown reader makes of a card: headings, raw HTML, links and pictures, tables, fences."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text.split("\n---\n", 1)[1])
+    inline = [child for token in tokens for child in token.children or ()]
+    return {
+        "headings": [t.content for o, t in pairwise(tokens) if o.type == "heading_open"],
+        "html": [t.content for t in (*tokens, *inline) if t.type in ("html_block", "html_inline")],
+        "links": [t.attrs for t in inline if t.type in ("link_open", "image")],
+        "cells": sum(t.type == "td_open" for t in tokens),
+        "fences": sum(t.type == "fence" for t in tokens),
+    }
+
+
+@pytest.mark.parametrize("hostile", [HOSTILE, "~~~\n" + "`" * 50, "\x00\x1b[31m\u2028"])
+def test_corpus_text_stays_in_its_place(tmp_path, hostile):
+    """Whatever rows contain, the card has the headings, HTML, links, tables and metadata of one with plain rows."""
+    plain = card_of(open_finished(make_run(tmp_path / "plain", {"wudao": 9}, text="plain")))
+    wild = card_of(open_finished(make_run(tmp_path / "wild", {"wudao": 9}, text=hostile)))
+    assert structure(wild) == structure(plain)
+    heads = [yaml.safe_load(text.split("---\n")[1]) for text in (plain, wild)]
+    for head in heads:
+        for info in head["dataset_info"]:
+            info["splits"], info["download_size"], info["dataset_size"] = [], 0, 0
+    assert heads[0] == heads[1]
+    assert "49" not in wild.split("### From raw text")[0].split("### Examples")[1]
+
+
+def test_facts_of_a_source_stay_in_their_place(tmp_path):
+    """Licence, homepage and citation come from plugins: they, too, are put in as text."""
+    wild = {"license": f"x{HOSTILE}", "homepage": "javascript:alert(1)", "citation": HOSTILE, "source": "a|b](c)<b>"}
+    text = card_of(open_finished(make_run(tmp_path / "run", {"wudao": 9}, sources={"wudao": wild})))
+    found = structure(text)
+    assert not [tag for tag in found["html"] if "script" in tag or "<b>" in tag]
+    assert not [link for link in found["links"] if "evil" in str(link) or "javascript" in str(link)]
+    assert found["headings"].count("Heading") == 0
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=200))
+def test_escaping(text):
+    """Any text, escaped, is one paragraph of plain text, one cell of a table, or one closed block of code."""
+    parser = MarkdownIt("commonmark").enable("table")
+    fenced = parser.parse(markdown.fence(text))
+    assert [token.type for token in fenced] == ["fence"]
+    row = parser.parse(f"| a | b |\n|---|---|\n| x {markdown.words(text)} | {markdown.code(text)} |\n")
+    assert sum(token.type == "td_open" for token in row) == 2
+    inline = [child.type for token in row for child in token.children or ()]
+    assert set(inline) <= {"text", "code_inline", "text_special"}
+
+
+def test_missing_fact_stops_publishing(tmp_path, monkeypatch):
+    """A template that asks for what is not there stops the publishing, instead of leaving a hole."""
+    monkeypatch.setattr(cards, "template", lambda name: "# {{ facts.title }} {{ facts.nobody_knows }}")
+    with pytest.raises(PublishError, match="nobody_knows"):
+        card_of(open_finished(make_run(tmp_path / "run", {"wudao": 3})))
+
+
+def test_metadata_that_reads_back_otherwise(tmp_path):
+    """A card whose metadata `datasets` would read in another way is not published."""
+    run = open_run(make_run(tmp_path / "run", {"wudao": 3}))
+    text = present(run, "x/y")["README.md"].decode().replace("data/wudao-*.parquet", "data/*.parquet")
+    splits = {name: release._split_entry(run, name, "run") for name in run.report.splits}
+    facts = release._card_facts("x/y", run, splits, {"run": release._run_entry(run)}, [])
+    with pytest.raises(PublishError, match="default"):
+        cards.check_card(text, facts)
+
+
+def test_columns_of_two_releases_clash(tmp_path):
+    """A column that is text in one split and a number in another is refused, with both splits named."""
+    run = open_run(make_run(tmp_path / "run", {"wudao": 3, "skypile": 3}))
+    entries = {name: release._split_entry(run, name, "run") for name in run.report.splits}
+    entries["skypile"]["configs"]["provenance"]["features"]["score"] = {"dtype": "string", "_type": "Value"}
+    with pytest.raises(PublishError, match=r"`score` of provenance is .* in split `skypile`"):
+        release._config("provenance", entries)
+
+
+def test_licence_names(tmp_path):
+    """A licence that the Hub knows is named as the Hub does; any other is `other` with its name."""
+    run = open_run(make_run(tmp_path / "run", {"wudao": 3}))
+    for name, expected in (("CC-BY-4.0", {"license": "cc-by-4.0"}), ("My terms", {"license": "other"})):
+        head = yaml.safe_load(present(replace(run, license=name), "x/y")["README.md"].decode().split("---\n")[1])
+        assert {"license": head["license"]} == expected
+        assert head.get("license_name") == (name if expected["license"] == "other" else None)
