@@ -160,24 +160,23 @@ def _checked(build: Build, code: int) -> None:
 
 
 def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, most: int) -> list[int]:
-    """Kill the build again and again, at most so often; requests repeated after each kill. It is finished then."""
-    repeats: list[int] = []
-    seen, killed = 0, False
+    """Kill the build again and again, at most so often; requests repeated for each kill. It is finished then.
+
+    A repeated request counts if it had been answered before the kill; while the kernel takes the killed process apart,
+    which takes a tenth of a second, the server goes on answering to nobody.
+    """
+    kills: list[float] = []
     while True:
         attempts, process = server.counts()["attempts"], build.start()
-        moment = luck.uniform(0.2, 6.0 / (1 if pace == ONE_SERVER else 6))
         ended = not _wait(functools.partial(_asked_more, server, attempts), process)
-        if not ended and len(repeats) + killed < most:
-            time.sleep(moment)
-            _kill(process)
-        else:
-            ended = process.wait() == 0
-        repeated = server.counts()["repeated"]
-        if killed:
-            repeats.append(repeated - seen)
-        seen, killed = repeated, not ended
-        if ended:
-            return repeats
+        if ended or len(kills) == most:
+            _checked(build, process.wait())
+            break
+        time.sleep(luck.uniform(0.2, 6.0 if pace == ONE_SERVER else 1.0))
+        kills.append(time.monotonic())
+        _kill(process)
+    repeated = server.repeated()
+    return [sum(begin < at <= end for at in repeated) for begin, end in pairwise([0.0, *kills])]
 
 
 def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], every: float = 0.05) -> bool:

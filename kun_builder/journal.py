@@ -230,13 +230,21 @@ class Journal:
 
 
 def _open_indexes(folder: Path, say: Callable[[str], None]) -> list[records.Index]:
-    """All indexes of the folder, made where a writer died before it made one."""
-    while True:
+    """All indexes of the folder, made where a writer died before it made one, and where one is damaged."""
+    indexes: list[records.Index] = []
+    paths = sorted(folder.glob("*.idx"))
+    while paths:
         try:
-            indexes = [index for path in sorted(folder.glob("*.idx")) if (index := records.load_index(path))]
-            break
+            index = records.load_index(paths[-1])
         except FileNotFoundError:  # another process merged it away just now: it is in a newer one
+            indexes, paths = [], sorted(folder.glob("*.idx"))
             continue
+        path = paths.pop()
+        if index is None:
+            say(f"journal {path} is damaged; it is made anew from the logs")
+            path.unlink(missing_ok=True)
+        else:
+            indexes.append(index)
     covered = {name for index in indexes for name in index.logs}
     for log in sorted(folder.glob("*.log")):
         if log.name in covered or not log.stat().st_size or records.is_growing(log):

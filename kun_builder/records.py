@@ -3,10 +3,10 @@
 A record is `magic, length, CRC-32, key, payload`; the CRC covers length, key and payload. There is no file header: any
 stretch of a log can be lost and every whole record around it is still found, by looking for the next magic.
 
-An index is a JSON line, padded to 8 bytes, and two arrays of little-endian uint64: the first 8 bytes of each key in
-ascending order, and where its record is (`log number << 40 | offset`). It is read through a memory map, so that what
-is known takes no memory; it is only a hint: whoever follows it checks key and CRC of the record itself. Indexes of like
-size are merged, so that the number of places to look in grows with the logarithm of the number of generations.
+An index is a JSON line (names of its logs, CRC-32), padded to 8 bytes, and two arrays of little-endian uint64: the
+first 8 bytes of each key in ascending order, and where its record is (`log number << 40 | offset`). It is read through
+a memory map, so that what is known takes no memory; whoever follows it checks key and CRC of the record itself.
+Indexes of like size are merged, so that there are few, however many generations there are; a damaged one is made anew.
 """
 
 from __future__ import annotations
@@ -141,17 +141,21 @@ class Index:
 
 
 def load_index(path: Path) -> Index | None:
-    """Open an index; None if the file is not a whole one."""
-    size = path.stat().st_size
+    """Open an index; None if it is not as it was written."""
     with path.open("rb") as file:
         head = file.readline()
+        crc = 0
+        while part := file.read(1 << 20):
+            crc = zlib.crc32(part, crc)
     try:
         header: dict[str, Any] = orjson.loads(head)
-        count, logs = int(header["count"]), tuple(header["logs"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        logs = tuple(header["logs"])
+        whole = header["crc"] == zlib.crc32("/".join(logs).encode(), crc)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
-    if size != len(head) + 16 * count:
+    if not whole:
         return None
+    count = (path.stat().st_size - len(head)) // 16
     # A plain array over the map: numpy's own memmap class makes each search ten times slower.
     columns = (
         np.frombuffer(np.memmap(path, np.uint8, "r"), "<u8", 2 * count, len(head)) if count else np.empty(0, "<u8")
@@ -171,13 +175,14 @@ def index_log(log: Path, entries: Iterable[tuple[bytes, int]]) -> Path:
 
 def _write_index(path: Path, logs: Sequence[str], keys: U64, places: U64) -> None:
     order = np.argsort(keys, kind="stable")
-    head = orjson.dumps({"count": len(keys), "logs": list(logs)})
+    columns = keys[order].tobytes() + places[order].tobytes()
+    crc = zlib.crc32("/".join(logs).encode(), zlib.crc32(columns))
+    head = orjson.dumps({"logs": list(logs), "crc": crc})
     head += b" " * (-(len(head) + 1) % 8) + b"\n"
     part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
         file.write(head)
-        file.write(keys[order].tobytes())
-        file.write(places[order].tobytes())
+        file.write(columns)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -29,6 +29,10 @@ CALL_COLUMNS = ("stage", "model", "key", "prompt_tokens", "completion_tokens")
 REFUSED = "request_rejected"
 """Reason of a row that a server refused, or that used up its retries: the request's fault, not the stage's."""
 
+_TURN = 8
+"""Rows that start before answers are read again: rows whose answers are all in the journal run through at once, and an
+answer that waits meanwhile would be lost if the process were killed."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -126,6 +130,8 @@ class RowRunner:
                 for number, outcome in enumerate(outcomes):
                     await self._place(shard, number)
                     tasks.create_task(self._row(outcome, steps, tallies))
+                    if number % _TURN == 0:
+                        await asyncio.sleep(0)
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         return outcomes, tallies

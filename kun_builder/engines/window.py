@@ -23,7 +23,8 @@ START, MOST = 8, 8192
 _LOOKS = 10  # looks at a short queue after which it is taken for full
 _LATE = 0.1  # share of an answer's time by which this process may be late before it counts as the bottleneck
 _FREE = 256  # up to here an empty queue is enough to double; beyond, answers must show a gain as well
-_GAIN = 0.2  # a doubling must give at least so much
+_GAIN, _CLEAR = 0.2, 0.5  # a doubling must give at least so much; so much is clear from a few answers
+_SURE = 64  # answers from which a doubt is decided
 _REFUSED = 0.1  # share of refusals that is more than the odd fault
 _POINTS = 512
 _TOKENS = 8.0  # a request costs about as much as so many tokens before its first one
@@ -80,8 +81,9 @@ class Window:
         self._sample = Sample(self.limit)
         self._before: Sample | None = None
         self._full_since: float | None = None
-        self._outcomes = self._refusals = 0
+        self._starts = self._refusals = 0
         self._judged_from = self._born
+        self._trusted = False
         self._retry_search, self._patience = 0.0, 15.0
 
     @property
@@ -102,6 +104,7 @@ class Window:
     def start(self) -> float:
         """A request goes out; the time, for `answered`."""
         self.in_flight += 1
+        self._starts += 1
         now = self._clock()
         if self._full_since is None and self.in_flight >= self.limit:
             self._full_since = now
@@ -115,9 +118,7 @@ class Window:
         cost = (now - started) / (tokens + _TOKENS)
         if self.fixed:
             return cost
-        if started >= self._judged_from:
-            self._outcomes += 1
-        if self._full_since is not None and started >= self._full_since:
+        if self._full_since is not None and started > self._full_since:
             self._sample.add(kind, cost)
             if self._sample.count >= self._needed():
                 self._judge(now)
@@ -128,14 +129,13 @@ class Window:
         self.in_flight -= 1
         if self.fixed or not refused or started < self._judged_from:
             return
-        self._outcomes += 1
         self._refusals += 1
-        enough = self._outcomes >= max(20, self.limit // 4)
-        if (enough and self._refusals > _REFUSED * self._outcomes) or (
-            self._outcomes >= 8 and 2 * self._refusals > self._outcomes
-        ):
+        share = self._refusals / max(1, self._starts)
+        if (self._starts >= max(20, self.limit // 4) and share > _REFUSED) or (self._starts >= START and share > 0.5):
+            # While the search is on, the limit may be far too high; later it is at most a step too high.
+            cut = 0.85 if self._cautious else max(0.5, 1 - share)
             self._searching, self._cautious = False, True
-            self._set(int(self.limit * max(0.5, 1 - self._refusals / self._outcomes)))
+            self._set(int(self.limit * cut))
 
     def queue(self, waiting: int, late: float = 0.0) -> None:
         """The server says that so many requests wait there now; this process is `late` seconds with its own work."""
@@ -144,10 +144,7 @@ class Window:
             return
         running = max(1, self.in_flight - waiting)
         if not self._searching:
-            if waiting > 2 * running:
-                self._set(max(2 * running, self.limit // 2))
-            elif waiting * 4 < running and self._sample.count >= self.limit // 2:
-                self._search_again()
+            self._follow(waiting, running)
         elif waiting == 0:
             # A server that is idle because this process cannot keep up needs no more requests at once.
             self._idle, self._looks = late < _LATE * self._latency, 0
@@ -155,79 +152,90 @@ class Window:
                 self._set(self.limit * 2)
         else:
             self._idle, self._looks = False, self._looks + 1
-            if waiting * 4 > running or self._looks >= _LOOKS:
-                self._settle(min(self.limit, 2 * running) if waiting * 4 > running else self.limit)
+            if waiting * 4 > running:
+                self._settle(min(self.limit, 2 * running), trusted=True)
+            elif self._looks >= _LOOKS:
+                self._settle(self.limit)
+
+    def _follow(self, waiting: int, running: int) -> None:
+        """Keep about as many requests waiting as are at work."""
+        if waiting > 2 * running:
+            self._set(max(2 * running, self.limit // 2))
+        elif waiting * 4 < running and self._trusted:
+            self._set(min(2 * running, 2 * self.limit))
+        elif waiting * 4 < running and self._clock() >= self._retry_search:
+            self._search_again()
+
+    def _judge(self, now: float) -> None:
+        """Enough answers at this limit: is it better than the one before?"""
+        sample, self._sample = self._sample, Sample(self.limit)
+        if self._cautious:
+            self._set(self.limit + max(1, self.limit // 16))
+        elif not self._searching:
+            self._hold(sample, now)
+        elif self._idle or not self._told:
+            self._climb(sample)
+        self._starts = self._refusals = 0
+        self._judged_from = now
 
     def _needed(self) -> int:
         """Answers until the limit is judged."""
         if self._searching:
             return 32 if self._idle else max(START, self.limit // 2)
-        return max(32, self.limit)
+        return max(_SURE, self.limit)
 
-    def _judge(self, now: float) -> None:
-        """Enough answers at this limit: is it better than the one before?"""
-        sample, before = self._sample, self._before
-        if self._outcomes:
-            self._outcomes = self._refusals = 0
-            self._judged_from = now
-        self._sample = Sample(self.limit)
-        if self._cautious:
-            self._set(self.limit + max(1, self.limit // 16))
-        elif self._searching:
-            if self._idle or not self._told:
-                self._climb(sample, before)
-        else:
-            self._hold(sample, before, now)
-
-    def _climb(self, sample: Sample, before: Sample | None) -> None:
-        slower = sample.slower_than(before) if before is not None and before.limit < sample.limit else None
-        growth = sample.limit / before.limit if before is not None else 1.0
-        if slower is None or growth / slower >= 1 + _GAIN * (growth - 1):
-            self._flat = 0
-        else:
-            self._flat += 1
-        if self._flat == 2 or self.limit >= MOST:
-            self._settle(before.limit if before is not None and self._flat else self.limit)
-            return
+    def _climb(self, sample: Sample) -> None:
+        before = self._before
+        slower = sample.slower_than(before) if before is not None else None
+        if before is not None and slower is not None:
+            growth = sample.limit / before.limit
+            if growth / slower >= 1 + _CLEAR * (growth - 1):
+                self._flat = 0
+            elif sample.count < _SURE:
+                self._sample = sample  # a few answers that leave a doubt: wait for more of them
+                return
+            else:
+                self._flat = 0 if growth / slower >= 1 + _GAIN * (growth - 1) else self._flat + 1
+            if self._flat == 2 or self.limit >= MOST:
+                self._settle(before.limit if self._flat else self.limit)
+                return
         self._before = sample
         self._set(self.limit * 2)
 
-    def _settle(self, limit: int) -> None:
-        """The search is over."""
+    def _settle(self, limit: int, *, trusted: bool = False) -> None:
+        """The search is over; `trusted` if the server's own count has ended it."""
         self._searching, self._flat, self._looks, self._idle = False, 0, 0, False
-        if self._before is not None and self._before.limit != limit:
-            self._before = None
+        self._before, self._trusted = None, trusted
         self._retry_search = self._clock() + self._patience
         self._patience = min(2 * self._patience, 300.0)
         self._set(limit)
 
-    def _hold(self, sample: Sample, before: Sample | None, now: float) -> None:
-        """Keep to the time per token that this limit had when it was found."""
-        if before is None:
+    def _hold(self, sample: Sample, now: float) -> None:
+        """Without the server's count: keep to the time per token that this limit had when it was found."""
+        if self._told:
+            return
+        if self._before is None:
             self._before = sample
             return
-        slower = sample.slower_than(before) or 1.0
-        if slower > 1.5 and not self._told:
+        slower = sample.slower_than(self._before) or 1.0
+        if slower > 1.5:
             self._set(max(1, int(self.limit / min(slower, 2.0))))
-        elif slower < 0.7 and not self._told:
+        elif slower < 0.7:
             self._set(self.limit + self.limit // 4 + 1)
-        elif not self._told and now >= self._retry_search:
-            self._before = sample
+        elif now >= self._retry_search:
             self._search_again()
 
     def _search_again(self) -> None:
-        """Try twice as many; one doubling without gain ends it."""
-        if self._clock() < self._retry_search:
-            return
-        self._searching, self._flat = True, 1
-        self._set(self.limit * 2)
+        """Measure this limit, then try twice as many; one doubling without gain ends it."""
+        self._searching, self._flat, self._before = True, 1, None
+        self._set(self.limit)
 
     def _set(self, limit: int) -> None:
         limit = max(1, min(limit, MOST))
         now = self._clock()
         self._sample = Sample(limit)
         self._full_since = now if self.in_flight >= limit else None
-        self._outcomes = self._refusals = 0
+        self._starts = self._refusals = 0
         self._judged_from = now
         if limit != self.limit:
             self.limit = limit

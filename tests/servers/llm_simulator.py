@@ -86,7 +86,10 @@ class Model:
         self.starts: deque[float] = deque()
         self.times = array("d")
         self.attempts: Counter[bytes] = Counter()
-        self.answered: Counter[bytes] = Counter()
+        self.answered: dict[bytes, float] = {}
+        """When each request was last answered."""
+        self.repeated: list[float] = []
+        """When those that were answered again had been answered before."""
         self.heads: set[str] = set()
         self.faulty: Counter[str] = Counter()
         self.first = self.last = 0.0
@@ -144,9 +147,9 @@ class Model:
     def counts(self) -> dict[str, Any]:
         """What came and what was answered."""
         return {
-            "answered": self.answered.total(),
+            "answered": len(self.answered) + len(self.repeated),
             "different": len(self.answered),
-            "repeated": self.answered.total() - len(self.answered),
+            "repeated": len(self.repeated),
             "attempts": self.attempts.total(),
             "faults": dict(self.faulty),
             "in_flight": self.in_flight,
@@ -235,6 +238,8 @@ class Connection(asyncio.Protocol):
             self._send(200, orjson.dumps(model.stats()))
         elif path == b"/counts":
             self._send(200, orjson.dumps(model.counts()))
+        elif path == b"/repeated":
+            self._send(200, orjson.dumps(model.repeated))
         elif path == b"/faults":
             model.faults = Faults(**orjson.loads(body))
             self._send(200, b"{}")
@@ -288,7 +293,10 @@ class Connection(asyncio.Protocol):
             return
         if not probe:
             model.last = time.monotonic()
-            model.answered[digest] += fault != "garbage"
+        if not probe and fault != "garbage":
+            if digest in model.answered:
+                model.repeated.append(model.answered[digest])
+            model.answered[digest] = model.last
         self._send(200, b"<html>no model here</html>" if fault == "garbage" else payload)
 
     def _send(self, status: int, payload: bytes, retry_after: float = 0.0) -> None:
@@ -333,16 +341,19 @@ class Simulator:
 
     def counts(self) -> dict[str, Any]:
         """See `Model.counts`."""
-        return self._get("counts")
+        return dict(self._get("counts"))
 
     def stats(self) -> dict[str, Any]:
         """See `Model.stats`."""
-        return self._get("stats")
+        return dict(self._get("stats"))
 
-    def _get(self, name: str) -> dict[str, Any]:
+    def repeated(self) -> list[float]:
+        """When, by the monotonic clock, requests that were answered once more had been answered before."""
+        return list(self._get("repeated"))
+
+    def _get(self, name: str) -> Any:
         with urlopen(f"{self.url}/{name}", timeout=30) as answer:
-            facts: dict[str, Any] = orjson.loads(answer.read())
-        return facts
+            return orjson.loads(answer.read())
 
     def set_faults(self, faults: Faults) -> None:
         """Change what goes wrong from now on."""
