@@ -121,6 +121,7 @@ def _from_hub(name: str, revision: str) -> Path:
 
 
 def _auto_tokenizer(name: str, revision: str = "") -> Any:
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # no tokenizer needs torch
     from transformers import AutoTokenizer
 
     try:
@@ -143,6 +144,7 @@ def _from_gguf(path: Path) -> Path:
 
 def _build(path: Path, metadata: Mapping[str, Any]) -> Any:
     """A transformers tokenizer with vocabulary, merges, special tokens and chat template of a GGUF's metadata."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import PreTrainedTokenizerFast
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
 
