@@ -31,9 +31,9 @@ async def connect(spec: ModelSpec, *, threads: int = 0, slots: int = 4) -> Async
     """Fetch the weights if need be, start the server, yield its endpoint, stop it.
 
     `model` is a known name, a GGUF path or `org/repo/file.gguf`. `threads` 0 means one per physical core; `slots`
-    requests are answered at once, each with `context_length` tokens (default 4,096): four give half as many tokens again
-    per second of CPU as one, eight hardly more than four. A folder with safetensors, such as
-    a trained one, is served by the `transformers` engine. With `endpoints` given nothing is started.
+    requests are answered at once, each with `context_length` tokens (default 4,096): four give half as many tokens
+    again per second of CPU as one, eight hardly more than four. A folder with safetensors, such as a trained one, is
+    served by the `transformers` engine. With `endpoints` given nothing is started.
     """
     if not spec.endpoints and transformers.is_model_folder(spec.model):
         async with transformers.connect(spec, threads=threads) as endpoints:
