@@ -13,7 +13,7 @@ from kun_builder import hookspecs
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
     errors status types tables markdown readback recipe_training records sampling stats
-    hookspecs prompts readers recipe_file report commit hub_retry
+    hookspecs prompts readers recipe_file report commit metrics hub_retry
     contract options journal ingest_shards cards plots
     engines option_values plan release report_page
     generation recipe_parts ingest hub_repo withhold

@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "Show everything about one row of a run, kept or not.",
     "push": "Publish a finished run on the Hub.",
     "reproduce": "Build a published dataset again, and compare.",
+    "cache": "Show the answers that models have given so far, and prune them.",
     "plugins": "List sources, stages and engines with their options.",
     "schema": "Print the JSON schema of recipes, for editors.",
     "train": "Train a label model or a primary chat model from seed pairs.",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
 from kun_builder.cli.output import Output
 from kun_builder.cli.push import PUSH_OPTIONS, push_options, push_run, repo_name
+
+if TYPE_CHECKING:
+    from kun_builder.status import Status
 
 
 @click.command(
@@ -31,10 +36,19 @@ from kun_builder.cli.push import PUSH_OPTIONS, push_options, push_run, repo_name
     default="text",
     help="Progress on stderr as text or as JSON lines.",
 )
+@click.option("--metrics-port", type=click.IntRange(0, 65535), metavar="PORT", help="Serve figures for Prometheus.")
 @click.option("--push-to-hub", "repo", metavar="ORG/NAME", callback=repo_name, help="Publish the result on the Hub.")
 @push_options
 @output_options
-def command(recipe: Path, fresh: bool, log_format: str, repo: str | None, out: Output, **options: Any) -> None:
+def command(
+    recipe: Path,
+    fresh: bool,
+    log_format: str,
+    metrics_port: int | None,
+    repo: str | None,
+    out: Output,
+    **options: Any,
+) -> None:
     """Build the dataset of RECIPE (./recipe.yaml) in its run folder.
 
     A run that was interrupted goes on where it stopped; one that is finished, with nothing changed, does nothing.
@@ -51,7 +65,7 @@ def command(recipe: Path, fresh: bool, log_format: str, repo: str | None, out: O
     from kun_builder.status import Status
 
     status = Status()
-    with progress(status, out, as_json=log_format == "json"):
+    with progress(status, out, as_json=log_format == "json"), _metrics(status, metrics_port, out):
         report = build(checked, registry, fresh=fresh, status=status)
     if not is_presented(checked.output):
         out.note("writing the card and the report page")
@@ -60,3 +74,15 @@ def command(recipe: Path, fresh: bool, log_format: str, repo: str | None, out: O
         show_result(report, checked, out)
     if repo:
         push_run(checked.output, repo, out, **pushing)
+
+
+@contextmanager
+def _metrics(status: Status, port: int | None, out: Output) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    from kun_builder.metrics import serve_metrics
+
+    with serve_metrics(status, port) as taken:
+        out.note(f"metrics: http://127.0.0.1:{taken}/metrics")
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,26 +10,17 @@ import click
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """Settings as YAML would have their values: numbers, true and false, null, lists, words. Raises BadParameter."""
-    import yaml
+    """Settings with their values as JSON has them (numbers, true, null, lists), and any other word as it is.
 
-    found = {}
+    Raises BadParameter.
+    """
+    found: dict[str, Any] = {}
     for item in given:
         name, equals, value = item.partition("=")
-        if not equals or not name:
+        if not equals or not name.strip():
             raise click.BadParameter(f"`{item}` is not NAME=VALUE", param_hint="--set")
         try:
-            found[name.strip()] = _number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise click.BadParameter(f"the value of `{item}` cannot be read", param_hint="--set") from error
+            found[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name.strip()] = value
     return found
-
-
-def _number(value: Any) -> Any:
-    """`1e-5` is a word for YAML 1.1 and a number for everyone else."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
