@@ -30,7 +30,7 @@ def with_threshold(text: str, threshold: float, name: str = "recipe") -> str:
     stage = _stage(root)
     if stage is None:
         raise TrainingError(f"{name} names no stage `score` under `stages:`", hint="add `- score: {model: ...}` to it")
-    number = f"{threshold:g}"
+    number = f"{threshold:.6f}".rstrip("0").rstrip(".")
     if isinstance(stage, yaml.ScalarNode):  # - score
         return _replaced(text, stage.start_mark.index, stage.end_mark.index, f"{SCORE}: {{{_OPTION}: {number}}}")
     key, value = stage.value[0]

@@ -29,8 +29,12 @@ _START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 def quiet() -> None:
     """Leave the terminal to our own progress: no bars and no advice from transformers."""
+    import warnings
+
     from transformers.utils import logging
 
+    # PEFT still asks for a name that transformers has given up; nothing that a user could mend.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
@@ -146,6 +150,7 @@ def _tiny_tokenizer(texts: list[str]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=4096,
+        max_token_length=6,  # two Han characters: few texts would otherwise become tokens as a whole
         special_tokens=[_PAD, _START, _END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

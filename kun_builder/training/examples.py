@@ -68,8 +68,8 @@ def chat_examples(
     """Examples of the chat model's tasks, interleaved.
 
     prompts: by stage; a task whose stage is missing there is left out. verdicts: the words for good and bad.
-    tags: system messages of the answers, by the pair's tag. A polish example starts from the pair's own raw text, or else
-    from its answer, roughened.
+    tags: system messages of the answers, by the pair's tag. A polish example starts from the pair's own raw text, or
+    else from its answer, roughened.
     """
     for number, pair in enumerate(pairs):
         if ANSWER in tasks:

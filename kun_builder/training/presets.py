@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Preset] = {
     "tiny": Preset(
         {"label": 10, "chat": 10},
         {
-            "learning_rate": 2e-3,
+            "learning_rate": 1e-3,
             "max_length": 1024,
             "per_device_train_batch_size": 8,
             "activation_checkpointing": False,
@@ -104,6 +104,9 @@ def sft_config(settings: Mapping[str, Any], checkpoints: Path, *, evaluate: bool
     own = {name: value for name, value in settings.items() if not name.startswith(LORA)}
     if not torch.accelerator.is_available():
         own = {"bf16": False, "dataloader_pin_memory": False, **own}
+    for name in ("eval_strategy", "save_strategy", "logging_strategy"):
+        if own.get(name) is False:  # what YAML makes of `no`
+            own[name] = "no"
     if not evaluate:
         own |= {"eval_strategy": "no", "eval_on_start": False}
     try:

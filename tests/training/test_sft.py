@@ -1,0 +1,209 @@
+"""Training for real, with a tiny model: it learns, it can be interrupted, and its folder tells what it is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_models import QUICK, pairs, section, train_tiny, write_lines
+
+from kun_builder.contract import read_contract
+from kun_builder.errors import TrainingError
+from kun_builder.status import Status
+from kun_builder.training.contracts import stage_options
+from kun_builder.training.job import HELD_OUT_FILE, TRAINED_FILE, read_record
+from kun_builder.training.presets import PRESETS, lora_config, settings_for, sft_config
+from kun_builder.training.request import make_job, read_seeds
+from kun_builder.training.seeds import read_pairs
+from kun_builder.training.sft import last_checkpoint, train
+
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
+KUN_BUILD = Path(sys.executable).with_name("kun-build")
+
+
+@pytest.mark.slow
+def test_it_learns(label_model):
+    """After training, held-out instructions are likelier by more than 2 nats per token than before."""
+    record = read_record(label_model)
+    assert record.finished
+    assert record.held_out_after < record.held_out_before - 2
+    assert record.pairs["held_out"] > 5
+    points = json.loads((label_model / "losses.json").read_text())
+    assert {point["of"] for point in points} == {"training", "held-out"}
+    assert (label_model / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_held_out_pairs_are_never_trained_on(label_model):
+    """The two seed files in the folder share no pair, and no checkpoint is left behind."""
+    train_side = {pair.digest for pair in read_pairs([label_model / TRAINED_FILE], [])}
+    held_out = {pair.digest for pair in read_pairs([label_model / HELD_OUT_FILE], [])}
+    assert held_out
+    assert not train_side & held_out
+    assert not (label_model / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_the_folder_is_a_model_with_its_prompt_and_card(label_model, registry):
+    """The folder loads as a model, holds the label stage's own prompt, and its card shows it without a local path."""
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(label_model).num_parameters() > 1.5e6
+    prompt = stage_options(registry)["label"]["completion_prompt"]
+    assert read_contract(str(label_model)).prompts == {"label": {"completion_prompt": prompt.text}}
+    card = (label_model / "README.md").read_text("utf-8")
+    assert prompt.text.strip() in card
+    assert str(label_model) not in card
+    assert "held-out loss, before and after" in card
+
+
+@pytest.mark.slow
+def test_the_chat_model_learns_all_tasks(chat_model):
+    """The chat model is trained on answers, polished texts and judgements, and its loss falls."""
+    record = read_record(chat_model)
+    assert tuple(record.tasks) == ("answer", "polish", "score")
+    assert record.examples > 3 * record.pairs["train"]
+    assert record.held_out_after < record.held_out_before - 2
+    assert set(read_contract(str(chat_model)).prompts) == {"polish", "score"}
+
+
+@pytest.mark.slow
+def test_a_finished_training_is_not_repeated(label_model, seed_file, registry):
+    """The same job again does nothing and says so; another one does not touch the folder."""
+    said = []
+    training = section(seed_file)
+    job = make_job("label", training, stage_options(registry), read_seeds(training, Path()), label_model)
+    before = (label_model / "model.safetensors").stat().st_mtime_ns
+    assert train(job, Status(say=said.append)).finished
+    assert "nothing to do" in said[0]
+    assert (label_model / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match="other seeds"):
+        train_tiny("label", seed_file, registry, label_model, settings={"learning_rate": 1e-4})
+
+
+@pytest.mark.slow
+def test_lora_is_merged(label_model, tmp_path, registry):
+    """LoRA trains adapters only; the folder holds plain weights that differ from the base, and the adapter beside."""
+    from safetensors.torch import load_file
+
+    seeds = write_lines(tmp_path / "seeds.jsonl", pairs(40))
+    settings = {"max_steps": 3, "learning_rate": 1e-2, "eval_strategy": "no", "eval_on_start": False, "max_length": 512}
+    settings |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "lora.r": 4}
+    training = section(seeds, base=str(label_model)).model_copy(update={"preset": "lora", "settings": settings})
+    job = make_job("label", training, stage_options(registry), read_seeds(training, Path()), tmp_path / "model")
+    assert train(job).steps == 3
+    base, merged = (load_file(folder / "model.safetensors") for folder in (label_model, tmp_path / "model"))
+    assert base.keys() == merged.keys()
+    assert any((base[name] != merged[name]).any() for name in base)
+    adapter = load_file(tmp_path / "model" / "adapter" / "adapter_model.safetensors")
+    assert all("lora" in name for name in adapter)
+
+
+def run_cli(*arguments, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [str(KUN_BUILD), *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def wait_for(found, process, seconds=200):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := found():
+            return result
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError("nothing happened")
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path):
+    """After `kill -9`, the same command goes on from the last whole checkpoint; a torn one is thrown away."""
+    seeds = write_lines(tmp_path / "seeds.jsonl", pairs(60))
+    command = ("train", "label", "--seeds", seeds, "--preset", "tiny", "--output", tmp_path / "m")
+    options = ("--set", "max_steps=12", "--set", "save_steps=3", "--set", "eval_strategy=no", "--json")
+    options += ("--set", "eval_on_start=false", "--set", "logging_steps=1")
+    first = run_cli(*command, *options)
+    try:
+        wait_for(lambda: (tmp_path / "m/checkpoints/checkpoint-3/trainer_state.json").is_file(), first)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    assert not read_record(tmp_path / "m").finished
+    reached = int(last_checkpoint(tmp_path / "m" / "checkpoints").name.split("-")[1])
+    torn = tmp_path / "m" / "checkpoints" / "checkpoint-11"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half")
+    second = run_cli(*command, *options)
+    out, errors = second.communicate(timeout=250)
+    assert second.returncode == 0, errors
+    assert json.loads(out)["steps"] == 12
+    logged = [point["step"] for point in json.loads((tmp_path / "m" / "losses.json").read_text())]
+    assert sorted(set(logged)) == list(range(1, 13))
+    assert "Traceback" not in errors
+    shown = [int(line.split("/")[0].split()[-1]) for line in errors.splitlines() if line.startswith("train label:")]
+    assert min(shown) >= reached
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_the_published_preset():
+    """`kun` is full fine-tuning with learning rate 1e-5, 6 epochs for the label model and 4 for the chat model."""
+    label, chat = (settings_for(task, "kun", {}) for task in ("label", "chat"))
+    assert (label["learning_rate"], label["num_train_epochs"], chat["num_train_epochs"]) == (1e-5, 6, 4)
+    assert lora_config(label) is None
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_a_valid_configuration(tmp_path, preset):
+    """Presets make an SFTConfig, and a LoraConfig where they use LoRA."""
+    settings = settings_for("label", preset, {"learning_rate": 3e-4})
+    config = sft_config(settings, tmp_path, evaluate=True)
+    assert config.learning_rate == 3e-4
+    assert (lora_config(settings) is not None) == (preset == "lora")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"learning_rat": 1}, "did you mean `learning_rate`"),
+        ({"output_dir": "x"}, "--output"),
+        ({"push_to_hub": True}, "--push-to-hub"),
+        ({"completion_only_loss": False}, "completion"),
+    ],
+)
+def test_a_wrong_setting_is_refused(setting, said):
+    """Unknown settings are refused with the nearest name, those that are decided elsewhere with the place."""
+    with pytest.raises(TrainingError, match=said):
+        settings_for("label", "lora", setting)
+
+
+def test_settings_that_do_not_go_together_are_an_error(tmp_path):
+    """What TRL refuses is one line, not a traceback."""
+    with pytest.raises(TrainingError, match="do not go together"):
+        sft_config(settings_for("label", "tiny", {"eval_strategy": "sometimes"}), tmp_path, evaluate=True)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, seed_file, registry):
+    """Training never writes into a folder that holds anything else."""
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TrainingError, match="not empty"):
+        train_tiny("label", seed_file, registry, tmp_path)
+
+
+def test_a_base_that_is_not_there_is_an_error(tmp_path, seed_file, registry):
+    """A base model that cannot be loaded is named, with the forms that are known."""
+    with pytest.raises(TrainingError, match="nowhere") as caught:
+        train_tiny("label", seed_file, registry, tmp_path / "m", base=str(tmp_path / "nowhere"))
+    assert "Hub id" in caught.value.hint
+
+
+def test_quick_settings_are_fields_of_the_configuration():
+    """The tests' own settings are real ones."""
+    assert settings_for("label", "tiny", QUICK)["num_train_epochs"] == QUICK["num_train_epochs"]
