@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -112,7 +111,7 @@ from itertools import islice
 from kun_builder import Record, Source, hookimpl
 
 def parse(record, *, title: bool = True):
-    return f"{record['題目']}\\n{record['內容']}" if title else record["內容"]
+    return "\\n".join([record["題目"], record["內容"]] if title else [record["內容"]])
 
 def read(input, start):
     try:
@@ -155,11 +154,11 @@ def test_stranger_reads_a_corpus_of_an_unusual_format(tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
     (wheel,) = tmp_path.glob("*.whl")
-    run(python, "-m", "pip", "install", "-q", wheel, "pytest", cwd=tmp_path)
+    run(python, "-m", "pip", "install", "-q", "--no-compile", wheel, "pytest", cwd=tmp_path)
     kun_build = tmp_path / "venv/bin/kun-build"
     run(kun_build, "plugins", "new", "tang", "--kind", "source", cwd=tmp_path)
     package = tmp_path / "kun-tang"
-    assert len(TANG.splitlines()) <= 27
+    assert len(TANG.splitlines()) <= 25
     (package / "kun_tang.py").write_text(TANG, "utf-8")
     (package / "tests/test_tang.py").write_text(TEST, "utf-8")
     (package / "data/documents.jsonl").unlink()
@@ -178,5 +177,4 @@ def test_stranger_reads_a_corpus_of_an_unusual_format(tmp_path):
     )
     where, *outputs = run(python, "-c", code, cwd=package).splitlines()
     assert Path(where).is_relative_to(tmp_path / "venv")
-    assert [line for line in outputs if "明月光" in line]
-    assert len(io.StringIO("\n".join(outputs)).readlines()) >= 3
+    assert [line for line in outputs if "床前明月光" in line]
