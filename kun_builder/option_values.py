@@ -61,10 +61,12 @@ def check_options(
     return {option.name: complete[option.name] for option in options}, []
 
 
-def faults_of(
-    error: ValidationError, names_at: Callable[[tuple[Any, ...]], Sequence[str]], word: str = "option"
-) -> list[Fault]:
-    """Pydantic's complaints as ours; `names_at` knows the valid names at a place, which are called `word`."""
+NamesAt = Callable[[tuple[Any, ...]], Sequence[str]]
+"""The valid names at a place."""
+
+
+def faults_of(error: ValidationError, names_at: NamesAt, word: str = "option") -> list[Fault]:
+    """Pydantic's complaints as ours; names are called `word`."""
     faults: list[Fault] = []
     wrong: dict[tuple[Any, str], list[Mapping[str, Any]]] = {}  # the variants of a union complain one by one
     for details in error.errors(include_url=False):
@@ -75,20 +77,25 @@ def faults_of(
             faults.append(Fault(place[:-1], f"{word} `{place[-1]}` is missing"))
         else:
             wrong.setdefault((place[0], repr(details["input"])), []).append(dict(details))
-    return faults + [_wrong(found, same) for (_, found), same in wrong.items()]
+    return faults + [_wrong(found, same, names_at) for (_, found), same in wrong.items()]
 
 
-def _wrong(found: str, errors: Sequence[Mapping[str, Any]]) -> Fault:
+def _wrong(found: str, errors: Sequence[Mapping[str, Any]], names_at: NamesAt) -> Fault:
     place = tuple(errors[0]["loc"])
+    name = place[0]
+    for depth, part in enumerate(place):  # the last part that a person has named
+        if part not in names_at(place[:depth]):
+            break
+        name = part
     reasons = list(dict.fromkeys(_reason(error) for error in errors))
     what = " or ".join([reasons[0], *(reason.removeprefix("must be ") for reason in reasons[1:])])
     if errors[0]["type"] == "value_error":
-        return Fault(place, f"`{place[0]}` {what}")
+        return Fault(place, f"`{name}` {what}")
     near = ""
     if errors[0]["type"] == "literal_error":
         near = suggest(str(errors[0]["input"]), re.findall(r"'([^']*)'", str(errors[0]["ctx"]["expected"])))
     found = found if len(found) <= _LONGEST else found[:_LONGEST] + "..."
-    return Fault(place, f"`{place[0]}` {what}, not {found}{near if 'mean' in near else ''}")
+    return Fault(place, f"`{name}` {what}, not {found}{near if 'mean' in near else ''}")
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ GROUP = "kun_builder"
 KINDS = {"kun_sources": "source", "kun_stages": "stage", "kun_engines": "engine"}
 """The hooks, and what their values are called."""
 
+_SLOW = 5.0  # seconds of an import after which it is mentioned
 _MARK = "put `@kun_builder.hookimpl` above `def kun_sources():`"
 _T_co = TypeVar("_T_co", bound=Source | Stage | Engine, covariant=True)
 
@@ -109,13 +111,16 @@ class Registry:
         return tuple(problem.plugin for problem in self.problems if problem.plugin)
 
 
-def load_plugins(dirs: Sequence[Path] = (), disable: Sequence[str] = ()) -> Registry:
+def load_plugins(
+    dirs: Sequence[Path] = (), disable: Sequence[str] = (), say: Callable[[str], None] = lambda message: None
+) -> Registry:
     """Load the installed plugins and those in `dirs`, but for those named in `disable`.
 
+    `say` is told of a plugin whose import takes more than a few seconds: one that hangs has a name.
     Raises PluginError, with the owner's name, for a plugin that is loaded but wrong: an unknown hook, a hook with
     arguments, a hook that raises, a value of the wrong kind or signature, a name that two plugins give.
     """
-    loader = _Loader(disable)
+    loader = _Loader(disable, say)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         loader.add(_installed(point), point.load, point.module)
     for folder in dirs:
@@ -127,7 +132,8 @@ def load_plugins(dirs: Sequence[Path] = (), disable: Sequence[str] = ()) -> Regi
 class _Loader:
     """Takes plugins in one by one; knows afterwards who gave what."""
 
-    def __init__(self, disable: Sequence[str]) -> None:
+    def __init__(self, disable: Sequence[str], say: Callable[[str], None]) -> None:
+        self._say = say
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._disable = set(disable)
@@ -145,13 +151,18 @@ class _Loader:
             )
         if plugin.name in self._disable:
             return
+        slow = threading.Timer(_SLOW, self._say, [f"{plugin} takes long to import"])
+        slow.daemon = True
+        slow.start()
         try:
             loaded = load()
-        except Exception as error:  # importing is running a stranger's code: it may raise anything
+        except (Exception, SystemExit) as error:  # importing runs a stranger's code: it may raise anything
             self._leave_out(
                 plugin, f"cannot be imported: {type(error).__name__}: {error}", _cure(plugin, error, module)
             )
             return
+        finally:
+            slow.cancel()
         written_for = getattr(loaded, "kun_api", API_VERSION)
         if written_for != API_VERSION:
             what = f"is written for version {written_for} of the plugin API; this is version {API_VERSION}"
@@ -255,7 +266,7 @@ def _blame(plugin: Plugin, hook: str) -> Iterator[None]:
         raise PluginError(f"{plugin}: {error.message}", hint=error.hint or _without(plugin)) from error
     except KunError:
         raise
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         what = f"`{hook}` failed: {type(error).__name__}: {error}"
         raise PluginError(f"{plugin}: {what}", hint=_without(plugin)) from error
 
@@ -264,7 +275,7 @@ def _without(plugin: Plugin) -> str:
     return f"repair it, or leave it out: `plugins: {{disable: [{plugin.name}]}}` in the recipe"
 
 
-def _cure(plugin: Plugin, error: Exception, module: str) -> str:
+def _cure(plugin: Plugin, error: BaseException, module: str) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing and missing == module:
         return f"install {plugin.package} again: its module is gone"

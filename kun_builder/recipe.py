@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -146,7 +146,10 @@ def _names_at(place: tuple[Any, ...]) -> list[str]:
     """Valid keys at the top of a recipe or in one of its sections."""
     model: type[BaseModel] = Settings
     for key in place:
-        model = cast(type[BaseModel], model.model_fields[key].annotation)
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
     return [*model.model_fields, *(() if place else _SECTIONS)]
 
 

@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from kun_builder import errors, hookspecs
+from kun_builder import errors, hookspecs, plugins
 from kun_builder.errors import PluginError
 from kun_builder.plugins import KINDS, load_plugins
 
@@ -152,6 +152,22 @@ def test_failed_import_leaves_no_half_module(folder):
     folder.put("worse.py", "1/0")
     load(folder)
     assert "kun_plugin_worse" not in sys.modules
+
+
+def test_import_that_ends_the_process(folder):
+    """A plugin that calls `sys.exit` while it is imported ends only itself."""
+    folder.put("quitter.py", "import sys; sys.exit(3)")
+    (problem,) = load(folder).problems
+    assert problem.message == f"plugin `quitter` of {folder / 'quitter.py'} cannot be imported: SystemExit: 3"
+
+
+def test_import_that_hangs_has_a_name(folder, monkeypatch):
+    """A plugin that is slow to import is named while it is, so that one that hangs can be found."""
+    monkeypatch.setattr(plugins, "_SLOW", 0.05)
+    folder.put("slow.py", "import time; time.sleep(0.5)\n" + dedent(GOOD))
+    said = []
+    load_plugins([folder], BUILT_IN, said.append)
+    assert said == [f"plugin `slow` of {folder / 'slow.py'} takes long to import"]
 
 
 def test_module_that_is_gone(install, tmp_path):

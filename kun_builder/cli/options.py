@@ -103,7 +103,7 @@ def open_plugins(settings: Plugins, out: Output) -> Registry:
     """Load the plugins; says which could not be."""
     from kun_builder.plugins import load_plugins
 
-    registry = load_plugins(settings.dirs, settings.disable)
+    registry = load_plugins(settings.dirs, settings.disable, out.note)
     for problem in registry.problems:
         out.warn(problem.message, problem.hint)
     return registry
