@@ -162,21 +162,21 @@ def _checked(build: Build, code: int) -> None:
 def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, most: int) -> list[int]:
     """Kill the build again and again, at most so often; requests repeated for each kill. It is finished then.
 
-    A repeated request counts if it had been answered before the kill; while the kernel takes the killed process apart,
-    which takes a tenth of a second, the server goes on answering to nobody.
+    A repeated request counts if it had been answered before the kill. For some hundredths of a second after it, while
+    the kernel takes the process apart, the server goes on answering to nobody.
     """
-    kills: list[float] = []
+    lives: list[tuple[float, float]] = []
     while True:
-        attempts, process = server.counts()["attempts"], build.start()
+        began, attempts, process = time.monotonic(), server.counts()["attempts"], build.start()
         ended = not _wait(functools.partial(_asked_more, server, attempts), process)
-        if ended or len(kills) == most:
+        if ended or len(lives) == most:
             _checked(build, process.wait())
             break
-        time.sleep(luck.uniform(0.2, 6.0 if pace == ONE_SERVER else 1.0))
-        kills.append(time.monotonic())
+        time.sleep(luck.uniform(0.2, 6.0 if pace == ONE_SERVER else 2.0))
+        lives.append((began, time.monotonic()))
         _kill(process)
     repeated = server.repeated()
-    return [sum(begin < at <= end for at in repeated) for begin, end in pairwise([0.0, *kills])]
+    return [sum(begin <= at <= end for at in repeated) for begin, end in lives]
 
 
 def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], every: float = 0.05) -> bool:

@@ -12,32 +12,24 @@ import asyncio
 import gc
 import random
 import resource
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+from kun_builder.engines.connect import EngineEntry, connect
 from kun_builder.engines.pool import Pool
-from kun_builder.errors import Drop, FatalError, ModelError, RejectedError, TransientError
+from kun_builder.errors import Drop, FatalError, RejectedError, TransientError
 from kun_builder.journal import Journal, question
 from kun_builder.status import Status
-from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
+from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
 
 ATTEMPTS = 10
 """How often the requests of one row may fail, all of its stages together, before the row is quarantined."""
 _BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
 _TOO_LARGE = frozenset({400, 413, 422})
-_ABSENT = 4.0  # seconds to wait, at the start, for a server that nobody answers at
-
-
-class EngineEntry(Protocol):
-    """What the registry knows of an engine."""
-
-    @property
-    def value(self) -> Engine: ...
 
 
 @dataclass
@@ -260,63 +252,9 @@ async def open_models(
         for name, spec in specs.items():
             identity = repr(replace(spec, name="", cost_in=0.0, cost_out=0.0)) + spec.api_key
             if identity not in shared:
-                shared[identity] = await _connect(spec, engines, status, stack)
+                shared[identity] = Model(*await stack.enter_async_context(connect(spec, engines, status)))
             models[name] = shared[identity]
         yield Generator(models, journal, status)
-
-
-async def _connect(spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, stack: AsyncExitStack) -> Model:
-    engine = engines[spec.engine].value if spec.engine in engines else None
-    if engine is None:
-        raise ModelError(
-            f"model `{spec.name}`: there is no engine `{spec.engine}`", hint=f"engines: {', '.join(sorted(engines))}"
-        )
-    endpoints = await stack.enter_async_context(engine.connect(spec, **spec.options))
-    answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
-    infos = [(endpoint, info) for endpoint, info in zip(endpoints, answers, strict=True) if isinstance(info, ModelInfo)]
-    if not infos:
-        error = next(answer for answer in answers if isinstance(answer, TransientError))
-        raise ModelError(
-            f"model `{spec.name}`: nobody answers at {', '.join(endpoint.url for endpoint in endpoints)}: {error}",
-            hint="start the server, or correct `endpoints` in the recipe",
-        ) from error
-    first, info = infos[0]
-    for endpoint, other in infos[1:]:
-        _agree(spec, first, info, endpoint, other)
-
-    async def check(endpoint: Endpoint) -> None:
-        _agree(spec, first, info, endpoint, await endpoint.info())
-
-    absent = {endpoint.url for endpoint in endpoints} - {endpoint.url for endpoint, _ in infos}
-    pool = Pool(spec.name, endpoints, status, concurrency=spec.concurrency, wait=spec.wait, check=check, absent=absent)
-    return Model(info, await stack.enter_async_context(pool))
-
-
-async def _introduced(spec: ModelSpec, endpoint: Endpoint, status: Status) -> ModelInfo | TransientError:
-    """Who answers at the endpoint. A server that is just starting is waited for; a missing one only for a moment."""
-    began, said = time.monotonic(), False
-    while True:
-        try:
-            return await endpoint.info()
-        except TransientError as error:
-            patience = spec.wait if error.status else _ABSENT
-            if time.monotonic() - began >= patience:
-                return error
-            if error.status and not said:
-                status.say(f"model `{spec.name}`: {endpoint.url} is not ready ({error.status}); waiting for it")
-                said = True
-            await asyncio.sleep(min(1.0, patience / 4))
-
-
-def _agree(spec: ModelSpec, first: Endpoint, info: ModelInfo, endpoint: Endpoint, other: ModelInfo) -> None:
-    """Raises ModelError unless both endpoints serve the same model at the same revision, where they tell it."""
-    same = info.id == other.id and (info.revision == other.revision or not (info.revision and other.revision))
-    if not same:
-        mine, theirs = (f"{i.id}@{i.revision}" if i.revision else i.id for i in (info, other))
-        raise ModelError(
-            f"model `{spec.name}`: {first.url} serves {mine}, but {endpoint.url} serves {theirs}",
-            hint="all `endpoints` of a model must serve the same one; give the other a name of its own",
-        )
 
 
 @contextmanager

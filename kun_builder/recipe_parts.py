@@ -217,7 +217,7 @@ def url_fault(url: str) -> str:
         return f"{url!r} is not a URL like `http://127.0.0.1:8000`"
     if parts.username or parts.password:
         return "an endpoint must not contain a user or password: use `api_key: ${API_KEY}`"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme.rpartition("+")[2] not in ("http", "https") or not parts.hostname:  # `tgi+http`: of another engine
         return f"{url!r} is not a URL like `http://127.0.0.1:8000`"
     return ""
 

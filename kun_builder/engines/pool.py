@@ -15,10 +15,8 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from kun_builder.engines.window import Window
+from kun_builder.engines.member import FIRST_PROBE, EndpointReport, Member
 from kun_builder.errors import KunError, RejectedError, RequestError, RunError, TransientError
 from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Request
@@ -27,48 +25,10 @@ _REFUSALS = frozenset({429, 503})
 _SUSPECT = 3  # failures in a row after which an endpoint is asked how it is
 _USELESS = 20  # failures in a row after which it is set aside even if it calls itself healthy
 _SILENCE = 10.0  # seconds without an answer after which an endpoint with requests in flight is asked how it is
-_PROBE, _PROBE_MOST = 0.5, 30.0  # seconds between probes of an endpoint that is set aside
+_HEALTH = 5.0  # seconds in which a healthy endpoint says so
+_PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, at most
 _LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
 _SMOOTH = 0.05
-
-
-@dataclass(frozen=True)
-class EndpointReport:
-    """What one endpoint did. `window` is its limit of requests in flight over time: (seconds, limit)."""
-
-    url: str
-    answered: int
-    failed: int
-    set_aside: int
-    window: tuple[tuple[float, int], ...]
-
-
-class Member:
-    """One endpoint of a pool with its window and its health."""
-
-    def __init__(self, endpoint: Endpoint, concurrency: int) -> None:
-        self.endpoint, self.url = endpoint, endpoint.url
-        self.window = Window(concurrency)
-        self.pace = 0.0
-        """Smoothed seconds per token of one request; 0 before the first answer."""
-        self.aside = False
-        self.proven = True
-        """Whether it has answered since it was last set aside."""
-        self.answered = self.failed = self.set_aside = 0
-        self.failures = 0
-        """Since the last answer."""
-        self.heard = time.monotonic()
-        """When it last answered, or began to work after a pause."""
-        self.probe = _PROBE
-        self.tasks: set[asyncio.Task[Any]] = set()
-        self.lost: set[asyncio.Task[Any]] = set()
-        """Those that are being cut off because the endpoint is set aside."""
-        self.suspect = asyncio.Event()
-
-    def report(self) -> EndpointReport:
-        """What it did so far."""
-        window = (*self.window.history, (self.window.age, self.window.limit))
-        return EndpointReport(self.url, self.answered, self.failed, self.set_aside, window)
 
 
 Place = tuple[Member, float]
@@ -237,7 +197,7 @@ class Pool:
     def _alive(self, member: Member) -> None:
         member.failures, member.heard = 0, time.monotonic()
         if not member.proven:
-            member.proven, member.probe = True, _PROBE
+            member.proven, member.probe = True, FIRST_PROBE
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -287,7 +247,7 @@ class Pool:
 
     async def _examine(self, member: Member) -> None:
         """Set the endpoint aside if it is not healthy, or fails all the same."""
-        healthy = await member.endpoint.healthy() or (not member.failures and await member.endpoint.healthy())
+        healthy = await self._healthy(member) or (not member.failures and await self._healthy(member))
         if not healthy or member.failures >= (_USELESS if member.proven else _SUSPECT):
             self._set_aside(member)
 
@@ -315,12 +275,19 @@ class Pool:
         while True:
             await asyncio.sleep(member.probe * random.uniform(0.8, 1.2))
             member.probe = min(member.probe * 2, _PROBE_MOST)
-            if await member.endpoint.healthy() and await self._same(member):
+            if await self._healthy(member) and await self._same(member):
                 break
         member.aside, member.failures, member.heard = False, 0, time.monotonic()
         self._failure = None
         self._status.say(f"model `{self.name}`: {member.url} is back")
         self._changed()
+
+    async def _healthy(self, member: Member) -> bool:
+        try:
+            async with asyncio.timeout(_HEALTH):
+                return await member.endpoint.healthy()
+        except TimeoutError:
+            return False
 
     async def _same(self, member: Member) -> bool:
         try:
