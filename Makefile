@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench-serving clean
+.PHONY: browser demo test check format bench-serving clean
 
 demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
 	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
@@ -21,6 +21,11 @@ check: .venv/.dev     ## the everyday part: format, lint, types and the quick te
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not slow and not model'
+
+browser:              ## headless Chromium for the tests of the report page (Debian, as root); else they are skipped
+	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+	&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
+	|| echo "no Chromium: the tests of the report page will be skipped"
 
 format: .venv/.dev
 	$(BIN)/ruff format .
