@@ -101,4 +101,4 @@ def _copied(instruction: str, text: str) -> str:
     """The piece of `text` that makes up nearly all of `instruction`, if it is more than a heading and asks nothing."""
     run = shared_run(instruction[:_ROW], text)
     long = units(run) >= 12 and units(run) >= 0.7 * units(instruction)
-    return run if long and not re.search(_QUESTION_WORDS, run) and not _ASKS.search(run) else ""
+    return run if long and not re.search(_QUESTION_WORDS, instruction) and not _ASKS.search(run) else ""

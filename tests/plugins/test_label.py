@@ -87,7 +87,7 @@ def test_greedy_answers_are_not_asked_for_again():
         ("泡茶", "too_short"),
         (Completion("怎样才能泡好一杯绿茶，水温要", finish_reason="length"), "truncated"),
         ("How do you make a good cup of green tea?", "wrong_language"),
-        ("写一个中文问题或请求，使这段文字正好可以作为回答", "prompt_leak"),
+        ("你写一个中文问题，使整段文字正好是回答", "prompt_leak"),
         ("绿茶怎么泡？水温多少？茶叶放几克？", "several_requests"),
         ("先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝？", "copies_text"),
         ("绿茶要用八十度左右的水来泡。", "not_a_request"),
