@@ -149,7 +149,13 @@ def _change(release: Release, head: Head, target: Target) -> Change:
     ours = {path: _facts(entry) for path, entry in (head.manifest or {}).get("files", {}).items()}
     add = tuple(path for path in release.files if not head.holds(path, release.facts[path]))
     delete = tuple(path for path in ours if path not in release.facts and path in head.tree)
-    foreign = [path for path, facts in ours.items() if not head.holds(path, facts) and path in (*add, *delete)]
+    changed = [path for path, facts in ours.items() if not head.holds(path, facts)]
+    if lost := [path for path in changed if path in release.facts and path not in release.files]:
+        raise PublishError(
+            f"somebody else has changed {target.repo}: {', '.join(lost)}, of a split that this run does not make",
+            hint="undo that on the Hub, or publish the run that made the split again, with --yes",
+        )
+    foreign = [path for path in changed if path in (*add, *delete)]
     foreign += [path for path in add if path in head.tree and path not in ours and path != MANIFEST]
     if foreign and not target.replace:
         raise PublishError(

@@ -140,8 +140,11 @@ class Repository:
         from datasets import load_dataset
 
         def stream() -> dict[str, Any] | None:
-            rows = load_dataset(self.name, split=split, streaming=True, revision=commit, token=self._token)
-            return next(iter(rows), None)
+            try:
+                rows = load_dataset(self.name, split=split, streaming=True, revision=commit, token=self._token)
+                return next(iter(rows), None)
+            except FileNotFoundError as error:  # what `datasets` says of a Hub that does not answer, too
+                raise ConnectionError(f"{split} cannot be streamed") from error
 
         return self.retry(f"streaming {split}", stream)
 

@@ -76,7 +76,7 @@ def test_server_says_when(hub, zygote, published, second_run):
     assert "429" in done["said"][0]
 
 
-@pytest.mark.parametrize("where", ["info", "commit", "tag"])
+@pytest.mark.parametrize("where", ["info", "commit", "tag", "resolve:3", "download:2"])
 def test_lasting_outage(hub, zygote, published, second_run, where):
     """An outage that does not end stops the push with one line that says what and how often; later it goes on."""
     plant(hub, where, status=503, times=100)

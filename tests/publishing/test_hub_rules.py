@@ -81,6 +81,14 @@ def test_someone_edited_the_card(hub, zygote, published, second_run):
     assert push(zygote, second_run, published, replace=True)["verified"]
 
 
+def test_someone_changed_a_split_that_stays(hub, zygote, published, second_run):
+    """A file of a split that this run does not make, changed by somebody else, cannot be put right: nothing is done."""
+    edited = hub.write(published, {"data/skypile-00000-of-00001.parquet": b"PAR1"})
+    refused = push(zygote, second_run, published, replace=True)
+    assert "skypile" in refused["error"]
+    assert hub.repo(published).branches["main"] == edited
+
+
 def test_strangers_file_in_a_split(hub, zygote, published, second_run):
     """A stranger's file that `load_dataset` would read as part of a split stops the push, and is not deleted."""
     hub.write(published, {"data/wudao-extra.parquet": b"PAR1"})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run
 
+from kun_builder.finished import check_loads, open_run
 from kun_builder.presentation import write_presentation
 
 HOSTILE = (
@@ -133,6 +134,15 @@ def test_more_rows(opened):
     assert len(find(opened, "#kept details")) == 50
     find(opened, "#kept button.more")[0].click()
     assert len(find(opened, "#kept details")) == 100
+
+
+def test_card_of_the_folder(page):
+    """The same command writes the card into the dataset's folder, which `load_dataset` reads as before."""
+    dataset = page.parent / "dataset"
+    assert (dataset / "README.md").read_text("utf-8").count("![") == 5
+    assert (dataset / "recipe.lock.yaml").read_bytes() == (page.parent / "recipe.lock.yaml").read_bytes()
+    rows = {"wudao": 900, "skypile": 120}
+    assert check_loads(open_run(page.parent)) == {"default": rows, "provenance": rows}
 
 
 def test_every_reason_is_sampled(page):
