@@ -64,6 +64,8 @@ class Meter:
 
 def describe(figures: dict[str, Any]) -> str:
     """The figures in one line, for people."""
+    if not figures["phase"]:
+        return "starting"
     unit, total = figures["unit"], figures["total"]
     parts = [_amount(figures["done"], total, unit)]
     if figures["per_second"]:
@@ -125,15 +127,18 @@ def progress(status: Status, out: Output, *, as_json: bool = False) -> Iterator[
 
 @contextmanager
 def _live(meter: Meter, status: Status) -> Iterator[None]:
-    from rich.console import Group
     from rich.live import Live
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
-    def draw() -> Group:
+    def draw() -> Table:
         figures = meter.read()
         bar = ProgressBar(total=figures["total"], completed=figures["done"], width=60, pulse=figures["total"] is None)
-        return Group(bar, Text(describe(figures)), Text(describe_drops(figures), style="dim"))
+        lines = Table.grid()
+        for line in (Text(describe(figures)), bar, Text(describe_drops(figures), style="dim")):
+            lines.add_row(line)
+        return lines
 
     screen = console(err=True)
     status.say = lambda message: screen.print(message)
