@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kun_builder.recipe_parts import SplitSpec
 
 STAGE = "read"
-_FORMAT = 1  # of shards and of what is in their metadata; part of every key
+_FORMAT = 2  # of shards and of what is in their metadata; part of every key
 _SUSPECT = 10  # a source that makes nothing of at least so many records does not fit them
 
 
@@ -46,6 +46,8 @@ class IngestResult:
     key: str
     files: int
     shards: tuple[IngestShard, ...]
+    records: int
+    """Records of the whole input: more than were read, where a limit drew some of them."""
 
     @property
     def counts(self) -> StepCounts:
@@ -94,16 +96,19 @@ def ingest(
     size = sum(reading.sizes.values())
     status.begin(f"{STAGE} {split}", size or None, "bytes" if size else "rows")
     writer = ShardWriter(folder, split, key, shard_rows)
-    if limit is None:
+    sample = None if limit is None else Sample(limit, seed)
+    if sample is None:
         rows = reading.rows(after=writer.resume())
     else:
         writer.clear(0)
-        rows = _draw(reading, Sample(limit, seed), folder, shard_rows)
+        rows = _draw(reading, sample, folder, shard_rows)
     for row in rows:
         writer.add(row)
         if row[-2]:
             status.drops[f"{STAGE}: {row[-2]}"] += 1
-    result = IngestResult(key, len(inputs), writer.finish())
+    shards = writer.finish()
+    records = sample.offered if sample else sum(shard.rows for shard in shards)
+    result = IngestResult(key, len(inputs), shards, records)
     _check_fit(split, entry, result)
     replace_file(manifest, orjson.dumps(asdict(result), default=_name))
     return result
@@ -127,7 +132,8 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
     if facts["key"] != key:
         return None
     shards = tuple(IngestShard(**{**shard, "path": manifest.parent / shard["path"]}) for shard in facts["shards"])
-    return IngestResult(key, facts["files"], shards) if all(shard.path.exists() for shard in shards) else None
+    whole = all(shard.path.exists() for shard in shards)
+    return IngestResult(key, facts["files"], shards, facts["records"]) if whole else None
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class SplitReport:
     read: int
     kept: int
     stages: tuple[StepCounts, ...]
+    records: int = 0
+    """Records of the whole input, of which a limit drew `read`."""
     license: str = ""
     homepage: str = ""
     citation: str = ""
@@ -83,6 +85,8 @@ class RunReport:
     steps: tuple[Mapping[str, Any], ...]
     """Per step: label, stage, plugin, package, version, options, prompts in full, models."""
     usage: tuple[Usage, ...] = ()
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that each segment took in the run that finished."""
     serving: Mapping[str, Any] = field(default_factory=dict)
     """What the serving layer measured: windows over time, retries, endpoints."""
 

@@ -132,6 +132,8 @@ class _Run:
         self._infos, self._executor = infos, executor
         self._started = time.monotonic()
         self._read: dict[str, StepCounts] = {}
+        self._records: dict[str, int] = {}
+        self._phases: dict[str, float] = {}
         self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._dead: list[Shard] = []
@@ -151,7 +153,7 @@ class _Run:
                 seed=self._recipe.seed,
                 status=self._status,
             )
-            self._read[name] = result.counts
+            self._read[name], self._records[name] = result.counts, result.records
             shards += [
                 Shard(name, number, part.path, part.key, part.alive) for number, part in enumerate(result.shards)
             ]
@@ -163,7 +165,9 @@ class _Run:
         for segment in self._plan.segments:
             self._status.begin(segment.label.replace("+", " > "), sum(shard.rows for shard in shards))
             run = self._dataset if segment.kind == "dataset" else self._sharded
+            began = time.monotonic()
             shards = run(segment, shards)
+            self._phases[segment.label] = round(time.monotonic() - began, 3)
         return shards
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
@@ -260,6 +264,7 @@ class _Run:
             models={name: asdict(info) for name, info in self._infos.items()},
             steps=tuple(_step_report(step) for step in self._plan.steps),
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
+            phases=self._phases,
             serving=self._executor.serving() if self._executor else {},
         )
 
@@ -268,6 +273,7 @@ class _Run:
         return SplitReport(
             source=entry.value.name,
             read=self._read[name].rows_in,
+            records=self._records[name],
             kept=kept,
             stages=(self._read[name], *self._funnel(name)),
             license=entry.value.license,

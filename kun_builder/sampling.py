@@ -15,11 +15,13 @@ class Sample:
 
     def __init__(self, size: int, seed: int) -> None:
         self._size = size
+        self.offered = 0
         self._hash = hashlib.blake2b(digest_size=8, key=str(seed).encode())
         self._heap: list[int] = []  # negated, so that the largest hash of the sample comes first
 
     def offer(self, row_id: str) -> bool:
         """Whether `row_id` is among the smallest so far: a candidate. To be asked once per id."""
+        self.offered += 1
         rank = -self._rank(row_id)
         if len(self._heap) < self._size:
             heapq.heappush(self._heap, rank)

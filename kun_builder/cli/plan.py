@@ -15,19 +15,38 @@ if TYPE_CHECKING:
     from kun_builder.recipe import Recipe
 
 
-@click.command(cls=Command, examples=("kun-build plan recipe.yaml", "kun-build plan recipe.yaml --json"))
+@click.command(
+    cls=Command,
+    examples=(
+        "kun-build plan recipe.yaml",
+        "kun-build plan recipe.yaml --json",
+        "kun-build plan recipe.yaml --sample 50    what the whole will take",
+    ),
+)
 @recipe_argument
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="Build N rows, and reckon what the whole will take."
+)
 @run_options
 @output_options
-def command(recipe: Path, out: Output, **options: Any) -> None:
+def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> None:
     """Check RECIPE (./recipe.yaml) and show its segments, stages with all options, models and keys.
 
     The key of a segment stands for all that its result depends on besides its input; that of one which asks models
     is known only when they have been asked who they are. Asks no model and reads no input.
+
+    With --sample, N rows drawn over the whole input are built in a run folder of their own, and tokens, hours and money
+    of the whole are reckoned from them, each with its 95 % interval. Their answers are kept: the whole does not pay
+    for them again.
     """
     from kun_builder.plan import make_plan
 
     checked, registry = open_recipe(recipe, out, **options)
+    if sample:
+        from kun_builder.cli.sample import show_sample
+
+        show_sample(checked, registry, sample, out)
+        return
     plan = make_plan(checked, registry)
     if out.format == "json":
         out.json(_describe(checked, plan))
@@ -65,7 +84,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "models": asked,
         "stages": [
             {
-                "label": step.label + (" (measure)" if step.measure else ""),
+                "label": step.label,
                 "stage": step.stage.name,
                 "plugin": step.plugin,
                 "package": step.package,

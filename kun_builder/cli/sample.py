@@ -1,0 +1,52 @@
+"""`kun-build plan --sample N`: build a few rows, and reckon what the whole will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kun_builder.cli.output import Output, console, make_table
+
+if TYPE_CHECKING:
+    from kun_builder.estimate import Estimate, Interval
+    from kun_builder.plugins import Registry
+    from kun_builder.recipe import Recipe
+
+
+def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> None:
+    """Build `rows` rows, shared evenly by the splits, beside the recipe's run folder, and print the estimate."""
+    from dataclasses import asdict
+
+    from kun_builder.cli.progress import progress
+    from kun_builder.estimate import estimate
+    from kun_builder.folder import RunFolder
+    from kun_builder.runner import build
+    from kun_builder.status import Status
+
+    output = recipe.output.with_name(f"{recipe.output.name}-sample")
+    small = recipe.model_copy(update={"limit": -(-rows // len(recipe.splits)), "output": output})
+    status = Status()
+    with progress(status, out):
+        report = build(small, registry, status=status)
+    found = estimate(RunFolder(output), report, recipe.models)
+    if out.format == "json":
+        out.json(asdict(found))
+    else:
+        _draw(found, out)
+
+
+def _draw(found: Estimate, out: Output) -> None:
+    table = make_table(("model", "figure", ">whole", ">from", ">to"))
+    for model, figures in found.models.items():
+        for name, interval in figures.items():
+            if name != "cost" or interval.high:
+                table.add_row(model, name, *_numbers(interval))
+    table.add_row("", "rows kept", *_numbers(found.kept))
+    if found.hours:
+        table.add_row("", "hours, at this pace", *_numbers(found.hours))
+    console().print(table)
+    out.note(f"from {found.sampled:,} of {found.records:,} records; 95 % intervals")
+
+
+def _numbers(interval: Interval) -> list[str]:
+    values = (interval.value, interval.low, interval.high)
+    return [f"{value:,.0f}" if interval.value >= 100 else f"{value:,.2f}" for value in values]
