@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ def command(
     pushing = {name: options.pop(name) for name in PUSH_OPTIONS}
     if not repo and pushing != PUSH_OPTIONS:
         raise click.UsageError("options of publishing need --push-to-hub ORG/NAME")
+    out = replace(out, json_log=log_format == "json")
     checked, registry = open_recipe(recipe, out, **options)
 
     from kun_builder.cli.funnel import show_result
@@ -65,7 +67,7 @@ def command(
     from kun_builder.status import Status
 
     status = Status()
-    with progress(status, out, as_json=log_format == "json"), _metrics(status, metrics_port, out):
+    with progress(status, out), _metrics(status, metrics_port, out):
         report = build(checked, registry, fresh=fresh, status=status)
     if not is_presented(checked.output):
         out.note("writing the card and the report page")
