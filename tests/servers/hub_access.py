@@ -70,7 +70,8 @@ class Access:
         """The repository of the path, if the request may see it, or write to it, or propose a change to it."""
         info = request.match_info
         namespaces = self.namespaces(request)
-        repo = self.store.repo(info.get("kind", "datasets").removesuffix("s"), f"{info['org']}/{info['name']}")
+        kind = info.get("kind") or request.query.get("kind", "models")  # a path without one is a model's
+        repo = self.store.repo(kind.removesuffix("s"), f"{info['org']}/{info['name']}")
         member = namespaces is not None and info["org"] in namespaces
         if repo is None or (repo.private and not member):
             raise refuse(401 if namespaces is None else 404, "RepoNotFound", "Repository not found")

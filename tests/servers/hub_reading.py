@@ -111,6 +111,10 @@ class Reading(Access):
         headers |= {"X-Linked-Etag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
         raise web.HTTPFound(f"{self.server.storage_url}/storage/{entry.sha256}", headers=headers)
 
+    @route("GET", "/{org}/{name}/resolve/{rev}/{path:.+}", "resolve-of-model")
+    async def resolve_of_model(self, request: web.Request) -> web.StreamResponse:
+        return await self.resolve(request)
+
     @route("GET", "/storage/{sha256}", "download")
     async def download(self, request: web.Request) -> web.StreamResponse:
         sha256 = request.match_info["sha256"]

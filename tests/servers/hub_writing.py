@@ -94,6 +94,10 @@ class Writing(Access):
         objects = [self._upload(request, item["oid"], item["size"]) for item in body["objects"]]
         return web.json_response({"transfer": "basic", "objects": objects}, content_type="application/vnd.git-lfs+json")
 
+    @route("POST", "/{org}/{name}.git/info/lfs/objects/batch", "batch-of-model")
+    async def batch_of_model(self, request: web.Request) -> web.Response:
+        return await self.batch(request)
+
     def _upload(self, request: web.Request, oid: str, size: int) -> dict[str, Any]:
         if self.store.blob(oid).exists():
             return {"oid": oid, "size": size}
@@ -103,7 +107,9 @@ class Writing(Access):
             count = -(-size // self.server.part_size)
             parts = {f"{part:05d}": f"{href}/part/{part}" for part in range(1, count + 1)}
             upload = {"href": f"{href}/complete", "header": {"chunk_size": str(self.server.part_size), **parts}}
-        verify = f"{self.server.url}/{request.match_info['org']}/{request.match_info['name']}/lfs-verify"
+        info = request.match_info
+        kind = info.get("kind", "models")
+        verify = f"{self.server.url}/{info['org']}/{info['name']}/lfs-verify?kind={kind}"
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": {"href": verify}}}
 
     @route("PUT", "/storage/{sha256}", "put")

@@ -209,7 +209,7 @@ STAGES = {
     "  - score:   # empty": "  - score: {threshold: 0.42}   # empty",
     "  - score: {}": "  - score: {threshold: 0.42}",
     "  - score:\n      model: chat   # who": "  - score:\n      threshold: 0.42\n      model: chat   # who",
-    "  - score:\n      threshold: 0.9 # high\n      model: m": "  - score:\n      threshold: 0.42 # high\n      model: m",
+    "  - score:\n      threshold: 0.9 # a\n      model: m": "  - score:\n      threshold: 0.42 # a\n      model: m",
 }
 
 
