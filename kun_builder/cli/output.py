@@ -31,18 +31,22 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Output:
-    """The output of one command."""
+    """The output of one command. With `json_log`, what it says on stderr is JSON lines."""
 
     format: Format = "human"
+    json_log: bool = False
 
     def note(self, message: str) -> None:
         """A line for people on stderr; not in quiet mode."""
         if self.format != "quiet":
-            click.echo(message, err=True)
+            click.echo(json.dumps({"message": message}, ensure_ascii=False) if self.json_log else message, err=True)
 
     def warn(self, message: str, hint: str = "") -> None:
         """A warning on stderr, in every mode."""
-        complain(message, hint, "Warning")
+        if self.json_log:
+            click.echo(json.dumps({"warning": message, "hint": hint}, ensure_ascii=False), err=True)
+        else:
+            complain(message, hint, "Warning")
 
     def text(self, text: str) -> None:
         """Data as it is, in every mode."""

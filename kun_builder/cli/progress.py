@@ -107,20 +107,19 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress(status: Status, out: Output, *, as_json: bool = False) -> Iterator[None]:
+def progress(status: Status, out: Output) -> Iterator[None]:
     """Show `status` on stderr while the block runs; nothing in quiet mode."""
     meter = Meter(status)
+    status.say = out.note
     if out.format == "quiet":
         yield
-    elif as_json:
-        status.say = lambda message: click.echo(json.dumps({"message": message}, ensure_ascii=False), err=True)
+    elif out.json_log:
         with _lines(meter, lambda figures: json.dumps(figures, ensure_ascii=False)):
             yield
     elif sys.stderr.isatty():
         with _live(meter, status):
             yield
     else:
-        status.say = out.note
         with _lines(meter, lambda figures: "; ".join(filter(None, (describe(figures), describe_drops(figures))))):
             yield
 
