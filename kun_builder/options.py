@@ -154,7 +154,9 @@ def placeholder(annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Annotated, Literal, Union, types.UnionType):
         return arguments[0] if origin is Literal else placeholder(arguments[0])
-    simple = {int: 1, float: 1.0, bool: True, Prompt: "{text}\n", list: [], tuple: [], dict: {}}
+    if origin in (list, tuple, set, frozenset):
+        return [placeholder(part) for part in arguments if part is not Ellipsis]
+    simple: dict[Any, Any] = {int: 1, float: 1.0, bool: True, dict: {}, Prompt: "{text}\n"}
     return simple.get(origin or annotation, "...")
 
 

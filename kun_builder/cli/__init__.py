@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from kun_builder import __version__
+from kun_builder.cli.options import write_examples
 from kun_builder.cli.output import complain
 from kun_builder.errors import KunError, suggest
 
@@ -77,9 +78,7 @@ class _Main(click.Group):
             formatter.write_dl(list(records))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Examples"):
-            for example in EXAMPLES:
-                formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+        write_examples(formatter, EXAMPLES)
 
 
 def _is_recipe(word: str) -> bool:

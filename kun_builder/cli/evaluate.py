@@ -9,6 +9,7 @@ import click
 
 from kun_builder.cli.options import (
     Command,
+    Group,
     open_plugins,
     open_recipe,
     output_options,
@@ -34,7 +35,7 @@ _seeds = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group)
 def command() -> None:
     """Measure a label model, or the scorer of a recipe, on held-out pairs of instruction and answer."""
 

@@ -16,19 +16,38 @@ if TYPE_CHECKING:
     from kun_builder.recipe import Plugins, Recipe
 
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
 class Command(click.Command):
     """A command whose help ends with examples."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
-        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"context_settings": _HELP, **kwargs})
         self.examples = examples
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
-        with formatter.section("Examples"):
-            for example in self.examples:
-                formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+        write_examples(formatter, self.examples)
+
+
+class Group(click.Group):
+    """A command of commands, whose help ends with examples of all of them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"context_settings": _HELP, **kwargs})
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first example of each command."""
+        commands = [command for command in self.commands.values() if isinstance(command, Command)]
+        write_examples(formatter, [command.examples[0] for command in commands])
+
+
+def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+    """The examples as they are: no wrapping."""
+    with formatter.section("Examples"):
+        for example in examples:
+            formatter.write(f"{' ' * formatter.current_indent}{example}\n")
 
 
 def output_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -79,7 +79,7 @@ def test_every_command_explains_itself(kun, name):
     examples = out.partition("Examples:\n")[2]
     assert f"kun-build {name if name != 'build' else 'recipe.yaml'}" in examples
     for option in ("--format", "--json", "-q, --quiet", "-h, --help"):
-        assert option in out
+        assert option in out or "COMMAND [ARGS]" in out
 
 
 def test_main_help_names_every_command(kun):
@@ -92,6 +92,17 @@ def test_main_help_names_every_command(kun):
     for option in ("--limit N", "--output DIR", "--endpoint URL", "--plugins-dir DIR", "--fresh", "--version", "-h"):
         assert option in out
     assert "Examples:\n  kun-build init" in out
+
+
+def test_commands_of_a_group_explain_themselves(kun):
+    """A command of a command has a help like any other."""
+    for name in COMMANDS:
+        group = importlib.import_module(f"kun_builder.cli.{name}").command
+        for inner in getattr(group, "commands", {}):
+            code, out, err = kun(name, inner, "-h")
+            assert (code, err) == (0, "")
+            assert f"kun-build {name} {inner} " in out.partition("Examples:\n")[2]
+            assert "--format" in out
 
 
 def test_commands_are_where_the_table_says():
@@ -221,7 +232,7 @@ def test_plan_shows_all_options(kun, tmp_path):
     plan = json.loads(out)
     assert plan["splits"]["wiki"]["path"] == ["wiki.jsonl"]
     labels = [stage["label"] for segment in plan["segments"] for stage in segment["stages"]]
-    assert [label for label in labels if not label.endswith("(measure)")] == [
+    assert [label for label in labels if not label.endswith("-measure")] == [
         *("normalize", "length", "language", "perplexity", "dedup"),
         *("label", "refine", "score", "polish", "refine-2"),
     ]
