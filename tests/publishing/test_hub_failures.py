@@ -22,6 +22,7 @@ def push(zygote, run, repo, **options):
     return zygote.run("publish_worker:push", run=str(run), repo=repo, token=ALICE, tag="v2", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("where", [*ROUTES, *LATE])
 def test_killed(hub, zygote, published, second_run, where, after):
@@ -44,6 +45,7 @@ def test_killed(hub, zygote, published, second_run, where, after):
     assert len(hub.commits(published)) == len(hub.commits("alice/template")) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [{"status": 503}, {"drop": True}], ids=["503", "cut"])
 @pytest.mark.parametrize("where", [*ROUTES, *LATE])
 def test_passing_failure(hub, zygote, published, second_run, where, fault):
