@@ -21,9 +21,10 @@ from kun_builder.types import Record
 
 _OPEN = re.compile(rb'(?:\xef\xbb\xbf)?[\s\x00]*(?:\[|\{\s*"RECORDS"\s*:\s*\[|(?=\{[ \t\r]*\n))')
 _BETWEEN = re.compile(rb"[\s,\x00]*(?:\][\s\]},\x00]*\[?)?")
-_FIRST_KEY = re.compile(rb'\{\s*("(?:[^"\\]|\\.){1,200}")\s*:')
+_KEY = rb'"[^"\\\s,:\]}][^"\\]{0,200}"'  # not beginning as what follows a string: `},{"` may be a string's end
+_FIRST_KEY = re.compile(rb"\{\s*(%s)\s*:" % _KEY)
 _BOUNDARY = rb"\}\s*,?\s*(?=\{\s*%s\s*:)"
-_ANY_BOUNDARY = re.compile(_BOUNDARY % rb'"[^"\\]{1,200}"')
+_ANY_BOUNDARY = re.compile(_BOUNDARY % _KEY)
 _SCANNER = json.JSONDecoder(strict=False)
 
 _TINY, _SMALL, _LARGE = 1 << 12, 1 << 16, 1 << 20
@@ -87,7 +88,10 @@ def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record
 
 
 def _scan(data: bytes, here: int, limit: int, last: bool) -> int:
-    """Where the JSON value that begins at `here` ends, or 0 if that is not to be seen up to `limit`."""
+    """Where the JSON value that begins at `here` ends, or 0 if that is not to be seen up to `limit`.
+
+    What is no object must be followed as an element is: else it is the rest of a cut string, or 12 of 123.
+    """
     stop, reach = here, _TINY
     while stop < limit:
         stop, reach = min(here + reach, limit), reach * 4
@@ -96,8 +100,11 @@ def _scan(data: bytes, here: int, limit: int, last: bool) -> int:
             end = _SCANNER.raw_decode(text)[1]
         except (ValueError, RecursionError):
             continue
-        if end < len(text) or (last and stop == limit):  # else it may go on: 12 is the beginning of 123
+        follows = text[end:].lstrip(" \t\r\n\x00")[:1]
+        if text[0] == "{" or follows in (",", "]") or (not follows and last and stop == limit):
             return here + len(text[:end].encode("utf-8", "surrogateescape"))
+        if follows:
+            return 0
     return 0
 
 

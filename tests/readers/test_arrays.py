@@ -101,6 +101,18 @@ def test_arrays_and_values_one_after_the_other(parts, sizes):
     assert [record.data for record in records_of(printed, sizes, "x.json")] == together
 
 
+@pytest.mark.parametrize("rest", [b'"', b' "', b', "', b'", "', b'"content": "', b'\\"', b"}"])
+@pytest.mark.parametrize("key", ["id", "title"])
+def test_the_rest_of_a_string_is_no_record(rest, key):
+    """What a gap leaves of a string does not join with the next record, whatever that one begins with."""
+    good, following = {"id": 1, "title": "a"}, {key: "b", "content": "c"}
+    pieces = [json.dumps(good).encode(), json.dumps(good).encode() + rest, json.dumps(following).encode()]
+    found = records_of(b"[" + b"}, ".join([b", ".join(pieces[:2]), pieces[2]]) + b"]", name="x.json")
+    assert [record.data for record in found[:2]] == [good, good]
+    assert found[-1].data == following
+    assert all(record.error for record in found[2:-1])
+
+
 def test_dirt_in_an_array():
     """Control characters, half an emoji and Chinese encodings are handled as in lines; what follows is read."""
     rows = [
