@@ -239,7 +239,12 @@ class Pool:
         if window.fixed or 2 * window.in_flight < window.limit:
             return _LOOK if window.searching and window.in_flight else min(pause * 2, _LOOK_MOST)
         asked = time.monotonic()
-        waiting = await member.endpoint.queued()
+        try:
+            async with asyncio.timeout(_HEALTH):
+                waiting = await member.endpoint.queued()
+        except TimeoutError:
+            await self._examine(member)
+            return _LOOK_MOST
         if waiting is None:
             return _LOOK_MOST
         window.queue(waiting, late)

@@ -1,0 +1,28 @@
+"""Models over test servers: what the tests of the serving layer share."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+from kun_builder.engines.openai import kun_engines
+from kun_builder.generation import open_models
+from kun_builder.journal import Journal
+from kun_builder.status import Status
+from kun_builder.types import ModelSpec, Request
+
+ENGINES = {engine.name: SimpleNamespace(value=engine) for engine in kun_engines()}
+
+
+def ask_for(number, **changes):
+    """A request that differs from others by its number."""
+    return Request(({"role": "user", "content": f"第{number}篇"},), **changes)
+
+
+@asynccontextmanager
+async def models(folder, *servers, status=None, names=("chat",), **settings):
+    """A generator over the servers' endpoints."""
+    urls = tuple(server.url for server in servers)
+    specs = {name: ModelSpec(name=name, engine="openai", endpoints=urls, **settings) for name in names}
+    async with open_models(specs, ENGINES, Journal.open(folder), status or Status()) as generator:
+        yield generator
