@@ -19,6 +19,7 @@ from kun_builder.stats import SplitStats
 
 if TYPE_CHECKING:
     from datasets import Features
+    from huggingface_hub import DatasetCardData
 
 _LICENSES = """apache-2.0 mit cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-nc-nd-4.0 cc-by-nd-4.0
 odc-by odbl openrail bigscience-openrail-m gpl-3.0 lgpl-3.0 agpl-3.0 bsd-2-clause bsd-3-clause unlicense pddl unknown
@@ -109,9 +110,6 @@ def prompts(step: Mapping[str, Any]) -> dict[str, str]:
 
 def metadata(facts: CardFacts) -> str:
     """The YAML head, by the libraries that read it."""
-    from datasets import DatasetInfo, SplitDict, SplitInfo
-    from datasets.info import DatasetInfosDict
-    from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
     license_id = facts.license.lower()
@@ -129,6 +127,16 @@ def metadata(facts: CardFacts) -> str:
     )
     if not named:
         data["license_name"] = facts.license
+    _add_configs(data, facts)
+    return str(data.to_yaml())
+
+
+def _add_configs(data: DatasetCardData, facts: CardFacts) -> None:
+    """Put columns, sizes and file patterns of each configuration into the metadata."""
+    from datasets import DatasetInfo, SplitDict, SplitInfo
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+
     infos, configs = DatasetInfosDict(), MetadataConfigs()
     for name, config in facts.configs.items():
         splits = SplitDict()
@@ -146,7 +154,6 @@ def metadata(facts: CardFacts) -> str:
             configs[name]["default"] = True
     infos.to_dataset_card_data(data)
     configs.to_dataset_card_data(data)
-    return str(data.to_yaml())
 
 
 def check_card(text: str, facts: CardFacts) -> None:
