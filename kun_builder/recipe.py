@@ -52,7 +52,7 @@ class Settings(_Frozen):
     """What a recipe says besides models, splits and stages."""
 
     name: str = Field(default="", description="Name of the run folder, `runs/<name>`; by default the recipe's own.")
-    executor: Literal["local", "ray"] = Field(default="local", description="What runs the stages.")
+    executor: Literal["local"] = Field(default="local", description="What runs the stages: this machine.")
     shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
     seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
     format: Literal["parquet", "jsonl"] = Field(default="parquet", description="File format of the dataset.")
