@@ -49,7 +49,7 @@ the first model that a later stage of the recipe asks."""
 class Record:
     """One record of an input file, parsed or broken.
 
-    `index` counts records of the file from 0 (broken and blank-but-present ones included), `offset` is the byte in the
+    `index` counts records of the file from 0, broken ones included, blank lines not; `offset` is the byte in the
     (decompressed) stream where it begins, if known. A broken record has `error` and its first bytes in `raw`.
     """
 
