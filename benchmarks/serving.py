@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from clients import Build, Run, bare, measure
@@ -92,29 +91,32 @@ def endpoints(folder: Path) -> list[Row]:
         build = Build(folder, ROWS, [server.url for server in (one, two, three)])
         process = build.start()
         _wait(lambda: two.counts()["answered"] >= ROWS // 3, process)
-        before = _rates((one, three), 3)
+        in_flight = two.counts()["in_flight"]
         two.kill()
-        after = _rates((one, three), 6)
+        busy = _busy((one, three), 6)
         two.revive()
         revived = time.monotonic()
         _wait(lambda: two.counts()["answered"] > 0, process)
         back = time.monotonic() - revived
         _checked(build, process.wait())
         return [
-            ("one of three endpoints killed: requests/s to the other two, before", "", f"{before}"),
-            ("the same in each second after", "moves within seconds", f"{after}"),
+            (
+                f"one of three endpoints killed with {in_flight} requests in flight: slots at work at the other two",
+                "moves within seconds",
+                f"{min(busy)} to {max(busy)} of {2 * one.settings.slots} at any time in the 6 s after",
+            ),
             ("revived: first answer; answers in all", "used again", f"after {back:.1f} s; {two.stats()['answered']}"),
             ("rows", "none lost", _lost(_kept(build) == ROWS)),
         ]
 
 
-def _rates(servers: Sequence[Simulator], seconds: int) -> list[int]:
-    """Requests that came to the servers in each of the next seconds."""
-    counts = [sum(server.counts()["attempts"] for server in servers)]
-    for _ in range(seconds):
-        time.sleep(1)
-        counts.append(sum(server.counts()["attempts"] for server in servers))
-    return [now - then for then, now in pairwise(counts)]
+def _busy(servers: Sequence[Simulator], seconds: float) -> list[int]:
+    """How many slots work in all, looked at all the time for so long."""
+    busy, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        busy.append(sum(min(server.counts()["in_flight"], server.settings.slots) for server in servers))
+        time.sleep(0.05)
+    return busy
 
 
 def memory(folder: Path) -> list[Row]:

@@ -99,8 +99,16 @@ class Generator:
         return self._models[model].info
 
     async def count_tokens(self, model: str, text: str) -> int:
-        """Number of tokens of `text` for `model`."""
-        return await self._models[model].pool.count_tokens(text)
+        """Number of tokens of `text` for `model`. Raises RejectedError when nobody has told after several attempts."""
+        failures: list[str] = []
+        while True:
+            try:
+                return await self._models[model].pool.count_tokens(text)
+            except TransientError as error:
+                failures.append(_attempt(error))
+                if len(failures) == ATTEMPTS:
+                    raise _used_up(model, error, failures) from error
+                await asyncio.sleep(_pause(len(failures), error.retry_after))
 
     async def ask(self, model: str, request: Request, asker: Asker) -> Completion:
         """The model's answer, from the journal if it has one.
@@ -183,7 +191,7 @@ class Generator:
             try:
                 completion = await pool.ask(request, asker.stage, asker.order, avoid)
             except TransientError as error:
-                asker.failures.append(f"{error.status or 'no answer'} from {error.endpoint}")
+                asker.failures.append(_attempt(error))
                 if len(asker.failures) >= ATTEMPTS:
                     raise _used_up(model, error, asker.failures) from error
                 avoid, failed, retry_after = error.endpoint, failed + 1, error.retry_after
@@ -219,6 +227,10 @@ def _changed_for(flaw: str, request: Request) -> Request:
 def _pause(failed: int, retry_after: float | None) -> float:
     """Seconds until the next attempt: what the server wishes, else growing; and spread."""
     return (retry_after or min(_BACKOFF_MOST, _BACKOFF * 2.0**failed)) * random.uniform(1.0, 1.5)
+
+
+def _attempt(error: TransientError) -> str:
+    return f"{error.status or 'no answer'} from {error.endpoint}"
 
 
 def _used_up(model: str, error: TransientError, failures: list[str]) -> RejectedError:
