@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _REFRESH = 4  # times a second, on a terminal
 _EVERY = 5.0  # seconds between lines elsewhere
+_STILL = 30.0  # the same where nothing has happened since the last one
 _WINDOW = 30.0  # seconds over which rates are taken
 _REASONS = 6  # the most frequent reasons are shown
 
@@ -68,6 +69,8 @@ def describe(figures: dict[str, Any]) -> str:
         return "starting"
     unit, total = figures["unit"], figures["total"]
     parts = [_amount(figures["done"], total, unit)]
+    if answers := figures["requests"] + figures["reused"]:
+        parts.append(f"{answers:,} answers")
     if figures["per_second"]:
         parts.append(f"{_number(figures['per_second'], unit)}/s")
     if figures["in_flight"]:
@@ -151,11 +154,13 @@ def _lines(meter: Meter, line: Callable[[dict[str, Any]], str]) -> Iterator[None
     stop = threading.Event()
 
     def watch() -> None:
-        phase, last = "", 0.0
+        said, last = ["", 0, 0, 0], 0.0
         while not stop.wait(1 / _REFRESH):
             figures = meter.read()
-            if figures["phase"] and (figures["phase"] != phase or time.monotonic() - last >= _EVERY):
-                phase, last = figures["phase"], time.monotonic()
+            state = [figures[name] for name in ("phase", "done", "requests", "reused")]
+            pause = 0.0 if state[0] != said[0] else _EVERY if state != said else _STILL
+            if state[0] and time.monotonic() - last >= pause:
+                said, last = state, time.monotonic()
                 click.echo(line(figures), err=True)
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
