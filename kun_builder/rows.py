@@ -117,6 +117,8 @@ class RowRunner:
         self._status = status
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._running = self._order = 0
+        self.stopped = False
+        """Set before the models are closed: what rows meet from then on is not their fault, and no result."""
         generator.on_growth = self._fill
 
     async def run(
@@ -134,6 +136,8 @@ class RowRunner:
                         await asyncio.sleep(0)
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+        if self.stopped:
+            raise asyncio.CancelledError
         return outcomes, tallies
 
     async def _place(self, shard: int, number: int) -> None:
@@ -171,6 +175,8 @@ class RowRunner:
         except (FatalError, RequestError, KunError):
             raise
         except Exception as error:  # a stranger's stage may raise anything, and one bad row never ends a run
+            if self.stopped:
+                raise
             self._died(outcome, steps, number, QUARANTINED, type(error).__name__, str(error)[:500])
         finally:
             self._status.done += 1

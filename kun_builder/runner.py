@@ -111,7 +111,9 @@ def _models(
         models = open_models(specs, registry.engines, journal, status)
         generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(models.__aexit__(None, None, None), loop).result())
-        yield RowExecutor(loop, generator, status), {name: generator.info(name) for name in specs}
+        executor = RowExecutor(loop, generator, status)
+        stack.callback(executor.stop)  # before the models are closed, however often the user presses Ctrl-C
+        yield executor, {name: generator.info(name) for name in specs}
 
 
 class _Run:

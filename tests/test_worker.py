@@ -189,3 +189,16 @@ def test_a_batch_stage_that_breaks_its_word_is_named(broken, message):
     """A batch stage that returns other columns, fewer rows or no table stops the run with its name and package."""
     with pytest.raises(PluginError, match=f"stage `broken` of test-package {message}"):
         run("batches", [BatchStage(name="broken", run=broken)], table(["a", "b"]))
+
+
+def test_rows_that_end_with_the_run_are_no_result():
+    """What a stage meets after the run was stopped (a closed connection) is not written down as the row's fault."""
+
+    async def closed(row, generate):
+        runner.stopped = True
+        raise RuntimeError("Session is closed")
+
+    runner = RowRunner(Idle(), Status())
+    steps = segment("rows", RowStage(name="closed", run=closed)).steps
+    with pytest.raises((RuntimeError, asyncio.CancelledError)):
+        asyncio.run(runner.run(0, table(["a", "b"]).to_pylist(), steps))

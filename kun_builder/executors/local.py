@@ -178,12 +178,19 @@ class RowExecutor:
             try:
                 for future in as_completed(futures):
                     future.result()
+            except BaseException:
+                self.stop()
+                raise
             finally:
                 for future in futures:
                     future.cancel()
-                for asked in list(self._asked):
-                    asked.cancel()
         return [_record(task) for task in tasks]
+
+    def stop(self) -> None:
+        """End all rows under way, so that no shard is written with how they ended. May be called again."""
+        self._rows.stopped = True
+        for asked in list(self._asked):
+            asked.cancel()
 
     def _run_one(self, number: int, task: Task) -> ShardRecord:
         def run_rows(
