@@ -64,7 +64,7 @@ QUICK = {"num_train_epochs": 4, "eval_steps": 0.5, "save_steps": 0.25}
 
 def section(seed_file, **own):
     """A `training:` section for tiny models."""
-    chat = ChatTraining(settings={"num_train_epochs": 1})  # has four examples for each pair
+    chat = ChatTraining(settings={"num_train_epochs": 1.25, "learning_rate": 3e-3})  # four examples for each pair
     settings = {**QUICK, **own.pop("settings", {})}
     return Training(seeds=(str(seed_file),), preset="tiny", settings=settings, chat=chat, **own)
 

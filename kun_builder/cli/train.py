@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,11 @@ def command(
 
     job = make_job(task, training, options, read_seeds(training, folder), output)
     status = Status()
-    with progress(status, out):
+    first = os.environ.get("RANK", "0") == "0"  # `accelerate launch` runs this once for each accelerator
+    with progress(status, out if first else Output("quiet")):
         record = train(job, status)
+    if not first:
+        return
     _show(record, output, out)
     if push_to_hub:
         from kun_builder.training.push import push_model

@@ -28,6 +28,7 @@ _COMMON: dict[str, Any] = {
     "eval_steps": 0.1,
     "save_steps": 0.1,
     "save_total_limit": 2,
+    "ddp_find_unused_parameters": False,
     "eval_on_start": True,
     "seed": 0,
 }
@@ -55,7 +56,7 @@ PRESETS: Mapping[str, Preset] = {
     "tiny": Preset(
         {"label": 10, "chat": 10},
         {
-            "learning_rate": 1e-3,
+            "learning_rate": 2e-3,
             "max_length": 1024,
             "per_device_train_batch_size": 8,
             "activation_checkpointing": False,

@@ -50,17 +50,17 @@ def train(job: TrainingJob, status: Status | None = None) -> TrainingRecord:
     Raises TrainingError for what the user can mend.
     """
     status = status or Status()
-    if check_folder(job) and (record := read_record(job.output)):
-        status.say(f"nothing to do: {job.output} is trained, and nothing that it depends on has changed")
-        return record
     quiet()
     settings = settings_for(job.task, job.preset, job.settings)
     record = new_record(job, settings)
     with _first_process():
+        if check_folder(job) and (finished := read_record(job.output)):
+            status.say(f"nothing to do: {job.output} is trained, and nothing that it depends on has changed")
+            return finished
         base = _prepare(job, record)
     tokenizer = load_tokenizer(base, job.revision)
     lora = lora_config(settings)
-    model = load_model(base, job.revision, **settings.get("model_init_kwargs") or {"dtype": "float32"})
+    model = load_model(base, job.revision, **settings.get("model_init_kwargs") or {"dtype": _precision(lora)})
     if job.contract.style == "chat":
         with_chat_template(tokenizer, model, resize=lora is None)
     data, held_out, too_long = _datasets(job, tokenizer, settings["max_length"])
@@ -69,11 +69,21 @@ def train(job: TrainingJob, status: Status | None = None) -> TrainingRecord:
     return _run(job, replace(record, base=base), trainer, tokenizer)
 
 
+def _precision(lora: Any) -> str:
+    """Weights that are trained need 32 bits; those that LoRA leaves alone keep their own, but on a CPU, which is slow
+    with 16."""
+    import torch
+
+    return "auto" if lora is not None and torch.accelerator.is_available() else "float32"
+
+
 def _first_process() -> AbstractContextManager[None]:
     """Under `accelerate launch`, the first process goes first and the others wait for it."""
+    import torch
     from accelerate import PartialState
 
-    context: AbstractContextManager[None] = PartialState().main_process_first()
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    context: AbstractContextManager[None] = state.main_process_first()
     return context
 
 
@@ -168,6 +178,7 @@ def _run(job: TrainingJob, record: TrainingRecord, trainer: Any, tokenizer: Any)
         write_card(job.output, record, job.contract)
         record.write(job.output)
         shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     return record
 
 
