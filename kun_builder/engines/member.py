@@ -45,7 +45,8 @@ class Member:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.lost: set[asyncio.Task[Any]] = set()
         """Those that are being cut off because the endpoint is set aside."""
-        self.suspect = asyncio.Event()
+        self.news = asyncio.Event()
+        """Something to look at: the first request after a pause, or failures in a row."""
 
     def report(self) -> EndpointReport:
         """What it did so far."""

@@ -70,6 +70,7 @@ class Pool:
             member.aside = member.url in absent
 
     async def __aenter__(self) -> Pool:
+        await asyncio.gather(*(self._first_look(member) for member in self.members if not member.aside))
         self._watchers = [asyncio.create_task(self._watch(member)) for member in self.members]
         return self
 
@@ -169,6 +170,7 @@ class Pool:
         started = member.window.start()
         if member.window.in_flight == 1:
             member.heard = started
+            member.news.set()
         return started
 
     def _hand_out(self) -> None:
@@ -211,7 +213,7 @@ class Pool:
         elif isinstance(error, TransientError):
             member.failures += 1
             if member.failures >= _SUSPECT:
-                member.suspect.set()
+                member.news.set()
 
     async def _watch(self, member: Member) -> None:
         """Look after one endpoint for as long as the pool lives."""
@@ -219,36 +221,41 @@ class Pool:
         while True:
             if member.aside:
                 await self._revive(member)
+            if not member.window.in_flight:
                 pause = _LOOK
+                await member.news.wait()  # the first request, or a suspicion
+            member.news.clear()
             due = time.monotonic() + pause
             try:
                 async with asyncio.timeout(pause):
-                    await member.suspect.wait()
+                    await member.news.wait()
             except TimeoutError:
-                pause = await self._look(member, pause, time.monotonic() - due)
-            else:
-                member.suspect.clear()
+                pass
+            if member.failures >= _SUSPECT or self._silent(member):
                 await self._examine(member)
+            elif not member.aside:
+                pause = await self._look(member, pause, time.monotonic() - due)
+
+    def _silent(self, member: Member) -> bool:
+        return member.window.in_flight > 0 and time.monotonic() - member.heard > _SILENCE
 
     async def _look(self, member: Member, pause: float, late: float) -> float:
-        """Ask for the queue when that tells something, and for health after a silence; seconds to the next look."""
+        """Ask for the server's queue when that tells something; seconds to the next look."""
         window = member.window
-        if window.in_flight and time.monotonic() - member.heard > _SILENCE:
-            await self._examine(member)
-            return _LOOK_MOST
         if window.fixed or 2 * window.in_flight < window.limit:
-            return _LOOK if window.searching and window.in_flight else min(pause * 2, _LOOK_MOST)
+            return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
         asked = time.monotonic()
-        try:
-            async with asyncio.timeout(_HEALTH):
-                waiting = await member.endpoint.queued()
-        except TimeoutError:
-            await self._examine(member)
-            return _LOOK_MOST
+        waiting = await _waiting(member)
         if waiting is None:
+            if time.monotonic() - asked >= _HEALTH:
+                await self._examine(member)
             return _LOOK_MOST
         window.queue(waiting, late)
         return max(_LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
+
+    async def _first_look(self, member: Member) -> None:
+        if await _waiting(member) is not None:
+            member.window.tells()
 
     async def _examine(self, member: Member) -> None:
         """Set the endpoint aside if it is not healthy, or fails all the same."""
@@ -259,7 +266,6 @@ class Pool:
     def _set_aside(self, member: Member) -> None:
         member.aside, member.proven = True, False
         member.set_aside += 1
-        member.suspect.clear()
         for task in member.tasks:
             member.lost.add(task)
             task.cancel()
@@ -318,3 +324,12 @@ class Pool:
             _, _, place, _ = self._queue.pop()
             if not place.done():
                 place.set_exception(self._failure)
+
+
+async def _waiting(member: Member) -> int | None:
+    """The server's count of waiting requests, None if it does not tell, at once."""
+    try:
+        async with asyncio.timeout(_HEALTH):
+            return await member.endpoint.queued()
+    except TimeoutError:
+        return None

@@ -21,8 +21,10 @@ def main() -> None:
     from transformers.cli.serve import Serve
 
     torch.set_num_threads(options["threads"])
+    dtype = "auto" if torch.accelerator.is_available() else "float32"  # a CPU is several times slower with 16 bits
     # One request after the other: its continuous batching takes the first request's sampling for all.
-    serve = Serve(force_model=options["model"], host="127.0.0.1", port=0, log_level="error", non_blocking=True)
+    where = {"host": "127.0.0.1", "port": 0, "log_level": "error", "non_blocking": True}
+    serve = Serve(force_model=options["model"], dtype=dtype, **where)
     while not serve.server.started:
         time.sleep(0.01)
     port = serve.server.servers[0].sockets[0].getsockname()[1]

@@ -3,8 +3,8 @@
 A server has enough to do while a request waits for each one that it works on; more only makes every answer later.
 Two signals tell where that is:
 
-* the server's own count of waiting requests, where it gives one: while it is 0 the limit doubles at once, and from
-  then on it follows twice the number of requests at work;
+* the server's own count of waiting requests, where it gives one: while it is 0 the limit grows at once, and from then
+  on it follows twice the number of requests at work;
 * else time per token, compared for requests of the same kind (stage) at two limits: twice the requests at twice the
   time each is no gain (Little's law: throughput = in flight / latency). Comparing like with like makes it independent
   of the mix of short and long requests. Two doublings without gain end the search; the first of them is the limit.
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-START, MOST = 8, 8192
+START, TOLD_START, MOST = 8, 32, 8192
 _LOOKS = 10  # looks at a short queue after which it is taken for full
 _LATE = 0.1  # share of an answer's time by which this process may be late before it counts as the bottleneck
 _FREE = 256  # up to here an empty queue is enough to double; beyond, answers must show a gain as well
@@ -137,6 +137,12 @@ class Window:
             self._searching, self._cautious = False, True
             self._set(int(self.limit * cut))
 
+    def tells(self) -> None:
+        """The server counts what waits there, so that beginning with too many would be noticed at once."""
+        self._told = True
+        if not self.fixed:
+            self._set(TOLD_START)
+
     def queue(self, waiting: int, late: float = 0.0) -> None:
         """The server says that so many requests wait there now; this process is `late` seconds with its own work."""
         self._told = True
@@ -149,7 +155,7 @@ class Window:
             # A server that is idle because this process cannot keep up needs no more requests at once.
             self._idle, self._looks = late < _LATE * self._latency, 0
             if self.limit < _FREE:
-                self._set(self.limit * 2)
+                self._set(min(self.limit * 4, _FREE))
         else:
             self._idle, self._looks = False, self._looks + 1
             if waiting * 4 > running:
