@@ -60,21 +60,14 @@ def train(job: TrainingJob, status: Status | None = None) -> TrainingRecord:
         base = _prepare(job, record)
     tokenizer = load_tokenizer(base, job.revision)
     lora = lora_config(settings)
-    model = load_model(base, job.revision, **settings.get("model_init_kwargs") or {"dtype": _precision(lora)})
+    precision = {} if lora else {"dtype": "float32"}  # what is trained needs 32 bits, what LoRA leaves alone does not
+    model = load_model(base, job.revision, **(settings.get("model_init_kwargs") or precision))
     if job.contract.style == "chat":
         with_chat_template(tokenizer, model, resize=lora is None)
     data, held_out, too_long = _datasets(job, tokenizer, settings["max_length"])
     record = replace(record, examples=len(data), too_long=dict(too_long))
     trainer = _trainer(job, settings, model, tokenizer, data, held_out, lora, status)
     return _run(job, replace(record, base=base), trainer, tokenizer)
-
-
-def _precision(lora: Any) -> str:
-    """Weights that are trained need 32 bits; those that LoRA leaves alone keep their own, but on a CPU, which is slow
-    with 16."""
-    import torch
-
-    return "auto" if lora is not None and torch.accelerator.is_available() else "float32"
 
 
 def _first_process() -> AbstractContextManager[None]:
@@ -199,7 +192,7 @@ def merge(base: str, revision: str, adapter: Path, folder: Path) -> None:
     """Write `base` with `adapter` merged into it, in the precision of the base's own weights."""
     from peft import PeftModel
 
-    model = load_model(base, revision, dtype="auto" if not base.endswith(".gguf") else "bfloat16")
+    model = load_model(base, revision, dtype="auto")
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     merged.save_pretrained(folder)
 
