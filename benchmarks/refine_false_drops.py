@@ -17,7 +17,7 @@ from typing import TypeAlias
 from kun_method import label
 from kun_method.filters import FILTERS
 from kun_method.form import defect
-from kun_method.refine import trim
+from kun_method.refine import trim, without_question
 
 Pair: TypeAlias = tuple[str, str]
 Rates: TypeAlias = dict[str, dict[str, float]]
@@ -49,12 +49,15 @@ def read(path: Path) -> list[Pair]:
 def measure(pairs: Mapping[str, Sequence[Pair]]) -> Rates:
     """The share of pairs in which each check finds something, after the trimming that `refine` begins with."""
     trimmed = {
-        name: [(trim(instruction, leftovers=False), trim(output)) for instruction, output in content]
+        name: [(trim(asked, leftovers=False), without_question(trim(answer), asked)) for asked, answer in content]
         for name, content in pairs.items()
     }
     found = {name: [_found(pair) for pair in content] for name, content in trimmed.items()}
     shortened = {
-        name: [{TRIMMED} if trim(output) != trim(output, leftovers=False) else set() for _, output in content]
+        name: [
+            {TRIMMED} if without_question(trim(output), instruction) != trim(output, leftovers=False) else set()
+            for instruction, output in content
+        ]
         for name, content in pairs.items()
     }
     names = [_name(check.column, check.reason) for check in FILTERS] + [_name("form", reason) for reason in FORM]

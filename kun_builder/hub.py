@@ -205,8 +205,9 @@ def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str
     found = Head(commit, repo.tree(commit))
     if wrong := [path for path, facts in release.facts.items() if not found.holds(path, facts)]:
         raise PublishError(f"commit {commit[:12]} was made, but does not hold what was sent: {', '.join(wrong)}")
+    streamed = repo.first_rows(commit, list(release.rows))
     for split, rows in release.rows.items():
-        row = repo.first_row(commit, split)
+        row = streamed[split]
         sent = next(rows_at(run.provenance[split], [0], RESULT_COLUMNS), None) if split in run.provenance else row
         if row != sent or (row is None) != (rows == 0):
             raise PublishError(f"the first row of {split} on the Hub at {commit[:12]} is not the one that was sent")

@@ -1,25 +1,55 @@
-"""Reads a dataset folder as any user would, in a process that has never seen it: `python -m kun_builder.readback DIR`.
+"""Reads datasets as any user would, in a process that has never seen them.
 
-Prints JSON: rows and columns per configuration and split.
+    python -m kun_builder.readback DIR
+    python -m kun_builder.readback ORG/NAME COMMIT SPLIT...     the token comes as HF_TOKEN
+
+Prints JSON: of a folder, rows and columns per configuration and split; of a repository, the first row that streaming
+gives of each split, null for an empty one.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from typing import Any
+
+from huggingface_hub import constants
+
+from kun_builder.hub_repo import keep_token_home
 
 
-def main(folder: str) -> None:
+def folder_facts(folder: str) -> dict[str, Any]:
     """Load every configuration of the dataset in `folder`."""
-    from datasets import disable_progress_bars, get_dataset_config_names, load_dataset
+    from datasets import get_dataset_config_names, load_dataset
 
-    disable_progress_bars()
     found = {}
     for config in get_dataset_config_names(folder):
         loaded = load_dataset(folder, config)
         found[config] = {split: {"rows": len(rows), "columns": rows.column_names} for split, rows in loaded.items()}
-    print(json.dumps(found))
+    return found
+
+
+def first_rows(repo: str, commit: str, splits: list[str]) -> dict[str, Any]:
+    """Stream one row of each split of a repository at a commit."""
+    from datasets import load_dataset
+
+    keep_token_home(constants.ENDPOINT)
+    return {
+        split: next(iter(load_dataset(repo, split=split, streaming=True, revision=commit)), None) for split in splits
+    }
+
+
+def main(what: str, *where: str) -> None:
+    """Print what is asked for, and end."""
+    from datasets import disable_progress_bars
+
+    disable_progress_bars()
+    print(json.dumps(first_rows(what, where[0], list(where[1:])) if where else folder_facts(what)), flush=True)
+    # Arrow's threads may still read ahead for a stream that was left, and abort a process that ends in the usual way:
+    # https://github.com/huggingface/datasets/issues/7566
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

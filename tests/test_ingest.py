@@ -356,7 +356,7 @@ from kun_builder.status import Status
 
 def read(input, start):
     block = (json.dumps({"text": "正文" * 3000}, ensure_ascii=False) + "\\n").encode() * 50
-    chunks = iter([block] * 350)
+    chunks = iter([block] * 700)
     return records.read_stream(streams.Stream(lambda size: next(chunks, b""), "x.jsonl"), cursor.Cursor(start))
 
 entry = Entry(Source(name="plain", parse=lambda row: row["text"], read=read), Plugin("plain", "a-package"))
@@ -371,13 +371,13 @@ print(json.dumps([result.counts.rows_in, len(result.shards), memory]))
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_a_shard(tmp_path, corpus):
-    """315 MB of text pass in less than 250 MB, interpreter and Arrow included, however many rows a shard may have."""
+    """630 MB of text pass in less than 300 MB, interpreter and Arrow included, however many rows a shard may have."""
     command = [sys.executable, "-c", _MEMORY, str(corpus / "b/part-1.jsonl"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows, shards, megabytes = json.loads(done.stdout)
-    assert rows == 17_500
+    assert rows == 35_000
     assert shards > 5
-    assert megabytes < 250
+    assert megabytes < 300
 
 
 @pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")

@@ -238,7 +238,7 @@ def test_yaml_is_read_as_written(recipe):
     [
         ("formt: jsonl", "unknown key `formt`; did you mean `format`?"),
         ("format: jsnl", "`format` must be 'parquet' or 'jsonl', not 'jsnl'; did you mean `jsonl`?"),
-        ("executor: locl", "`executor` must be 'local' or 'ray', not 'locl'; did you mean `local`?"),
+        ("executor: locl", "`executor` must be 'local', not 'locl'; did you mean `local`?"),
         ("shard_rows: 0", "`shard_rows` must be greater than or equal to 1, not 0"),
         ("seed: '1'", "`seed` must be a valid integer, not '1'"),
         ("name: a/b", "`name` must be a folder name of letters, digits, `_`, `-`, `.`, not 'a/b'"),
@@ -491,7 +491,9 @@ def test_a_changed_key_is_found_at_its_line(tmp_path_factory, place, junk, at):
     holder.clear()
     holder.update(items)
     text = yaml.dump(data, sort_keys=False)
-    line = next(n for n, row in enumerate(text.splitlines(), 1) if row.lstrip(" -").startswith(f"{new}:"))
+    line = next(
+        n for n, row in enumerate(text.splitlines(), 1) if row.lstrip(" -'").startswith((f"{new}:", f"{new}':"))
+    )
     path = tmp_path_factory.mktemp("r") / "r.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError) as caught:

@@ -12,7 +12,7 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    errors status types tables markdown readback recipe_training records sampling stats
+    errors status types tables markdown recipe_training records sampling stats
     hookspecs prompts readers recipe_file report commit metrics hub_retry
     contract options journal ingest_shards cards plots
     engines option_values plan release report_page
@@ -22,7 +22,7 @@ FLOORS = """
     shards
     executors folder dataset_stage testing
     runner finished explain estimate
-    hub align presentation reproduce
+    hub align presentation readback reproduce
     cli
 """  # a line imports only from the lines above it; files within a package are its own business
 LEVEL = {name: level for level, line in enumerate(FLOORS.split("\n")) for name in line.split()}

@@ -7,6 +7,7 @@ import re
 from kun_builder import Drop, Generate, KunError, Row, RowStage
 
 from .filters import FILTERS, Column
+from .texts import bare, sentence_ends
 
 _LEFTOVER = re.compile(
     r"(?:^|(?<=[。！？!?\n]))[ \t*_>（(]*(?:"
@@ -22,9 +23,9 @@ _LEFTOVER = re.compile(
 async def run(row: Row, generate: Generate, *, columns: tuple[Column, ...] = ("instruction", "output")) -> Row:
     """Return the row with `columns` trimmed, or drop it for the first defect found in them.
 
-    Trimmed are outer white space, white space before line ends and, from answers, closing phrases such as
-    请注意，上述信息可能不是最新的. Asks no model: `columns: [instruction]` can stand before the stages that cost,
-    `[output]` behind them.
+    Trimmed are outer white space, white space before line ends and, from answers, the question said once more at the
+    beginning and closing phrases such as 请注意，上述信息可能不是最新的. Asks no model: `columns: [instruction]` can
+    stand before the stages that cost, `[output]` behind them.
 
     Raises:
         Drop: the filter's reason (see `filters.FILTERS`), with the words that it found.
@@ -36,6 +37,8 @@ async def run(row: Row, generate: Generate, *, columns: tuple[Column, ...] = ("i
             hint="put `refine` behind `label` and `polish`, or limit it: `refine: {columns: [instruction]}`",
         )
     row = {**row, **{column: trim(row[column], leftovers=column == "output") for column in columns}}
+    if "output" in columns:
+        row["output"] = without_question(row["output"], row["instruction"])
     for check in FILTERS:
         if check.column in columns and (found := check.find(row["instruction"], row.get("output", ""))):
             raise Drop(check.reason, found)
@@ -48,6 +51,14 @@ def trim(text: str, *, leftovers: bool = True) -> str:
     while leftovers and (shorter := _LEFTOVER.sub("", text).rstrip()) != text:
         text = shorter
     return text
+
+
+def without_question(output: str, instruction: str) -> str:
+    """`output` without a first sentence that only says the instruction again, unless that is all there is."""
+    emphasis = output[: len(output) - len(output.lstrip("*_#"))]
+    end = sentence_ends(output)[0]
+    first, rest = output[:end], output[end:].removeprefix(emphasis).lstrip()
+    return rest if rest and bare(first) == bare(instruction) else output
 
 
 stage = RowStage(name="refine", run=run)

@@ -196,6 +196,13 @@ def test_closing_phrases_are_trimmed(leftover):
         assert run(output=ANSWER + separator + leftover)["output"] == ANSWER
 
 
+@pytest.mark.parametrize("again", [ASKED, f"{ASKED}\n\n", "**怎样才能泡好一杯绿茶？**\n"])
+def test_the_question_said_again_is_trimmed(again):
+    """An answer need not begin with its question; one that merely takes up its words stays as it is."""
+    assert run(output=again + ANSWER)["output"] == ANSWER
+    assert run(output="泡好一杯绿茶要靠水温。" + ANSWER)["output"] == "泡好一杯绿茶要靠水温。" + ANSWER
+
+
 def test_an_answer_of_nothing_but_phrases_is_too_short():
     """Trimming comes first, then the filters."""
     assert dropped(output="希望以上回答能够帮助到您。如果您有其他问题，请随时告诉我。").reason == "too_short"

@@ -77,7 +77,7 @@ def loop(tmp_path_factory, seed_file, label_model, chat_model):
     for name, model in (("label-model", label_model), ("chat-model", chat_model)):
         shutil.copytree(model, out / "round-1" / name)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
-    kill_when(start(recipe, out), lambda: (out / "round-1" / "build" / "shards").exists())
+    kill_when(start(recipe, out), lambda: (out / "round-1" / "build").exists())
     checkpoints = out / "round-2" / "label-model" / "checkpoints"
     kill_when(start(recipe, out), lambda: any(checkpoints.glob("checkpoint-*/trainer_state.json")))
     process = start(recipe, out)
