@@ -71,8 +71,8 @@ def make_shards(folder: Path, rows: int) -> None:
 
 def publish_ours(folder: Path) -> dict[str, Any]:
     """Write the run folder from shards, verify it and push it."""
-    from kun_builder.finished import check_loads, open_finished
     from kun_builder.hub import Target, publish
+    from kun_builder.hub.finished import check_loads, open_finished
 
     clock = {"start": time.perf_counter()}
     write_run(folder)

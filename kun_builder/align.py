@@ -39,7 +39,7 @@ from kun_builder.types import ModelSpec
 if TYPE_CHECKING:
     from kun_builder.plugins import Registry
     from kun_builder.recipe import Recipe
-    from kun_builder.recipe_parts import StageSpec
+    from kun_builder.recipe.parts import StageSpec
 
 LABEL_MODEL, CHAT_MODEL = "label_model", "chat_model"
 """Names of the trained models in a round's recipe."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kun_builder.finished import open_run
-from kun_builder.release import present
+from kun_builder.hub.finished import open_run
+from kun_builder.hub.release import present
 from kun_builder.report import replace_file
 from kun_builder.report_page import report_page
 

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from kun_builder.errors import PublishError
-from kun_builder.finished import open_run
-from kun_builder.hub_repo import Head, Repository
-from kun_builder.recipe_file import Dumper
-from kun_builder.release import compare_rows, digest_rows
+from kun_builder.hub.finished import open_run
+from kun_builder.hub.release import compare_rows, digest_rows
+from kun_builder.hub.repo import Head, Repository
+from kun_builder.recipe.file import Dumper
 from kun_builder.report import RunReport
 
 Build = Callable[[Path, Path, int | None], RunReport]

@@ -30,7 +30,7 @@ from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, role
 from kun_builder.plugins import Registry, load_plugins
 from kun_builder.prompts import Prompt
 from kun_builder.recipe import Recipe
-from kun_builder.recipe_lock import lock
+from kun_builder.recipe.lock import lock
 from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, read_report, replace_file
 from kun_builder.rows import Tally
 from kun_builder.shards import Shard

@@ -13,20 +13,20 @@ import datasets.utils.metadata
 from huggingface_hub import HfApi
 from huggingface_hub.utils import disable_progress_bars, http_backoff
 
-import kun_builder.release
+import kun_builder.hub.release
 from kun_builder.errors import KunError
-from kun_builder.finished import open_finished
 from kun_builder.hub import Target, publish
-from kun_builder.hub_retry import Retry
+from kun_builder.hub.finished import open_finished
+from kun_builder.hub.retry import Retry
 
 disable_progress_bars()
 datasets.disable_progress_bars()
 http_backoff.__kwdefaults__["base_wait_time"] = 0.01  # the client's own waits
 
 
-kun_builder.release.pictures = lambda splits, threshold: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}
-kun_builder.release.to_svg = json.dumps
-kun_builder.release.to_png = str.encode
+kun_builder.hub.release.pictures = lambda splits, threshold: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}
+kun_builder.hub.release.to_svg = json.dumps
+kun_builder.hub.release.to_png = str.encode
 
 
 def push(run: str, *, tries: int = 6, dry_run: bool = False, **target: Any) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def test_an_answer_is_on_disk_before_its_row_goes_on(tmp_path, monkeypatch):
         time.sleep(0.3)
         synced.append(time.monotonic())
 
-    monkeypatch.setattr("kun_builder.commit.os.fdatasync", slow)
+    monkeypatch.setattr("kun_builder.journal.commit.os.fdatasync", slow)
 
     async def main():
         async with chat(lambda body: "答") as server, models(tmp_path, server, concurrency=1) as generator:

@@ -14,9 +14,9 @@ from short_reads import FORMATS
 from kun_builder import Record, Source
 from kun_builder.errors import PluginError, SourceError
 from kun_builder.ingest import ingest, input_key
-from kun_builder.ingest_shards import load_rows
+from kun_builder.ingest.shards import load_rows
 from kun_builder.plugins import Entry, Plugin
-from kun_builder.recipe_parts import SplitSpec
+from kun_builder.recipe.parts import SplitSpec
 from kun_builder.status import Status
 
 
@@ -170,7 +170,7 @@ def test_a_moved_folder_is_still_finished(tmp_path, corpus):
 
 def test_shards_close_by_size(tmp_path, monkeypatch):
     """Long documents close a shard before it has all its rows."""
-    monkeypatch.setattr("kun_builder.ingest_shards.SHARD_CHARACTERS", 1000)
+    monkeypatch.setattr("kun_builder.ingest.shards.SHARD_CHARACTERS", 1000)
     path = _write(tmp_path / "x.jsonl", [{"text": "长" * 400} for _ in range(9)])
     assert [shard.rows for shard in _ingest(tmp_path / "out", path).shards] == [3, 3, 3]
 
@@ -258,7 +258,7 @@ from pathlib import Path
 from kun_builder import Source
 from kun_builder.ingest import ingest
 from kun_builder.plugins import Entry, Plugin
-from kun_builder.recipe_parts import SplitSpec
+from kun_builder.recipe.parts import SplitSpec
 from kun_builder.status import Status
 
 def parse(row):
@@ -351,7 +351,7 @@ from kun_builder import Source, Record
 from kun_builder.ingest import ingest
 from kun_builder.plugins import Entry, Plugin
 from kun_builder.readers import cursor, records, streams
-from kun_builder.recipe_parts import SplitSpec
+from kun_builder.recipe.parts import SplitSpec
 from kun_builder.status import Status
 
 def read(input, start):

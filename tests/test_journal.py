@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kun_builder import commit, journal, records
+from kun_builder import journal
 from kun_builder.errors import RunError
-from kun_builder.journal import Journal, question
+from kun_builder.journal import Journal, commit, question, records
 from kun_builder.types import Completion, Request, Token
 
 

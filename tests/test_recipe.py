@@ -20,10 +20,10 @@ from kun_builder import ModelName, Prompt, RowStage, TokenizerName
 from kun_builder.errors import RecipeError
 from kun_builder.options import merge, options_of
 from kun_builder.recipe import Plugins, load_recipe, plugin_settings
-from kun_builder.recipe_file import Dumper, RecipeFile
-from kun_builder.recipe_lock import lock
-from kun_builder.recipe_parts import DEFAULT_STAGES
-from kun_builder.recipe_schema import json_schema
+from kun_builder.recipe.file import Dumper, RecipeFile
+from kun_builder.recipe.lock import lock
+from kun_builder.recipe.parts import DEFAULT_STAGES
+from kun_builder.recipe.schema import json_schema
 from kun_builder.types import ModelInfo
 
 ASK = Prompt("Ask: {text}")

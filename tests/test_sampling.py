@@ -4,7 +4,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kun_builder.sampling import Sample
+from kun_builder.ingest.sampling import Sample
 
 IDS = [f"wiki/part-{number % 7}.jsonl:{number}" for number in range(5000)]
 

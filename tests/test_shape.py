@@ -12,17 +12,19 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    errors status types tables markdown recipe_training records sampling stats
-    hookspecs prompts readers recipe_file report commit metrics hub_retry
-    contract options journal ingest_shards cards plots
-    engines option_values plan release report_page
-    generation recipe_parts ingest hub_repo withhold
-    recipe plugin_checks rows training
-    recipe_lock recipe_schema plugins worker evaluation
-    shards
+    errors status types tables markdown stats
+    hookspecs prompts readers report metrics
+    contract options journal cards plots
+    engines plan report_page
+    generation
+    recipe rows
+    plugins worker
+    ingest shards
     executors folder dataset_stage testing
-    runner finished explain estimate
-    hub align presentation readback reproduce
+    runner explain estimate hub
+    training presentation reproduce
+    evaluation
+    align
     cli
 """  # a line imports only from the lines above it; files within a package are its own business
 LEVEL = {name: level for level, line in enumerate(FLOORS.split("\n")) for name in line.split()}

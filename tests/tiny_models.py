@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from kun_builder.recipe_training import ChatTraining, Training
+from kun_builder.recipe.training import ChatTraining, Training
 
 SUBJECTS = (
     "绿茶",

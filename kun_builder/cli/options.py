@@ -111,7 +111,7 @@ def run_options(function: Callable[..., None]) -> Callable[..., None]:
 def urls(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Check addresses of servers."""
     if values:
-        from kun_builder.recipe_parts import url_fault
+        from kun_builder.recipe.parts import url_fault
 
         for fault in filter(None, map(url_fault, values)):
             raise click.BadParameter(fault)

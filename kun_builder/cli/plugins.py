@@ -139,8 +139,8 @@ def example(kind: str, entry: Entry[Any]) -> str:
     """A fragment of a recipe that uses the entry, with its options as they are by default."""
     import yaml
 
-    from kun_builder.recipe_file import Dumper
-    from kun_builder.recipe_parts import EMBEDDED
+    from kun_builder.recipe.file import Dumper
+    from kun_builder.recipe.parts import EMBEDDED
 
     name, options = entry.value.name, dict(_example_options(entry))
     fragment: Any

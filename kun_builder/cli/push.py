@@ -82,9 +82,9 @@ def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, private
     """Push, and say what was done. What is not given is what the recipe said."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from kun_builder.finished import open_run, publish_settings
     from kun_builder.hub import Target, push
-    from kun_builder.hub_retry import Retry
+    from kun_builder.hub.finished import open_run, publish_settings
+    from kun_builder.hub.retry import Retry
 
     settings = publish_settings(open_run(run).lock)
     if not (repo := repo or settings.get("repo")):

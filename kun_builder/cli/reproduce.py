@@ -50,8 +50,8 @@ def command(
     where = dict(_pair(given) for given in paths)
 
     from kun_builder.cli.progress import progress
-    from kun_builder.hub_repo import Repository
-    from kun_builder.hub_retry import Retry
+    from kun_builder.hub.repo import Repository
+    from kun_builder.hub.retry import Retry
     from kun_builder.reproduce import reproduce
     from kun_builder.runner import build
     from kun_builder.status import Status

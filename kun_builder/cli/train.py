@@ -14,7 +14,7 @@ from kun_builder.cli.push import repo_name
 from kun_builder.cli.settings import parse_settings
 
 if TYPE_CHECKING:
-    from kun_builder.recipe_training import Training
+    from kun_builder.recipe.training import Training
     from kun_builder.training.contracts import StageOptions
     from kun_builder.training.job import TrainingRecord
 
@@ -96,7 +96,7 @@ def _training(
 ) -> tuple[Training, StageOptions, Path]:
     """The training section with the command line's options on top, the stages' options, and where seeds are found."""
     from kun_builder.recipe import Plugins
-    from kun_builder.recipe_training import Training
+    from kun_builder.recipe.training import Training
     from kun_builder.training.contracts import stage_options
 
     if path:

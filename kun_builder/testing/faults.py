@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kun_builder.errors import PluginError
 from kun_builder.options import Option
-from kun_builder.plugin_checks import checked_options
+from kun_builder.plugins.checks import checked_options
 
 
 def expect(holds: object, message: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import KunError
-from kun_builder.option_values import check_options
+from kun_builder.options.values import check_options
 from kun_builder.plan import Segment, Step
 from kun_builder.rows import REFUSED, Outcome, RowRunner, Tally
 from kun_builder.status import Status

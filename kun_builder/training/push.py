@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kun_builder.errors import PublishError
-from kun_builder.hub_retry import Retry
+from kun_builder.hub.retry import Retry
 from kun_builder.training.job import UNPUBLISHED, read_record
 
 

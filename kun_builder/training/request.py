@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kun_builder.errors import TrainingError
-from kun_builder.recipe_parts import locate
-from kun_builder.recipe_training import ChatTraining, Training
+from kun_builder.recipe.parts import locate
+from kun_builder.recipe.training import ChatTraining, Training
 from kun_builder.training.bases import TINY
 from kun_builder.training.contracts import StageOptions, contract_for
 from kun_builder.training.job import TrainingJob

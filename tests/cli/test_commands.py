@@ -20,7 +20,7 @@ from kun_builder.cli import COMMANDS, main
 from kun_builder.cli.plugins import example
 from kun_builder.plugins import load_plugins
 from kun_builder.recipe import load_recipe
-from kun_builder.recipe_parts import DEFAULT_STAGES
+from kun_builder.recipe.parts import DEFAULT_STAGES
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 RECIPE = "models: {chat: {}}\nsplits:\n  wiki: {source: generic, path: wiki.jsonl}\n"

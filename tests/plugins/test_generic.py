@@ -13,7 +13,7 @@ import zstandard
 
 from kun_builder.errors import RecipeError, SourceError
 from kun_builder.ingest import ingest
-from kun_builder.ingest_shards import load_rows
+from kun_builder.ingest.shards import load_rows
 from kun_builder.plugins import load_plugins
 from kun_builder.recipe import load_recipe
 from kun_builder.status import Status

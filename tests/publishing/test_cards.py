@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from kun_builder import cards, markdown, release
+from kun_builder import cards, markdown
 from kun_builder.errors import PublishError
-from kun_builder.finished import open_finished, open_run
-from kun_builder.release import Base, compose, present
+from kun_builder.hub import release
+from kun_builder.hub.finished import open_finished, open_run
+from kun_builder.hub.release import Base, compose, present
 
 CARDS = Path(__file__).parents[1] / "cards"
 CLOSED = {

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun_builder import plots
-from kun_builder.finished import open_run
+from kun_builder.hub.finished import open_run
 from kun_builder.plots import DARK_PAGE, LIGHT_PAGE, PALETTE, REJECTED, TEXT, pictures, to_png, to_svg
 from kun_builder.stats import ASKS, SCORE_EDGES, SplitStats, rows_at, split_stats, spread
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run
 
-from kun_builder.finished import check_loads, open_run
+from kun_builder.hub.finished import check_loads, open_run
 from kun_builder.presentation import write_presentation
 
 HOSTILE = (

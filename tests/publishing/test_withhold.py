@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun_builder.errors import PublishError
-from kun_builder.withhold import withhold
+from kun_builder.hub.withhold import withhold
 
 TEXT = "关于茶的冲泡，先看水温，再看时间，最后看茶具。" * 3
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kun_builder.option_values import adapter
 from kun_builder.options import REQUIRED, Option
+from kun_builder.options.values import adapter
 from kun_builder.recipe import Settings
-from kun_builder.recipe_parts import EMBEDDED, MODEL_OPTIONS, SERVER, SPLIT_OPTIONS, Catalog, Described
+from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER, SPLIT_OPTIONS, Catalog, Described
 
 JsonSchema = dict[str, Any]
 

@@ -15,12 +15,12 @@ from typing import Any
 from huggingface_hub import constants
 
 from kun_builder.errors import PublishError
-from kun_builder.finished import FinishedRun, check_loads, open_finished
 from kun_builder.folder import RunFolder
-from kun_builder.hub_repo import Head, Repository
-from kun_builder.hub_retry import Conflict, LookAgain, Retry
+from kun_builder.hub.finished import FinishedRun, check_loads, open_finished
+from kun_builder.hub.release import MANIFEST, FileFacts, Release, compose
+from kun_builder.hub.repo import Head, Repository
+from kun_builder.hub.retry import Conflict, LookAgain, Retry
 from kun_builder.plan import RESULT_COLUMNS
-from kun_builder.release import MANIFEST, FileFacts, Release, compose
 from kun_builder.stats import rows_at
 
 

@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kun_builder.errors import KunError, PluginError, SourceError
-from kun_builder.ingest_shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
+from kun_builder.ingest.sampling import Sample
+from kun_builder.ingest.shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
 from kun_builder.options import accepted
 from kun_builder.plan import digest, plain
 from kun_builder.readers import Records, find_files, name_inputs
 from kun_builder.report import StepCounts, replace_file
-from kun_builder.sampling import Sample
 from kun_builder.status import Status
 from kun_builder.tables import DROPPED, QUARANTINED
 from kun_builder.types import Record, Source
 
 if TYPE_CHECKING:
     from kun_builder.plugins import Entry
-    from kun_builder.recipe_parts import SplitSpec
+    from kun_builder.recipe.parts import SplitSpec
 
 STAGE = "read"
 _FORMAT = 2  # of shards and of what is in their metadata; part of every key

@@ -24,8 +24,8 @@ from typing import Any
 import orjson
 import zstandard
 
-from kun_builder import records
-from kun_builder.commit import LogWriter, log_name, log_time
+from kun_builder.journal import records
+from kun_builder.journal.commit import LogWriter, log_name, log_time
 from kun_builder.types import Completion, Request, Token
 
 SEAL_AFTER = 65_536

@@ -1,7 +1,7 @@
 """Reads datasets as any user would, in a process that has never seen them.
 
-    python -m kun_builder.readback DIR
-    python -m kun_builder.readback ORG/NAME COMMIT SPLIT...     the token comes as HF_TOKEN
+    python -m kun_builder.hub.readback DIR
+    python -m kun_builder.hub.readback ORG/NAME COMMIT SPLIT...     the token comes as HF_TOKEN
 
 Prints JSON: of a folder, rows and columns per configuration and split; of a repository, the first row that streaming
 gives of each split, null for an empty one.
@@ -16,7 +16,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from kun_builder.hub_repo import keep_token_home
+from kun_builder.hub.repo import keep_token_home
 
 
 def folder_facts(folder: str) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from kun_builder.errors import PublishError
-from kun_builder.hub_retry import Retry
-from kun_builder.release import MANIFEST, Base, Digests, FileFacts, Release, digest_rows, read_manifest
+from kun_builder.hub.release import MANIFEST, Base, Digests, FileFacts, Release, digest_rows, read_manifest
+from kun_builder.hub.retry import Retry
 
 _TIMEOUT = httpx2.Timeout(300, connect=30)
 
@@ -143,7 +143,7 @@ class Repository:
         """The first row of each split as a reader streams it, in a fresh process; None where a split is empty."""
         env = {**os.environ, "HF_ENDPOINT": constants.ENDPOINT, "USE_TORCH": "0"}
         env |= {"HF_TOKEN": self._token} if self._token else {}
-        command = [sys.executable, "-m", "kun_builder.readback", self.name, commit, *splits]
+        command = [sys.executable, "-m", "kun_builder.hub.readback", self.name, commit, *splits]
 
         def stream() -> dict[str, dict[str, Any] | None]:
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

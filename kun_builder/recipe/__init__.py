@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
-from kun_builder.option_values import faults_of
-from kun_builder.recipe_file import RecipeFile
-from kun_builder.recipe_parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
-from kun_builder.recipe_training import Training
+from kun_builder.options.values import faults_of
+from kun_builder.recipe.file import RecipeFile
+from kun_builder.recipe.parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
+from kun_builder.recipe.training import Training
 from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages")

@@ -21,10 +21,10 @@ import yaml
 
 from kun_builder.errors import PublishError
 from kun_builder.folder import RunFolder, dataset_metadata
+from kun_builder.hub.withhold import withhold
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, read_report
 from kun_builder.stats import SplitStats, split_stats
-from kun_builder.withhold import withhold
 
 STAGE = ".publish"
 """Folder in the run folder with exactly the data files that go out."""
@@ -135,10 +135,10 @@ def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
 
 
 def _fresh_process(folder: Path, cache: str) -> str:
-    """Run `kun_builder.readback` offline, without our token."""
+    """Run `kun_builder.hub.readback` offline, without our token."""
     env = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
     env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": cache, "USE_TORCH": "0"}  # torch: seconds, for nothing here
-    command = [sys.executable, "-m", "kun_builder.readback", str(folder.resolve())]
+    command = [sys.executable, "-m", "kun_builder.hub.readback", str(folder.resolve())]
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=cache, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]

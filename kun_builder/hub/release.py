@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from datasets import Features
 
-    from kun_builder.finished import FinishedRun
+    from kun_builder.hub.finished import FinishedRun
 
 MANIFEST = ".kun/manifest.json"
 LOCK = "recipe.lock.yaml"

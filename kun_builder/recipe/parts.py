@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, Gt
 
 from kun_builder.errors import suggest
-from kun_builder.option_values import check_options
 from kun_builder.options import Option
-from kun_builder.recipe_file import Place, RecipeFile
+from kun_builder.options.values import check_options
+from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.types import ModelSpec
 
 DEFAULT_STAGES: tuple[str | dict[str, Any], ...] = (

@@ -26,7 +26,7 @@ import pluggy
 from kun_builder import hookspecs
 from kun_builder.errors import KunError, PluginError, suggest
 from kun_builder.options import Option
-from kun_builder.plugin_checks import checked_options, checked_values
+from kun_builder.plugins.checks import checked_options, checked_values
 from kun_builder.types import API_VERSION, Engine, Source, Stage
 
 GROUP = "kun_builder"

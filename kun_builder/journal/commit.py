@@ -16,8 +16,8 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
-from kun_builder import records
 from kun_builder.errors import RunError
+from kun_builder.journal import records
 
 COMMIT_AFTER = 0.008
 """Seconds that a commit waits for company. With the disk's own time it stays under 20 ms on common disks."""
