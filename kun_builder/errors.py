@@ -86,7 +86,8 @@ class FatalError(RequestError):
 
 
 class Drop(Exception):  # a verdict, not an error: stages raise it to drop a row
-    """Raised by a `RowStage` to drop its row: a reason (a fixed word, counted) and the measured value.
+    """Raised by a `RowStage` to drop its row, and by `parse` of a source: a reason (a fixed word, counted) and the
+    measured value.
 
     `added` are columns that the row keeps even so, for example the instruction that was refused.
     """

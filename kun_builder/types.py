@@ -68,7 +68,8 @@ class Source:
     (keeping files that match `files`) and reads JSONL, JSON arrays, Parquet and text, bare or inside gz, zst, tar, zip.
 
     parse: `parse(data, *, options...) -> str | None`: the document's text; None for a record without one (it is dropped
-        with reason `no_text`). It may raise ValueError, KeyError or TypeError: the record is quarantined.
+        with reason `no_text`). It may raise `Drop(reason, value)` for one that the options leave out, and ValueError,
+        KeyError or TypeError for one that is broken: it is quarantined.
     find: `find(path, *, options...) -> Iterable[str]`: the inputs behind one `path:` of the recipe.
     read: `read(input, start, *, options...) -> Iterator[Record]`: records from index `start` on.
     files: glob patterns of the files to take from a directory.

@@ -145,7 +145,8 @@ def example(kind: str, entry: Entry[Any]) -> str:
     name, options = entry.value.name, dict(_example_options(entry))
     fragment: Any
     if kind == "source":
-        fragment = {"splits": {name: {"source": name, "path": f"data/{entry.value.files[0]}", **options}}}
+        split = name.replace("-", "_")  # `datasets` has no `-` in the name of a split
+        fragment = {"splits": {split: {"source": name, "path": f"data/{entry.value.files[0]}", **options}}}
     elif kind == "stage":
         fragment = {"stages": [{name: options} if options else name]}
     else:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kun_builder.errors import KunError, PluginError, SourceError
+from kun_builder.errors import Drop, KunError, PluginError, SourceError
 from kun_builder.ingest.sampling import Sample
 from kun_builder.ingest.shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
 from kun_builder.options import accepted
@@ -250,6 +250,8 @@ def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[s
         text: Any = source.parse(record.data, **options)
     except KunError:
         raise
+    except Drop as drop:
+        return "", DROPPED, STAGE, drop.reason, drop.value
     except KeyError as error:
         return "", QUARANTINED, STAGE, "missing_field", str(error)
     except Exception as error:  # a stranger's parse may raise anything, and one bad row never ends a run
