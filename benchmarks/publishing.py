@@ -99,7 +99,7 @@ def write_run(folder: Path) -> None:
         paths = sorted((folder / "shards").glob(f"{split}-*.arrow"))
         sizes = [pa.ipc.open_stream(pa.memory_map(str(path))).read_all().num_rows for path in paths]
         shards = [Shard(split, at, path, "", sizes[at]) for at, path in enumerate(paths)]
-        rows = writer.write_split(split, shards, {})
+        rows = writer.write_split(split, shards, {}, withheld=False)
         step = StepCounts(label="read", stage="read", rows_in=rows, rows_out=rows)
         facts = {"source": split, "license": "cc0-1.0", "redistributable": True}
         splits[split] = SplitReport(**facts, read=rows, kept=rows, stages=(step,))

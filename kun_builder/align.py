@@ -152,7 +152,7 @@ def provenance(run: Path) -> Iterator[dict[str, Any]]:
     """Rows of a finished build with all their columns, in a fixed order."""
     import pyarrow.parquet as pq
 
-    for path in sorted((run / "dataset" / "provenance").glob("*.parquet")):
+    for path in sorted((run / "kept").glob("*.parquet")):
         yield from pq.read_table(path).to_pylist()
 
 

@@ -28,6 +28,14 @@ LICENSES = frozenset(_LICENSES.split())
 """Licences that the Hub knows by these names; any other is `other` with a `license_name`."""
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LANGUAGE_SHARE = 0.01
+CAPTIONS = {
+    "funnel": "Rows left after each step · 每一步之后剩余的条数",
+    "lengths": "Length of instructions and outputs · 指令与回答的长度",
+    "scores": "Scores, and the threshold · 得分与阈值",
+    "perplexity": "Perplexity, and the range that its step let pass · 困惑度及其通过范围",
+    "asks": "What instructions ask for · 指令的类型",
+}
+"""Pictures of a card in order, with the text for those who do not see them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,8 @@ class CardFacts:
     releases: Sequence[Mapping[str, Any]]
     """What each release changed, oldest first."""
     pictures: tuple[str, ...]
+    threshold: float | None = None
+    """The score from which rows are kept, if it is the same in all runs."""
 
 
 def card(facts: CardFacts) -> str:
@@ -89,10 +99,10 @@ def card(facts: CardFacts) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML: `markdown` escapes what is foreign
     )
-    environment.filters |= {name: getattr(markdown, name) for name in ("plain", "words", "code", "fence", "link")}
-    environment.filters["prompts"] = prompts
+    environment.filters |= {name: getattr(markdown, name) for name in ("words", "code", "fence", "link", "inside_html")}
+    environment.filters |= {"prompts": prompts, "settings": settings}
     try:
-        body = environment.get_template("README.md.jinja").render(facts=facts, total=_rows(facts), **_derived(facts))
+        body = environment.get_template("README.md.jinja").render(facts=facts, **_derived(facts))
     except jinja2.UndefinedError as error:
         raise PublishError(f"the card cannot be written: {error}", hint="a fact is missing in report.json") from error
     return f"---\n{metadata(facts)}\n---\n\n{body}"
@@ -103,9 +113,25 @@ def template(name: str) -> str:
     return (files("dataset_cards") / name).read_text(encoding="utf-8")
 
 
-def prompts(step: Mapping[str, Any]) -> dict[str, str]:
-    """The options of a step that are prompts: texts of several lines."""
-    return {name: value for name, value in step["options"].items() if isinstance(value, str) and "\n" in value}
+def prompts(step: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The options of a step that are prompts: texts of several lines.
+
+    Of `chat_prompt` and `completion_prompt`, that which its model takes.
+    """
+    kinds = {models[name].get("prompt") for name in step["models"]}
+    other = {"chat": "completion_prompt", "completion": "chat_prompt"}
+    unused = other.get(str(kinds.pop()), "") if len(kinds) == 1 else ""
+    return {name: value for name, value in step["options"].items() if _is_prompt(value) and name != unused}
+
+
+def settings(step: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a step that are neither prompts, nor models, nor nothing."""
+    said = {name: value for name, value in step["options"].items() if value is not None and value not in step["models"]}
+    return {name: value for name, value in said.items() if not _is_prompt(value)}
+
+
+def _is_prompt(value: object) -> bool:
+    return isinstance(value, str) and "\n" in value
 
 
 def metadata(facts: CardFacts) -> str:
@@ -191,12 +217,46 @@ def funnel(report: SplitReport) -> list[dict[str, Any]]:
 
 
 def _derived(facts: CardFacts) -> dict[str, Any]:
+    steps = [step for run in facts.runs.values() for step in run.steps]
     return {
-        "funnels": {name: funnel(report) for name, (report, _) in facts.splits.items()},
-        "undeclared": [name for name, (report, _) in facts.splits.items() if not report.license],
+        "total": _rows(facts),
+        "stages": {step["stage"] for step in steps},
+        "sampled": any(run.limit is not None for run in facts.runs.values()),
+        "lock": list(facts.runs.values())[-1].lock,
+        "left": _left(facts),
+        "rejected": _rejected(facts),
+        "columns": {name: _kind(kind) for name, kind in facts.configs["provenance"].features.items()},
         "languages": _languages(facts),
-        "templates": tuple(f"{language}.md.jinja" for language in ("en", "zh")),
+        "pictures": CAPTIONS.items(),
+        "templates": tuple(f"{name}.md.jinja" for name in ("en", "zh", "details")),
     }
+
+
+def _left(facts: CardFacts) -> dict[str, dict[str, int]]:
+    """Rows of each split after each step, from the corpus to the dataset."""
+    left: dict[str, dict[str, int]] = {"records in the corpus · 语料记录": {}, "records read · 读入记录": {}}
+    for name, (report, _) in facts.splits.items():
+        left["records in the corpus · 语料记录"][name] = report.records or report.read
+        left["records read · 读入记录"][name] = report.read
+        for step in report.stages:
+            left.setdefault(step.label, {})[name] = step.rows_out
+    return left
+
+
+def _rejected(facts: CardFacts) -> dict[str, dict[str, int]]:
+    """Rejected rows of each split by step and reason, in the order of the steps."""
+    found: dict[str, dict[str, int]] = {}
+    for label in _left(facts):
+        for name, (report, _) in facts.splits.items():
+            for step in funnel(report):
+                for reason, count in step["reasons"] if step["label"] == label else ():
+                    found.setdefault(f"{label}: {reason}", {})[name] = count
+    return found
+
+
+def _kind(feature: Any) -> str:
+    """A column's type as a word."""
+    return str(feature.dtype) if hasattr(feature, "dtype") else "list"
 
 
 def _rows(facts: CardFacts) -> int:

@@ -96,7 +96,7 @@ def _total(values: Mapping[str, list[float]], sizes: Mapping[str, int]) -> Inter
 
 def _rows(folder: RunFolder, split: str) -> Iterator[dict[str, Any]]:
     """The `calls` of every row of a split, kept or not."""
-    kept = sorted((folder.dataset / "provenance").glob(f"{split}-*.parquet"))
+    kept = folder.kept_files(split)
     for paths, alive in ((kept, True), ([folder.rejected / f"{split}.parquet"], False)):
         for path in paths:
             for row in pq.read_table(path, columns=["calls"]).to_pylist():

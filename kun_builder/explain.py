@@ -45,7 +45,7 @@ def _find(folder: RunFolder, report: RunReport, row_id: str) -> dict[str, Any]:
         raise RunError(f"no split of {folder.path} is called `{split}`", hint=f"an id starts with one of: {known}")
     rejected = folder.rejected / f"{split}.parquet"
     for files in (
-        sorted(folder.dataset.glob(f"provenance/{split}-*.parquet")),
+        folder.kept_files(split),
         [rejected] if rejected.exists() else [],
     ):
         if (number := _number_of(files, row_id)) is not None:
@@ -53,7 +53,7 @@ def _find(folder: RunFolder, report: RunReport, row_id: str) -> dict[str, Any]:
     near = suggest(row_id, list(_some_ids(folder, split)))
     raise RunError(
         f"{folder.path} has no row `{row_id}`{near}",
-        hint="ids are in the provenance and in rejected/; with --limit, only a sample of the input was read",
+        hint="ids are in kept/ and in rejected/; with --limit, only a sample of the input was read",
     )
 
 
@@ -70,7 +70,7 @@ def _number_of(files: Sequence[Path], row_id: str) -> int | None:
 
 
 def _some_ids(folder: RunFolder, split: str) -> Iterator[str]:
-    for table in read_columns(sorted(folder.dataset.glob(f"provenance/{split}-*.parquet"))[:1], ("id",), 1000):
+    for table in read_columns(folder.kept_files(split)[:1], ("id",), 1000):
         yield from table["id"].to_pylist()
         return
 

@@ -2,9 +2,10 @@
 
 runs/<name>/recipe.lock.yaml   what really ran
 runs/<name>/shards/            finished shards, per segment
+runs/<name>/kept/              every row of the result, with its raw text and all that stages said of it
 runs/<name>/rejected/          every row that is not in the result, with stage, reason, value
 runs/<name>/report.json
-runs/<name>/dataset/           the publishable folder, which `load_dataset` reads
+runs/<name>/dataset/           the publishable folder, which `load_dataset` reads: nothing that may not be passed on
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, read_report, replace_file
 from kun_builder.shards import Shard
 from kun_builder.tables import VERDICT
+from kun_builder.withhold import without_text
 from kun_builder.worker import conform
 
+CONFIGS = ("default", "provenance")
+"""Configurations of the dataset: instruction and output, and everything that may be known of the same rows."""
 ROWS_PER_FILE = 500_000
 """Rows of one Parquet file of the result: a few hundred megabytes, which the Hub's viewer and streaming like."""
 
@@ -50,6 +54,15 @@ class RunFolder:
     def dataset(self) -> Path:
         """The publishable folder."""
         return self.path / "dataset"
+
+    @property
+    def kept(self) -> Path:
+        """Rows of the result with all their columns, in Parquet whatever the format of the dataset is."""
+        return self.path / "kept"
+
+    def kept_files(self, split: str) -> list[Path]:
+        """Files of one split's rows of the result."""
+        return sorted(self.kept.glob(f"{split}-*.parquet"))
 
     @property
     def shards(self) -> Path:
@@ -85,7 +98,8 @@ class RunFolder:
             report = read_report(self.report_path)
         except RunError:
             return None
-        return report if report.signature == signature and self.dataset.is_dir() else None
+        whole = self.dataset.is_dir() and self.kept.is_dir()
+        return report if report.signature == signature and whole else None
 
     def begin(self, *, fresh: bool) -> float:
         """From when on the journal's answers count for this run, as Unix time; 0 is all of them.
@@ -112,66 +126,110 @@ class RunFolder:
 
 
 class DatasetWriter:
-    """Writes the result into a fresh folder beside the old one, and swaps the two at the end."""
+    """Writes the result into fresh folders beside the old ones, and swaps them at the end."""
 
     def __init__(self, folder: RunFolder, file_format: str) -> None:
         self._folder = folder
         self._format = file_format
-        self._new = folder.path / ".dataset.new"
         self._splits: list[str] = []
-        shutil.rmtree(self._new, ignore_errors=True)
-        self._new.mkdir(parents=True)
+        self._swaps = {path.parent / f".{path.name}.new": path for path in (folder.kept, folder.dataset)}
+        self._kept, self._new = self._swaps
+        for new in self._swaps:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
 
-    def write_split(self, split: str, shards: Sequence[Shard], constants: Mapping[str, Any]) -> int:
+    def write_split(self, split: str, shards: Sequence[Shard], constants: Mapping[str, Any], *, withheld: bool) -> int:
         """Write the living rows of `shards` and return their number; `constants` are the same for each row.
 
-        The constants go into the provenance. Rows keep the order of the input; the same rows give the same bytes.
+        The constants go into the provenance; of a `withheld` corpus, it has no raw text. Rows keep the order of the
+        input; the same rows give the same bytes.
         """
         rows = sum(shard.rows for shard in shards)
-        with self._file(split, "data", rows) as data, self._file(split, "provenance", rows) as provenance:
+        kept = parquet_paths(self._kept, split, rows)
+        with self._file(split, rows) as data, _RollingParquet(kept) as whole:
             for shard in shards:
                 table = _with_constants(shard.table(), constants)
-                provenance.write(table)
+                whole.write(table)
                 data.write(table.select(RESULT_COLUMNS))
+        write_provenance(kept, self._new, split, self._format, withheld=withheld)
         self._splits.append(split)
         return data.rows
 
-    def _file(self, split: str, config: str, rows: int) -> _Jsonl | _RollingParquet:
-        """One format for both configurations: `load_dataset` takes a folder's format from its first one."""
+    def _file(self, split: str, rows: int) -> _Jsonl | _RollingParquet:
         if self._format == "jsonl":
-            return _Jsonl(self._new / jsonl_path(config, split))
-        files = max(1, -(-rows // ROWS_PER_FILE))
-        names = [f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
-        return _RollingParquet([self._new / config / name for name in names])
+            return _Jsonl(self._new / data_path("default", split, "jsonl"))
+        return _RollingParquet(parquet_paths(self._new / "data", split, rows))
 
     def finish(self) -> None:
-        """Write the metadata that `load_dataset` needs, and put the new folder in the old one's place."""
+        """Write the metadata that `load_dataset` needs, and put the new folders in the old ones' place."""
         (self._new / "README.md").write_text(dataset_metadata(self._splits, self._format), encoding="utf-8")
-        old = self._folder.path / ".dataset.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if self._folder.dataset.exists():
-            self._folder.dataset.rename(old)
-        self._new.rename(self._folder.dataset)
-        shutil.rmtree(old, ignore_errors=True)
+        self._folder.report_path.unlink(missing_ok=True)  # from here to the new report, the run is not finished
+        for new, place in self._swaps.items():
+            old = place.parent / f".{place.name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            if place.exists():
+                place.rename(old)
+            new.rename(place)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_provenance(kept: Sequence[Path], dataset: Path, split: str, file_format: str, *, withheld: bool) -> None:
+    """Write what may be published of a split's rows into the folder `dataset`: without raw text if it is `withheld`.
+
+    Where nothing has to change, the files are those of `kept`. One format for both configurations: `load_dataset`
+    takes a folder's format from its first one.
+    """
+    (dataset / "provenance").mkdir(parents=True, exist_ok=True)
+    if file_format == "parquet" and not withheld:
+        for path in kept:
+            _link(path, dataset / "provenance" / path.name)
+        return
+    jsonl = dataset / data_path("provenance", split, "jsonl")
+    paths = [dataset / "provenance" / path.name for path in kept]
+    with _Jsonl(jsonl) if file_format == "jsonl" else _RollingParquet(paths) as file:
+        for path in kept:
+            with pq.ParquetFile(path) as source:
+                for table in _tables(source):
+                    file.write(without_text(table) if withheld else table)
+
+
+def _tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The file piece by piece; one empty table if it is empty."""
+    if not file.metadata.num_rows:
+        yield file.schema_arrow.empty_table()
+    for batch in file.iter_batches(batch_size=10_000):
+        yield pa.Table.from_batches([batch])
+
+
+def _link(path: Path, target: Path) -> None:
+    """The same file at another place; a copy where the file system knows no links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def parquet_paths(folder: Path, split: str, rows: int) -> list[Path]:
+    """Where so many rows of a split go."""
+    files = max(1, -(-rows // ROWS_PER_FILE))
+    return [folder / f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
 
 
 def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
     """The YAML head of a dataset's README: configurations and splits, explicit, so that no other file is data."""
 
-    def path(config: str, split: str) -> str:
-        return f"{config}/{split}-*.parquet" if file_format == "parquet" else jsonl_path(config, split)
-
-    def config(name: str, folder: str) -> dict[str, Any]:
-        files = [{"split": split, "path": path(folder, split)} for split in splits]
+    def config(name: str) -> dict[str, Any]:
+        files = [{"split": split, "path": data_path(name, split, file_format)} for split in splits]
         return {"config_name": name, "data_files": files}
 
-    configs = [{**config("default", "data"), "default": True}, config("provenance", "provenance")]
+    configs = [{**config("default"), "default": True}, config("provenance")]
     return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
 
 
-def jsonl_path(config: str, split: str) -> str:
-    """Where a split is in the JSONL format: the data beside the README, as COIG-Kun is published."""
-    return f"{split}.jsonl" if config == "data" else f"{config}/{split}.jsonl"
+def data_path(config: str, split: str, file_format: str) -> str:
+    """Where a split of a configuration is in the dataset, as a glob. JSONL is as COIG-Kun is published."""
+    folder = {"default": "data/" if file_format == "parquet" else "", "provenance": "provenance/"}[config]
+    return f"{folder}{split}-*.parquet" if file_format == "parquet" else f"{folder}{split}.jsonl"
 
 
 def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:

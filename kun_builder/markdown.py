@@ -20,6 +20,11 @@ def plain(text: object, limit: int = 0) -> str:
     return f"{clean[:limit]} […]" if 0 < limit < len(clean) else clean
 
 
+def inside_html(text: object) -> str:
+    """`text` on one line inside an HTML element, where Markdown means nothing."""
+    return html.escape(" ".join(plain(text).split()), quote=False)
+
+
 def words(text: object, limit: int = 200) -> str:
     """`text` on one line, escaped: for a table cell, a heading or a sentence."""
     return _SPECIAL.sub(r"\\\g<0>", html.escape(" ".join(plain(text, limit).split()), quote=False))

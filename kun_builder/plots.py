@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 TEXT = "#7b818a"
 PALETTE = ("#3d86c6", "#c8772a", "#2f9a6c", "#a865c9", "#c25a66", "#7d8c2c", "#2e94a3", "#9a7b5f")
 """One colour a split."""
-REJECTED = "#c25a66"
+REJECTED, ELSEWHERE, CUT = "#c25a66", "#8a919b", "#b5820f"
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#0d1117"
 
 WIDTH = 640
+_ROUND = [digit * 10**power for power in range(5) for digit in (1, 2, 5)]
+"""Ticks of logarithmic axes."""
 
 
 def pictures(
@@ -114,28 +116,32 @@ def _funnel(reports: Mapping[str, SplitReport]) -> Any:
     return (marks + text).properties(title="Rows left after each step", width=WIDTH, height=height)
 
 
-def _bins(histogram: Histogram) -> Iterator[tuple[float, float, float]]:
-    """Lower edge, upper edge and share of each bin up to the last one that holds anything."""
-    last = max((at for at, count in enumerate(histogram.counts) if count), default=-1)
-    for at in range(last + 1):
-        yield histogram.edges[at], histogram.edges[at + 1], histogram.counts[at] / histogram.total
+def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
+    """Edge and share of rows of each bin that is between others which hold anything; from the ground to the ground."""
+    full = [at for at, count in enumerate(histogram.counts) if count]
+    if full:
+        yield histogram.edges[full[0]], 0
+        for at in range(full[0], full[-1] + 1):
+            yield histogram.edges[at], histogram.counts[at] / histogram.total
+        yield histogram.edges[full[-1] + 1], 0
 
 
 def _lengths(stats: Mapping[str, SplitStats]) -> Any:
     import altair as alt
 
     rows = [
-        {"split": name, "of": of, "from": low, "to": high, "share": share}
+        {"split": name, "of": of, "at": at, "order": number, "share": share}
         for name, stat in stats.items()
         for of, histogram in (("instruction", stat.instruction_length), ("output", stat.output_length))
-        for low, high, share in _bins(histogram)
+        for number, (at, share) in enumerate(_outline(histogram))
     ]
-    axis = alt.Axis(format="~s", tickCount=6, labelOverlap=True, grid=False)
+    axis = alt.Axis(format="~s", values=_ROUND, labelOverlap=True, grid=False)
     lines = (
         _chart(rows)
-        .mark_line(interpolate="monotone", strokeWidth=2)
+        .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("from:Q", scale=alt.Scale(type="log"), title="characters", axis=axis),
+            x=alt.X("at:Q", scale=alt.Scale(type="log", nice=False), title="characters", axis=axis),
+            order="order:Q",
             y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format="%")),
             color=_colour(stats),
         )
@@ -144,11 +150,15 @@ def _lengths(stats: Mapping[str, SplitStats]) -> Any:
     return lines.facet(column=alt.Column("of:N", title=None)).properties(title="Length of instructions and outputs")
 
 
+_FATES = {"kept": PALETTE[0], "rejected by this": REJECTED, "rejected by another step": ELSEWHERE}
+
+
 def _stacked(stats: Mapping[str, SplitStats], measure: str) -> Iterator[dict[str, Any]]:
     """Bins of one measure per split: kept rows from the ground, rejected ones on top of them."""
     for name, stat in stats.items():
         ground = [0] * len(LENGTH_EDGES + PERPLEXITY_EDGES)
-        for fate, histogram in (("kept", getattr(stat, measure)), ("rejected", getattr(stat, f"{measure}_rejected"))):
+        for fate, end in zip(_FATES, ("", "_rejected", "_elsewhere"), strict=True):
+            histogram = getattr(stat, f"{measure}{end}")
             for at, count in enumerate(histogram.counts if histogram else ()):
                 edges = {"from": histogram.edges[at], "to": histogram.edges[at + 1]}
                 if count:
@@ -164,27 +174,26 @@ def _stacked(stats: Mapping[str, SplitStats], measure: str) -> Iterator[dict[str
 
 
 def _measured(
-    stats: Mapping[str, SplitStats], measure: str, scale: Literal["linear", "log"], rules: list[dict[str, Any]]
+    stats: Mapping[str, SplitStats], measure: Literal["score", "perplexity"], rules: list[dict[str, Any]]
 ) -> Any:
     """Histograms of a measure, kept above rejected, one panel a split; dashed lines at `rules`."""
     import altair as alt
 
     rows = [*_stacked(stats, measure), *rules]
-    base = alt.Chart().encode(
-        x=alt.X("from:Q", scale=alt.Scale(type=scale, nice=False), title=measure, axis=alt.Axis(grid=False))
-    )
-    fate = alt.Color("fate:N", scale=alt.Scale(domain=["kept", "rejected"], range=[PALETTE[0], REJECTED]), title=None)
+    span = alt.Scale(type="log", nice=False) if measure == "perplexity" else alt.Scale(domain=[0, 1])
+    ticks = alt.Axis(grid=False, values=_ROUND) if measure == "perplexity" else alt.Axis(grid=False, tickCount=10)
+    base = alt.Chart().encode(x=alt.X("from:Q", scale=span, title=measure, axis=ticks))
+    fate = alt.Color("fate:N", scale=alt.Scale(domain=[*_FATES], range=[*_FATES.values()]), title=None)
+    count = alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"))
     bars = (
         base.transform_filter("datum.kind == 'bin'")
         .mark_bar(binSpacing=1)
-        .encode(
-            x2="to:Q", y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, format="~s")), y2="low:Q", color=fate
-        )
+        .encode(x2="to:Q", y=count, y2="low:Q", color=fate)
     )
-    lines = base.transform_filter("datum.kind == 'cut'").mark_rule(color=TEXT, strokeDash=[5, 3], strokeWidth=1.5)
+    lines = base.transform_filter("datum.kind == 'cut'").mark_rule(color=CUT, strokeDash=[5, 3], strokeWidth=2)
     names = (
         base.transform_filter("datum.kind == 'cut'")
-        .mark_text(color=TEXT, align="left", dx=3, dy=-2, baseline="bottom", fontSize=10)
+        .mark_text(color=CUT, align="left", dx=3, dy=-2, baseline="bottom", fontSize=10)
         .encode(y=alt.value(0), text=alt.Text("label:N"))
     )
     layers = alt.layer(bars, lines, names, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=110)
@@ -197,7 +206,7 @@ def _scores(stats: Mapping[str, SplitStats], threshold: float | None) -> Any:
         for name, stat in stats.items()
         if threshold is not None and stat.score
     ]
-    return _measured(stats, "score", "linear", cuts).properties(title="Scores, and the threshold")
+    return _measured(stats, "score", cuts).properties(title="Scores, and the threshold")
 
 
 def _perplexity(stats: Mapping[str, SplitStats]) -> Any:
@@ -206,7 +215,7 @@ def _perplexity(stats: Mapping[str, SplitStats]) -> Any:
         for name, stat in stats.items()
         for value in stat.perplexity_range or ()
     ]
-    return _measured(stats, "perplexity", "log", cuts).properties(title="Perplexity; kept between the dashed lines")
+    return _measured(stats, "perplexity", cuts).properties(title="Perplexity, and the range that its step let pass")
 
 
 def _asks(stats: Mapping[str, SplitStats]) -> Any:
@@ -224,7 +233,7 @@ def _asks(stats: Mapping[str, SplitStats]) -> Any:
         .encode(
             y=alt.Y("ask:N", sort=alt.EncodingSortField("share", op="sum", order="descending"), title=None),
             yOffset=alt.YOffset("split:N", sort=list(stats)),
-            x=alt.X("share:Q", title="share of instructions", axis=alt.Axis(format="%")),
+            x=alt.X("share:Q", title="share of instructions", axis=alt.Axis(format="%", tickCount=6)),
             color=_colour(stats),
         )
         .properties(title="What instructions ask for", width=WIDTH, height=max(100, 10 * len(asks) * len(stats)))

@@ -20,11 +20,12 @@ def write_presentation(path: Path) -> Path:
         replace_file(run.folder.dataset / name, content)
     page = path / "report.html"
     rejected = {name: run.folder.rejected / f"{name}.parquet" for name in run.report.splits}
-    replace_file(page, report_page(run.report, run.provenance, run.stats, rejected).encode())
+    replace_file(page, report_page(run.report, run.kept, run.stats, rejected).encode())
     return page
 
 
 def is_presented(path: Path) -> bool:
-    """Whether the page is there and not older than the report."""
-    page, report = path / "report.html", path / "report.json"
-    return page.exists() and page.stat().st_mtime_ns >= report.stat().st_mtime_ns
+    """Whether the page is there and not older than the report and the lock file."""
+    page = path / "report.html"
+    made_of = (path / "report.json", path / "recipe.lock.yaml")
+    return page.exists() and all(page.stat().st_mtime_ns >= part.stat().st_mtime_ns for part in made_of)

@@ -28,17 +28,17 @@ _LONGEST = 6000
 
 def report_page(
     report: RunReport,
-    provenance: Mapping[str, Sequence[Path]],
+    kept: Mapping[str, Sequence[Path]],
     stats: Mapping[str, SplitStats],
     rejected: Mapping[str, Path],
 ) -> str:
-    """The page of a finished run: its report, and per split its provenance files, their figures, and rejected rows."""
+    """The page of a finished run: its report, and per split the files of its kept rows, figures, rejected rows."""
     import jinja2
 
     texts = {name: _read(f"report.{name}") for name in ("html", "css", "js")}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
     charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()}, threshold_of(report.steps))
-    kept, dead = list(_kept_rows(provenance)), list(_rejected_rows(rejected))
+    rows = {"kept": list(_kept_rows(kept)), "rejected": list(_rejected_rows(rejected))}
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
     totals["rejected"] = sum(Counter(reason for *_, reason in _reasons(rejected)).values())
     page = environment.from_string(texts["html"]).render(
@@ -46,7 +46,7 @@ def report_page(
         totals=totals,
         funnels={name: funnel(split) for name, split in report.splits.items()},
         pictures=[(chart["title"], _inline(to_svg(chart))) for chart in charts.values()],
-        data=_safe({"kept": kept, "rejected": dead, "totals": totals}),
+        data=_safe({**rows, "totals": totals}),
         style=_markup(texts["css"]),
         style_hash=_hash(texts["css"]),
         script=_markup(texts["js"]),
@@ -84,11 +84,11 @@ def _safe(value: Any) -> Any:
 # --- which rows ---------------------------------------------------------------------------------------------------
 
 
-def _kept_rows(provenance: Mapping[str, Sequence[Path]]) -> Iterator[dict[str, Any]]:
+def _kept_rows(kept: Mapping[str, Sequence[Path]]) -> Iterator[dict[str, Any]]:
     """An even share of rows from each split, evenly spread over it."""
-    for paths in provenance.values():
+    for paths in kept.values():
         rows = sum(len(table) for table in read_columns(paths, ("position",)))
-        for row in rows_at(paths, spread(rows, KEPT_SAMPLE // len(provenance))):
+        for row in rows_at(paths, spread(rows, KEPT_SAMPLE // len(kept))):
             yield _shown(row)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from kun_builder.errors import PublishError
 from kun_builder.hub.finished import open_run
-from kun_builder.hub.release import compare_rows, digest_rows
+from kun_builder.hub.release import compare_rows, digest_rows, rows_of
 from kun_builder.hub.repo import Head, Repository
 from kun_builder.recipe.file import Dumper
 from kun_builder.report import RunReport
@@ -92,12 +92,12 @@ def _located(split: Mapping[str, Any], path: str | None) -> dict[str, Any]:
 
 
 def _compare(repo: Repository, head: Head, folder: Path, splits: Sequence[str]) -> list[Comparison]:
-    rebuilt = open_run(folder).provenance
+    rebuilt = open_run(folder).kept
     base = repo.base(head)
     found = []
     for name in splits:
         old = base.digests(name)
-        change = compare_rows(old, digest_rows(rebuilt[name]))
+        change = compare_rows(old, digest_rows(rows_of(rebuilt[name])))
         both = change["rows"] - change["added"]
         found.append(
             Comparison(

@@ -30,12 +30,13 @@ from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, role
 from kun_builder.plugins import Registry, load_plugins
 from kun_builder.prompts import Prompt
 from kun_builder.recipe import Recipe
-from kun_builder.recipe.lock import lock
+from kun_builder.recipe.lock import lock, with_publish
 from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, read_report, replace_file
 from kun_builder.rows import Tally
 from kun_builder.shards import Shard
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
+from kun_builder.withhold import stays_here
 from kun_builder.worker import make_job
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
     with folder.lock():
         signature = _signature(recipe, registry, plan)
         if not fresh and (report := folder.finished(signature)):
+            _renew_publish(folder.path / "recipe.lock.yaml", recipe)
             status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
             return report
         check_contracts(plan.steps, recipe.models)
@@ -62,6 +64,13 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         with _models(recipe, registry, plan, since, status) as (executor, infos):
             run = _Run(recipe, registry, _resolve(plan, recipe), folder, status, infos, executor)
             return run.finish(run.segments(run.read()), signature)
+
+
+def _renew_publish(path: Path, recipe: Recipe) -> None:
+    """Write what the recipe says of publishing into the lock file of a finished run; all else in it is the same."""
+    old = path.read_text("utf-8") if path.exists() else ""
+    if old and (new := with_publish(old, recipe)) != old:
+        replace_file(path, new.encode())
 
 
 def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
@@ -226,7 +235,8 @@ class _Run:
         kept = {}
         for split in self._recipe.splits:
             mine = [shard for shard in shards if shard.split == split]
-            kept[split] = writer.write_split(split, mine, {"steps": self._step_facts()})
+            withheld = stays_here(self._registry.sources[self._recipe.splits[split].source].value)
+            kept[split] = writer.write_split(split, mine, {"steps": self._step_facts()}, withheld=withheld)
             rejected = [shard for shard in self._dead if shard.split == split]
             write_rejected(self._folder, split, rejected, schema)
             self._status.done += kept[split]

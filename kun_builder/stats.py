@@ -60,10 +60,13 @@ class SplitStats:
     output_length: Histogram
     score: Histogram | None = None
     score_rejected: Histogram | None = None
+    """Of rows that the step which measured it rejected; `_elsewhere`: that another step rejected."""
+    score_elsewhere: Histogram | None = None
     perplexity: Histogram | None = None
     perplexity_rejected: Histogram | None = None
+    perplexity_elsewhere: Histogram | None = None
     perplexity_range: tuple[float, float] | None = None
-    """Lowest and highest perplexity of a kept row."""
+    """Lowest and highest perplexity that the step which measured it let pass."""
     asks: Mapping[str, int] = field(default_factory=dict)
     languages: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Mapping[str, str], ...] = ()
@@ -85,21 +88,29 @@ class SplitStats:
 
 
 def split_stats(kept: Sequence[Path], rejected: Sequence[Path]) -> SplitStats:
-    """Figures of one split from its provenance files and its rejected rows."""
+    """Figures of one split from the files of its kept rows and of its rejected ones."""
     found = _Kept()
     for table in read_columns(kept, ("instruction", "output", "score", "perplexity", "language")):
         found.add(table)
-    dead: dict[str, list[int]] = {}
-    for table in read_columns(rejected, ("score", "perplexity")):
-        _measure(table, dead)
+    here: dict[str, list[int]] = {}
+    elsewhere: dict[str, list[int]] = {}
+    for table in read_columns(rejected, ("score", "perplexity", "_stage")):
+        for measure in ("score", "perplexity"):
+            by_it = _rejected_by(table, measure)
+            _measure(table.filter(by_it), here, measure)
+            _measure(rest := table.filter(_not(by_it)), elsewhere, measure)
+            if measure == "perplexity":
+                found.widen(rest)
     return SplitStats(
         rows=found.rows,
         instruction_length=Histogram(LENGTH_EDGES, tuple(found.counts["instruction"])),
         output_length=Histogram(LENGTH_EDGES, tuple(found.counts["output"])),
         score=_histogram("score", found.counts),
-        score_rejected=_histogram("score", dead),
+        score_rejected=_histogram("score", here),
+        score_elsewhere=_histogram("score", elsewhere),
         perplexity=_histogram("perplexity", found.counts),
-        perplexity_rejected=_histogram("perplexity", dead),
+        perplexity_rejected=_histogram("perplexity", here),
+        perplexity_elsewhere=_histogram("perplexity", elsewhere),
         perplexity_range=found.range,
         asks=dict(found.asks),
         languages=dict(found.languages),
@@ -136,14 +147,34 @@ class _Kept:
         self.rows += table.num_rows
         for name in ("instruction", "output"):
             _count(self.counts[name], LENGTH_EDGES, pc.utf8_length(table[name]))
-        _measure(table, self.counts)
+        for measure in ("score", "perplexity"):
+            _measure(table, self.counts, measure)
+        self.widen(table)
+        if "language" in table.column_names:
+            self.languages.update(v for v in table["language"].to_pylist() if v)
+        self.asks.update(_asks(table["instruction"]))
+
+    def widen(self, table: pa.Table) -> None:
+        """Take the perplexities of rows that were let pass into the range."""
+        import pyarrow.compute as pc
+
         if "perplexity" in table.column_names and table["perplexity"].null_count < len(table):
             ends = pc.min_max(table["perplexity"]).as_py()
             low, high = self.range or (ends["min"], ends["max"])
             self.range = (min(low, ends["min"]), max(high, ends["max"]))
-        if "language" in table.column_names:
-            self.languages.update(v for v in table["language"].to_pylist() if v)
-        self.asks.update(_asks(table["instruction"]))
+
+
+def _rejected_by(table: pa.Table, stage: str) -> pa.ChunkedArray:
+    """Which rows a step of this stage rejected; the second one of a recipe is labelled `stage-2`."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.match_substring_regex(table["_stage"], rf"^{stage}(-\d+)?$"), False)
+
+
+def _not(mask: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.invert(mask)
 
 
 def _asks(instructions: pa.ChunkedArray) -> dict[str, int]:
@@ -159,10 +190,10 @@ def _asks(instructions: pa.ChunkedArray) -> dict[str, int]:
     return {name: count for name, count in [*counts.items(), ("other", int(free.sum()))] if count}
 
 
-def _measure(table: pa.Table, counts: dict[str, list[int]]) -> None:
-    for name, edges in (("score", SCORE_EDGES), ("perplexity", PERPLEXITY_EDGES)):
-        if name in table.column_names and table[name].null_count < len(table):
-            _count(counts.setdefault(name, [0] * (len(edges) - 1)), edges, table[name].drop_null())
+def _measure(table: pa.Table, counts: dict[str, list[int]], name: str) -> None:
+    edges = SCORE_EDGES if name == "score" else PERPLEXITY_EDGES
+    if name in table.column_names and table[name].null_count < len(table):
+        _count(counts.setdefault(name, [0] * (len(edges) - 1)), edges, table[name].drop_null())
 
 
 def _count(counts: list[int], edges: Sequence[float], values: pa.ChunkedArray) -> None:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from kun_builder.folder import dataset_metadata
+from kun_builder.folder import dataset_metadata, write_provenance
 from kun_builder.report import RunReport, SplitReport, StepCounts
+from kun_builder.withhold import stays_here
 
 SCHEMA = pa.schema(
     [
@@ -58,7 +59,10 @@ def make_run(
             _kept(split, rows, **words),
             pa.schema([SCHEMA.field("instruction"), SCHEMA.field("output")]),
         )
-        _write(path / "dataset/provenance", split, _kept(split, rows, **words), SCHEMA)
+        _write(path / "kept", split, _kept(split, rows, **words), SCHEMA)
+        closed = stays_here(_split(rows, (sources or {}).get(split, {})))
+        kept = [path / f"kept/{split}-00000-of-00001.parquet"]
+        write_provenance(kept, path / "dataset", split, "parquet", withheld=closed)
         with _writer(path / f"rejected/{split}.parquet", REJECTED) as writer:
             writer.write_table(_rejected(split, rows // 2, text))
     (path / "dataset/README.md").write_text(dataset_metadata(list(splits), "parquet"))

@@ -21,7 +21,7 @@ from kun_builder.errors import RecipeError
 from kun_builder.options import merge, options_of
 from kun_builder.recipe import Plugins, load_recipe, plugin_settings
 from kun_builder.recipe.file import Dumper, RecipeFile
-from kun_builder.recipe.lock import lock
+from kun_builder.recipe.lock import lock, with_publish
 from kun_builder.recipe.parts import DEFAULT_STAGES
 from kun_builder.recipe.schema import json_schema
 from kun_builder.types import ModelInfo
@@ -527,6 +527,15 @@ def test_lock_is_a_recipe_again(recipe):
     again = recipe(text, endpoints=("http://a:1",), limit=9)
     assert again.models == made.models
     assert lock(again, CATALOG, infos) == text
+
+
+def test_publishing_is_renewed_in_a_lock(recipe):
+    """What a recipe says of publishing can be put into a lock file later; all else in it stays byte for byte."""
+    text = lock(recipe(yaml.dump(FULL, sort_keys=False)), CATALOG, {})
+    bare = recipe(yaml.dump({**FULL, "publish": {}}, sort_keys=False))
+    assert with_publish(text, recipe(text)) == text
+    assert "publish:" not in with_publish(text, bare)
+    assert with_publish(with_publish(text, bare), recipe(text)) == text
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\t\n"), min_size=1).filter(

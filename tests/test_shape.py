@@ -19,7 +19,7 @@ FLOORS = """
     generation
     recipe rows
     plugins worker
-    ingest shards
+    ingest shards withhold
     executors folder dataset_stage testing
     runner explain estimate hub
     training presentation reproduce

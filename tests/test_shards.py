@@ -159,8 +159,9 @@ def test_load_dataset_reads_the_result_in_a_fresh_process(tmp_path, file_format)
     """`load_dataset(path)` and `load_dataset(path, split=...)` give the splits with exactly two string columns."""
     folder = RunFolder(tmp_path / "run")
     writer = DatasetWriter(folder, file_format)
-    assert writer.write_split("wudao", [shard(tmp_path, 0, 2), shard(tmp_path, 1, 1)], {"steps": [{"stage": "x"}]}) == 3
-    assert writer.write_split("skypile", [shard(tmp_path, 0, 1, split="skypile")], {"steps": [{"stage": "x"}]}) == 1
+    steps = {"steps": [{"stage": "x"}]}
+    assert writer.write_split("wudao", [shard(tmp_path, 0, 2), shard(tmp_path, 1, 1)], steps, withheld=False) == 3
+    assert writer.write_split("skypile", [shard(tmp_path, 0, 1, split="skypile")], steps, withheld=False) == 1
     writer.finish()
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PATH": ""}
     done = subprocess.run(
@@ -176,12 +177,33 @@ def test_load_dataset_reads_the_result_in_a_fresh_process(tmp_path, file_format)
         assert (folder.dataset / "skypile.jsonl").read_text("utf-8") == '{"instruction":"问","output":"答0"}\n'
 
 
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_text_that_may_not_be_passed_on_is_kept_outside_the_publishable_folder(tmp_path, file_format):
+    """A withheld split has its text in kept/, and nowhere in dataset/; another one has it in both."""
+    folder = RunFolder(tmp_path / "run")
+    writer = DatasetWriter(folder, file_format)
+    for split in ("closed", "open"):
+        writer.write_split(split, [shard(tmp_path, 0, 2, split=split)], {}, withheld=split == "closed")
+    writer.finish()
+    for split in ("closed", "open"):
+        (file,) = (folder.dataset / "provenance").glob(f"{split}*")
+        rows = (
+            pq.read_table(file).to_pylist()
+            if file_format == "parquet"
+            else [*map(json.loads, file.read_bytes().splitlines())]
+        )
+        kept = pq.read_table(folder.kept_files(split)[0]).to_pylist()
+        assert [row["id"] for row in rows] == [row["id"] for row in kept]
+        assert all(row["text"] for row in kept)
+        assert all(("text" in row, "text_sha256" in row) == (split == "open", split == "closed") for row in rows)
+
+
 def test_a_large_split_rolls_over_files_without_losing_a_row(tmp_path, monkeypatch):
     """Rows beyond the limit of a file go on in the next; the files are numbered as load_dataset and the Hub expect."""
     monkeypatch.setattr("kun_builder.folder.ROWS_PER_FILE", 4)
     folder = RunFolder(tmp_path / "run")
     writer = DatasetWriter(folder, "parquet")
-    writer.write_split("wudao", [shard(tmp_path, number, 3) for number in range(4)], {})
+    writer.write_split("wudao", [shard(tmp_path, number, 3) for number in range(4)], {}, withheld=False)
     writer.finish()
     files = sorted((folder.dataset / "data").iterdir())
     assert [file.name for file in files] == [f"wudao-0000{number}-of-00003.parquet" for number in range(3)]

@@ -12,7 +12,7 @@ import click
 
 from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
 from kun_builder.cli.output import Output
-from kun_builder.cli.push import PUSH_OPTIONS, push_options, push_run, repo_name
+from kun_builder.cli.push import PUSH_OPTIONS, check_target, push_options, push_run, repo_name
 
 if TYPE_CHECKING:
     from kun_builder.status import Status
@@ -59,6 +59,8 @@ def command(
         raise click.UsageError("options of publishing need --push-to-hub ORG/NAME")
     out = replace(out, json_log=log_format == "json")
     checked, registry = open_recipe(recipe, out, **options)
+    if repo:
+        check_target(repo, checked, registry, out, **pushing)
 
     from kun_builder.cli.funnel import show_result
     from kun_builder.cli.progress import progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ from kun_builder.cli.options import Command, output_options
 from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
-    from kun_builder.hub import Published
+    from kun_builder.hub import Published, Target
+    from kun_builder.plugins import Registry
+    from kun_builder.recipe import Recipe
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -78,24 +80,43 @@ def command(run: Path, repo: str | None, out: Output, **options: Any) -> None:
     push_run(run, repo, out, **options)
 
 
-def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, private: bool | None, **target: Any) -> None:
+def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **options: Any) -> None:
     """Push, and say what was done. What is not given is what the recipe said."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from kun_builder.hub import Target, push
+    from kun_builder.hub import push
     from kun_builder.hub.finished import open_run, publish_settings
     from kun_builder.hub.retry import Retry
 
-    settings = publish_settings(open_run(run).lock)
-    if not (repo := repo or settings.get("repo")):
-        raise click.UsageError("where to? give ORG/NAME, or `publish: {repo: ORG/NAME}` in the recipe")
-
+    target = make_target(repo, publish_settings(open_run(run).lock), **options)
     if out.format != "human":
         disable_progress_bars()
     out.note(f"checking {run}")
-    target["token"] = target.get("token") or None
-    where = Target(repo=repo, private=settings.get("private", True) if private is None else private, **target)
-    show_published(push(run, where, retry=Retry(say=out.note), dry_run=dry_run), out)
+    show_published(push(run, target, retry=Retry(say=out.note), dry_run=dry_run), out)
+
+
+def check_target(repo: str, recipe: Recipe, registry: Registry, out: Output, **options: Any) -> None:
+    """What would end the publishing of a recipe's result ends it here, before anything is built."""
+    from kun_builder.hub import check_access
+    from kun_builder.hub.finished import check_licences
+    from kun_builder.hub.retry import Retry
+
+    settings = recipe.publish.model_dump()
+    check_licences({name: registry.sources[split.source].value for name, split in recipe.splits.items()}, settings)
+    options.pop("dry_run")
+    check_access(make_target(repo, settings, **options), retry=Retry(say=out.note))
+
+
+def make_target(
+    repo: str | None, settings: Mapping[str, Any], *, private: bool | None, token: str | None, **options: Any
+) -> Target:
+    """Where to publish: what is given goes before what the recipe says."""
+    from kun_builder.hub import Target
+
+    if not (repo := repo or settings.get("repo")):
+        raise click.UsageError("where to? give ORG/NAME, or `publish: {repo: ORG/NAME}` in the recipe")
+    private = settings.get("private", True) if private is None else private
+    return Target(repo=repo, private=private, token=token or None, **options)
 
 
 def show_published(published: Published, out: Output) -> None:
@@ -106,9 +127,10 @@ def show_published(published: Published, out: Output) -> None:
     elif out.format == "quiet":
         out.text(address)
     else:
-        changes = published.changes["splits"]
+        news = bool(published.added or published.deleted)
+        changes = published.changes["splits"] if news else {}
         rows = [{"split": s, ">rows": f"{n:,}", **_signed(changes.get(s, {}))} for s, n in published.rows.items()]
-        out.table(["split", ">rows", ">added", ">removed", ">rewritten"], rows)
+        out.table(["split", ">rows", *([">added", ">removed", ">rewritten"] if news else [])], rows)
         out.note(_sentence(published))
         out.text(address)
 

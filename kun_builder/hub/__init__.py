@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
+from huggingface_hub import constants, get_token
 
 from kun_builder.errors import PublishError
 from kun_builder.folder import RunFolder
@@ -69,12 +69,18 @@ class Change:
         return bool(self.add or self.delete)
 
 
-def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
-    """Publish the finished run in `path`. Raises PublishError; what was uploaded until then is not uploaded again."""
+def check_access(target: Target, *, retry: Retry | None = None) -> None:
+    """Ask the Hub, before work begins, what would end its publishing. Raises PublishError."""
     if constants.is_offline_mode():
         raise PublishError("HF_HUB_OFFLINE is set", hint="unset it to publish")
     if target.create_pr and target.tag:
         raise PublishError("a pull request cannot be tagged before it is merged", hint="leave --tag or --create-pr out")
+    _prepare(Repository(target.repo, target.token, retry or Retry()), target, dry_run=True)
+
+
+def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
+    """Publish the finished run in `path`. Raises PublishError; what was uploaded until then is not uploaded again."""
+    check_access(target, retry=retry)
     with RunFolder(path).lock():
         run = open_finished(path)
         check_loads(run)
@@ -99,6 +105,8 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
 
 def _prepare(repo: Repository, target: Target, dry_run: bool) -> bool:
     """Make repository and branch; whether they exist now. Raises PublishError where public is not what was meant."""
+    if not (target.token or get_token()):
+        raise PublishError("there is no Hub token", hint="log in with `hf auth login`, or give one with HF_TOKEN")
     private = repo.private()
     if private is False and target.private:
         raise PublishError(f"{target.repo} is public", hint="publish there with --no-private")
@@ -208,6 +216,6 @@ def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str
     streamed = repo.first_rows(commit, list(release.rows))
     for split, rows in release.rows.items():
         row = streamed[split]
-        sent = next(rows_at(run.provenance[split], [0], RESULT_COLUMNS), None) if split in run.provenance else row
+        sent = next(rows_at(run.kept[split], [0], RESULT_COLUMNS), None) if split in run.kept else row
         if row != sent or (row is None) != (rows == 0):
             raise PublishError(f"the first row of {split} on the Hub at {commit[:12]} is not the one that was sent")

@@ -1,16 +1,15 @@
-"""A finished run as it may be published: complete, counted, read back, and without text that may not be passed on."""
+"""A finished run as it may be published: complete, counted, read back, its licences acknowledged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,38 +19,40 @@ import pyarrow.parquet as pq
 import yaml
 
 from kun_builder.errors import PublishError
-from kun_builder.folder import RunFolder, dataset_metadata
-from kun_builder.hub.withhold import withhold
+from kun_builder.folder import CONFIGS, RunFolder, data_path
 from kun_builder.plan import RESULT_COLUMNS
-from kun_builder.report import RunReport, read_report
+from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.stats import SplitStats, split_stats
+from kun_builder.types import Source
+from kun_builder.withhold import refuse_copies, stays_here, without_text
 
-STAGE = ".publish"
-"""Folder in the run folder with exactly the data files that go out."""
+_AGAIN = "build the run again with --fresh"
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run whose files are complete. `stage` is the folder of its data: what is published, or the dataset itself."""
+    """A run whose files are complete."""
 
     folder: RunFolder
     report: RunReport
     lock: bytes
     license: str
-    stage: Path
-    withheld: frozenset[str] = frozenset()
-    """Splits whose raw text stays here: their corpus is not redistributable, or its licence is not declared."""
+
+    @cached_property
+    def withheld(self) -> frozenset[str]:
+        """Splits whose raw text stays here: their corpus is not redistributable, or its licence is not declared."""
+        return frozenset(name for name, split in self.report.splits.items() if stays_here(split))
 
     @cached_property
     def files(self) -> dict[str, Path]:
         """Data files by their path in the repository."""
-        paths = sorted(path for path in self.stage.rglob("*") if path.suffix in (".parquet", ".jsonl"))
-        return {path.relative_to(self.stage).as_posix(): path for path in paths}
+        names = [path for split in self.report.splits for path in self.files_of(split)]
+        return {name: self.folder.dataset / name for name in sorted(names)}
 
     @cached_property
-    def provenance(self) -> dict[str, list[Path]]:
-        """Provenance files of each split."""
-        return {name: self._matching(f"provenance/{name}-*.parquet") for name in self.report.splits}
+    def kept(self) -> dict[str, list[Path]]:
+        """Files with all that is known of each split's rows; they stay here."""
+        return {name: self.folder.kept_files(name) for name in self.report.splits}
 
     @cached_property
     def stats(self) -> dict[str, SplitStats]:
@@ -59,7 +60,7 @@ class FinishedRun:
         rejected = self.folder.rejected
         return {
             name: split_stats(files, [path for path in [rejected / f"{name}.parquet"] if path.exists()])
-            for name, files in self.provenance.items()
+            for name, files in self.kept.items()
         }
 
     @cached_property
@@ -70,30 +71,34 @@ class FinishedRun:
 
     def files_of(self, split: str) -> list[str]:
         """Paths in the repository of one split's files."""
-        paths = self._matching(self._pattern("default", split)) + self.provenance[split]
-        return [path.relative_to(self.stage).as_posix() for path in paths]
+        paths = [path for config in CONFIGS for path in self.found(config, split)]
+        return [path.relative_to(self.folder.dataset).as_posix() for path in paths]
 
     def config_of(self, config: str, split: str) -> dict[str, Any]:
         """What the card's metadata says of a split in a configuration: pattern, columns, bytes."""
-        from datasets import Features, Value
+        from datasets import Features
 
-        pattern = self._pattern(config, split)
-        files = self._matching(pattern)
-        if pattern.endswith(".jsonl"):
-            features, size = Features({name: Value("string") for name in RESULT_COLUMNS}), files[0].stat().st_size
-        else:
-            features = Features.from_arrow_schema(pq.read_schema(files[0]))
-            size = sum(_memory(pq.read_metadata(file)) for file in files)
+        files = self.found(config, split)
         download = sum(file.stat().st_size for file in files)
-        return {"path": pattern, "features": features.to_dict(), "bytes": size, "download": download}
+        return {
+            "path": data_path(config, split, self.report.format),
+            "features": Features.from_arrow_schema(self._schema(config, split)).to_dict(),
+            "bytes": download if self.report.format == "jsonl" else sum(_memory(pq.read_metadata(f)) for f in files),
+            "download": download,
+        }
 
-    def _pattern(self, config: str, split: str) -> str:
-        if config == "provenance":
-            return f"provenance/{split}-*.parquet"
-        return f"{split}.jsonl" if self.report.format == "jsonl" else f"data/{split}-*.parquet"
+    def found(self, config: str, split: str) -> list[Path]:
+        """Files of a split in a configuration of the dataset. Raises PublishError if there are none."""
+        pattern = data_path(config, split, self.report.format)
+        if not (files := sorted(self.folder.dataset.glob(pattern))):
+            raise PublishError(f"{self.folder.dataset / pattern} is missing", hint=_AGAIN)
+        return files
 
-    def _matching(self, pattern: str) -> list[Path]:
-        return sorted(self.stage.glob(pattern))
+    def _schema(self, config: str, split: str) -> pa.Schema:
+        schema = pq.read_schema(self.kept[split][0])
+        if config == "default":
+            return pa.schema([schema.field(name) for name in RESULT_COLUMNS])
+        return without_text(schema.empty_table()).schema if split in self.withheld else schema
 
 
 def open_run(path: Path) -> FinishedRun:
@@ -106,23 +111,25 @@ def open_run(path: Path) -> FinishedRun:
     try:
         lock = (path / "recipe.lock.yaml").read_bytes()
     except FileNotFoundError as error:
-        raise PublishError(f"{path} has no recipe.lock.yaml", hint="build the run again with --fresh") from error
-    return FinishedRun(folder, report, lock, _license(report, publish_settings(lock)), folder.dataset)
+        raise PublishError(f"{path} has no recipe.lock.yaml", hint=_AGAIN) from error
+    return FinishedRun(folder, report, lock, _license(report, publish_settings(lock)))
 
 
 def open_finished(path: Path) -> FinishedRun:
-    """The run in `path` as it may be published, staged. Raises PublishError for what is missing or not allowed."""
+    """The run in `path` as it may be published. Raises PublishError for what is missing or not allowed."""
     run = open_run(path)
-    withheld = _withheld(run.report, publish_settings(run.lock))
-    run = replace(run, stage=path / STAGE, withheld=withheld)
-    _stage(run)
+    check_licences(run.report.splits, publish_settings(run.lock))
+    for split, facts in run.report.splits.items():
+        for files in (run.kept[split], *(run.found(config, split) for config in CONFIGS)):
+            _count(split, files, facts.kept)
+    refuse_copies(path for split in sorted(run.withheld) for path in run.kept[split])
     return run
 
 
 def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
     """Rows per configuration and split as `load_dataset` finds them in a fresh process; they equal the report's."""
     with tempfile.TemporaryDirectory(prefix="kun-build-") as cache:
-        loaded = json.loads(_fresh_process(run.stage, cache))
+        loaded = json.loads(_fresh_process(run.folder.dataset, cache))
     expected = {name: split.kept for name, split in run.report.splits.items()}
     for config, splits in loaded.items():
         found = {name: split["rows"] for name, split in splits.items()}
@@ -142,7 +149,7 @@ def _fresh_process(folder: Path, cache: str) -> str:
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=cache, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise PublishError(f"load_dataset cannot read {folder}: {last[0]}", hint="build the run again with --fresh")
+        raise PublishError(f"load_dataset cannot read {folder}: {last[0]}", hint=_AGAIN)
     return done.stdout
 
 
@@ -152,17 +159,16 @@ def publish_settings(lock: bytes) -> Mapping[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _withheld(report: RunReport, publish: Mapping[str, Any]) -> frozenset[str]:
-    """Splits whose text stays here. Raises PublishError unless the user has acknowledged their licences."""
-    names = frozenset(name for name, s in report.splits.items() if not (s.license and s.redistributable))
+def check_licences(corpora: Mapping[str, Source | SplitReport], publish: Mapping[str, Any]) -> None:
+    """Raise PublishError unless the user has acknowledged the licences of corpora whose text stays here."""
+    names = sorted(name for name, corpus in corpora.items() if stays_here(corpus))
     if names and publish.get("license_acknowledged") is not True:
-        said = ", ".join(f"{name} ({report.splits[name].license or 'no licence declared'})" for name in sorted(names))
+        said = ", ".join(f"{name} ({corpora[name].license or 'no licence declared'})" for name in names)
         raise PublishError(
             f"the licence of these sources is not declared or does not allow to pass their text on: {said}",
             hint="read the licences; if publishing what was derived from them is allowed, say so in the recipe with"
-            " `publish: {license_acknowledged: true}`, and build again. The raw text stays here in any case",
+            " `publish: {license_acknowledged: true}`, and run kun-build again. The raw text stays here in any case",
         )
-    return names
 
 
 def _license(report: RunReport, publish: Mapping[str, Any]) -> str:
@@ -173,39 +179,15 @@ def _license(report: RunReport, publish: Mapping[str, Any]) -> str:
     return (declared.pop() or "other") if len(declared) == 1 else "other"
 
 
-def _stage(run: FinishedRun) -> None:
-    """Link the data files into a fresh stage; of withheld splits, write provenance without the text."""
-    shutil.rmtree(run.stage, ignore_errors=True)
-    for split, facts in run.report.splits.items():
-        names = [f"{split}.jsonl"] if run.report.format == "jsonl" else [f"data/{split}-*.parquet"]
-        for pattern in (*names, f"provenance/{split}-*.parquet"):
-            files = sorted(run.folder.dataset.glob(pattern))
-            if not files:
-                raise PublishError(
-                    f"{run.folder.dataset / pattern} is missing", hint="build the run again with --fresh"
-                )
-            for file in files:
-                target = run.stage / file.relative_to(run.folder.dataset)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if split in run.withheld and pattern.startswith("provenance"):
-                    withhold(file, target)
-                else:
-                    os.link(file, target)
-            _count(split, pattern, files, facts.kept)
-    (run.stage / "README.md").write_text(dataset_metadata(list(run.report.splits), run.report.format), encoding="utf-8")
-
-
-def _count(split: str, pattern: str, files: Sequence[Path], expected: int) -> None:
+def _count(split: str, files: Sequence[Path], expected: int) -> None:
+    parquet = [file for file in files if file.suffix == ".parquet"]
     try:
-        rows = sum(pq.read_metadata(file).num_rows for file in files if file.suffix == ".parquet")
+        rows = sum(pq.read_metadata(file).num_rows for file in parquet)
     except pa.ArrowInvalid as error:
-        raise PublishError(
-            f"{pattern} of split `{split}` is damaged: {error}", hint="build it again with --fresh"
-        ) from error
-    if rows != expected and files[0].suffix == ".parquet":
-        raise PublishError(
-            f"{pattern} has {rows} rows, but the report says {expected}", hint="build again with --fresh"
-        )
+        raise PublishError(f"{parquet[0].parent} of split `{split}` is damaged: {error}", hint=_AGAIN) from error
+    if parquet and rows != expected:
+        where = parquet[0].parent
+        raise PublishError(f"{where} has {rows} rows of `{split}`, but the report says {expected}", hint=_AGAIN)
 
 
 def _memory(metadata: pq.FileMetaData) -> int:

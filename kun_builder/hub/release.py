@@ -7,8 +7,9 @@ changed. Publishing is a function of the run and of the release before it, so th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import orjson
 
 from kun_builder.cards import CardFacts, ConfigFacts, RunFacts, card, check_card
 from kun_builder.errors import PublishError
+from kun_builder.folder import CONFIGS
 from kun_builder.plots import pictures, threshold_of, to_png, to_svg
 from kun_builder.report import SplitReport, StepCounts
 from kun_builder.stats import SplitStats, read_columns
@@ -72,6 +74,7 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     """The release that puts `run` into a repository which holds `base`."""
     old = base.manifest or {}
     kept = {name: split for name, split in old.get("splits", {}).items() if name not in run.report.splits}
+    _check_format(run, kept)
     splits = {**old.get("splits", {}), **{name: _split_entry(run, name, run.key) for name in run.report.splits}}
     locks = {key: _lock_of(old, key, base) for key in {split["run"] for split in kept.values()} - {run.key}}
     runs = {key: {**old["runs"][key], "lock": path} for key, (path, _) in locks.items()} | {run.key: _run_entry(run)}
@@ -92,6 +95,16 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     facts_of[MANIFEST] = file_facts(files[MANIFEST])
     rows = {name: entry["report"]["kept"] for name, entry in splits.items()}
     return Release(files, facts_of, manifest, rows, releases[-1])
+
+
+def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a mixture: `load_dataset` reads all files of a dataset in the format of the first."""
+    others = [name for name, entry in kept.items() if Path(entry["files"][0]).suffix[1:] != run.report.format]
+    if others:
+        raise PublishError(
+            f"{', '.join(others)} of the published dataset and this run, in {run.report.format}, differ in format",
+            hint="build with the recipe's `format:` as that of the dataset, or publish into another repository",
+        )
 
 
 def present(run: FinishedRun, repo: str) -> dict[str, bytes]:
@@ -157,18 +170,25 @@ def no_digests() -> Digests:
     return {"id": np.empty(0, np.uint64), "row": np.empty(0, np.uint64)}
 
 
-def digest_rows(paths: Sequence[Any]) -> Digests:
-    """Digests of the rows in provenance files (paths or open files)."""
-    ids, rows = bytearray(), bytearray()
-    for table in read_columns(paths, ("id", "instruction", "output")):
-        for row_id, instruction, output in zip(
-            *(table[n].to_pylist() for n in ("id", "instruction", "output")), strict=True
-        ):
-            ids += hashlib.blake2b(row_id.encode(), digest_size=8).digest()
-            rows += hashlib.blake2b(f"{instruction}\0{output}".encode(), digest_size=8).digest()
-    found = {"id": np.frombuffer(ids, np.uint64), "row": np.frombuffer(rows, np.uint64)}
+def digest_rows(rows: Iterable[tuple[str, str, str]]) -> Digests:
+    """Digests of rows: id, instruction and output of each."""
+    ids, contents = bytearray(), bytearray()
+    for row_id, instruction, output in rows:
+        ids += hashlib.blake2b(row_id.encode(), digest_size=8).digest()
+        contents += hashlib.blake2b(f"{instruction}\0{output}".encode(), digest_size=8).digest()
+    found = {"id": np.frombuffer(ids, np.uint64), "row": np.frombuffer(contents, np.uint64)}
     order = np.argsort(found["id"])
     return {name: values[order] for name, values in found.items()}
+
+
+def rows_of(files: Iterable[Any], *, jsonl: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Id, instruction and output of each row of Parquet files (paths or open ones), or of open JSONL files."""
+    names = ("id", "instruction", "output")
+    if jsonl:
+        yield from (itemgetter(*names)(orjson.loads(line)) for file in files for line in file)
+        return
+    for table in read_columns(list(files), names):
+        yield from zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def compare_rows(old: Digests, new: Digests) -> dict[str, int]:
@@ -189,10 +209,8 @@ def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base) -> list[Mapp
         return history
     before = [old["splits"][name]["run"] for name in run.report.splits if name in old.get("splits", {})]
     recipe = recipe_changes(old["runs"][before[0]], _run_entry(run)) if before else []
-    changed = {
-        name: compare_rows(base.digests(name) if name in old.get("splits", {}) else no_digests(), digest_rows(files))
-        for name, files in run.provenance.items()
-    }
+    published = {name: base.digests(name) if name in old.get("splits", {}) else no_digests() for name in run.kept}
+    changed = {name: compare_rows(published[name], digest_rows(rows_of(files))) for name, files in run.kept.items()}
     facts = {"run": run.key, "name": run.report.name, "created": run.report.created}
     return [*history, {**facts, "splits": changed, "recipe": recipe}]
 
@@ -235,7 +253,7 @@ def _split_entry(run: FinishedRun, name: str, key: str) -> dict[str, Any]:
         "withheld": name in run.withheld,
         "license": run.license,
         "files": sorted(run.files_of(name)),
-        "configs": {config: run.config_of(config, name) for config in ("default", "provenance")},
+        "configs": {config: run.config_of(config, name) for config in CONFIGS},
     }
 
 
@@ -274,12 +292,18 @@ def _card_facts(
         splits={n: (_report(e["report"]), SplitStats.from_json(e["stats"])) for n, e in splits.items()},
         runs={key: RunFacts(**{**entry, "steps": tuple(entry["steps"])}) for key, entry in runs.items()},
         run_of={name: entry["run"] for name, entry in splits.items()},
-        configs={config: _config(config, splits) for config in ("default", "provenance")},
+        configs={config: _config(config, splits) for config in CONFIGS},
         license=licenses.pop() if len(licenses) == 1 else "other",
         withheld=frozenset(name for name, entry in splits.items() if entry["withheld"]),
         releases=releases,
         pictures=(),
+        threshold=_common_threshold(runs),
     )
+
+
+def _common_threshold(runs: Mapping[str, Mapping[str, Any]]) -> float | None:
+    found = {threshold_of(run["steps"]) for run in runs.values()}
+    return found.pop() if len(found) == 1 else None
 
 
 def _report(data: Mapping[str, Any]) -> SplitReport:

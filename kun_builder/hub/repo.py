@@ -30,7 +30,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from kun_builder.errors import PublishError
-from kun_builder.hub.release import MANIFEST, Base, Digests, FileFacts, Release, digest_rows, read_manifest
+from kun_builder.hub.release import MANIFEST, Base, Digests, FileFacts, Release, digest_rows, read_manifest, rows_of
 from kun_builder.hub.retry import Retry
 
 _TIMEOUT = httpx2.Timeout(300, connect=30)
@@ -116,12 +116,13 @@ class Repository:
         return Base(manifest=head.manifest, read=partial(self.read, head.commit), digests=digests)
 
     def _digests(self, commit: str, manifest: Mapping[str, Any], split: str) -> Digests:
-        """Row digests of a published split; only three of its columns are downloaded."""
+        """Row digests of a published split; of Parquet, only three columns are downloaded."""
         files = [path for path in manifest["splits"][split]["files"] if path.startswith("provenance/")]
         hub = HfFileSystem(token=self._token)
 
         def read() -> Digests:
-            return digest_rows([hub.open(f"datasets/{self.name}@{commit}/{path}") for path in files])
+            opened = (hub.open(f"datasets/{self.name}@{commit}/{path}") for path in files)
+            return digest_rows(rows_of(opened, jsonl=files[0].endswith(".jsonl")))
 
         return self.retry(f"reading the published rows of {split}", read)
 

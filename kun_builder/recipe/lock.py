@@ -29,7 +29,7 @@ def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> s
     """The text of `recipe.lock.yaml`; `models` are those that were asked, and who they said they are."""
     document: dict[str, Any] = {
         **recipe.model_dump(mode="json", include={"name", "executor", "shard_rows", "seed", "format"}),
-        **recipe.model_dump(mode="json", include={"plugins", "publish"}, exclude_defaults=True),
+        **recipe.model_dump(mode="json", include={"plugins"}, exclude_defaults=True),
         "models": {name: _model(spec, recipe.variables.get(name)) for name, spec in recipe.models.items()},
         "splits": {
             name: {"source": split.source, "path": list(split.path), **plain_value(split.options)}
@@ -45,7 +45,20 @@ def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> s
             "models": {name: {"id": info.id, "revision": info.revision} for name, info in models.items()},
             "prompts": _prompts(recipe),
         },
+        **recipe.model_dump(mode="json", include={"publish"}, exclude_defaults=True),
     }
+    return _dump(document)
+
+
+def with_publish(text: str, recipe: Recipe) -> str:
+    """The lock file `text` with what `recipe` says of publishing, which no row depends on."""
+    document = yaml.safe_load(text)
+    document.pop("publish", None)
+    document |= recipe.model_dump(mode="json", include={"publish"}, exclude_defaults=True)
+    return _dump(document)
+
+
+def _dump(document: Mapping[str, Any]) -> str:
     return _HEADER + yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

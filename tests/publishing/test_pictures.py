@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from kun_builder import plots
 from kun_builder.hub.finished import open_run
-from kun_builder.plots import DARK_PAGE, LIGHT_PAGE, PALETTE, REJECTED, TEXT, pictures, to_png, to_svg
+from kun_builder.plots import (
+    CUT,
+    DARK_PAGE,
+    ELSEWHERE,
+    LIGHT_PAGE,
+    PALETTE,
+    REJECTED,
+    TEXT,
+    pictures,
+    to_png,
+    to_svg,
+)
 from kun_builder.stats import ASKS, SCORE_EDGES, SplitStats, rows_at, split_stats, spread
 
 
@@ -64,7 +75,7 @@ def test_readable_on_light_and_dark(charts, page):
     """Text and marks stand out on a white page and on a dark one (WCAG 2: 3 for graphics and large text), and the
     pictures have no ground of their own."""
     assert contrast(TEXT, page) >= 3.8
-    assert all(contrast(colour, page) >= 3 for colour in (*PALETTE, REJECTED))
+    assert all(contrast(colour, page) >= 3 for colour in (*PALETTE, REJECTED, ELSEWHERE, CUT))
     assert all(chart["config"]["background"] == "transparent" for chart in charts.values())
 
 
@@ -102,14 +113,20 @@ def test_stats_count_every_row(tmp_path):
         "language": ["zh"] * 400 + ["en"] * 100,
     }
     pq.write_table(pa.table(kept), tmp_path / "kept.parquet")
-    pq.write_table(pa.table({"score": pa.array([0.1, None, 1.0])}), tmp_path / "dead.parquet")
+    far = max(kept["perplexity"])
+    dead = {
+        "score": [0.1, None, 1.0, None],
+        "perplexity": [50.0, far * 2, 60.0, far * 9],
+        "_stage": ["score", "label", "refine", "perplexity"],
+    }
+    pq.write_table(pa.table(dead), tmp_path / "dead.parquet")
     stats = split_stats([tmp_path / "kept.parquet"], [tmp_path / "dead.parquet"])
     assert stats.rows == stats.instruction_length.total == stats.output_length.total == stats.perplexity.total == 500
     assert stats.score.total == 499
     assert stats.score.edges == SCORE_EDGES
-    assert stats.score_rejected.total == 2
-    assert stats.perplexity_rejected is None
-    assert stats.perplexity_range == (min(kept["perplexity"]), max(kept["perplexity"]))
+    assert (stats.score_rejected.total, stats.score_elsewhere.total) == (1, 1)
+    assert (stats.perplexity_rejected.total, stats.perplexity_elsewhere.total) == (1, 3)
+    assert stats.perplexity_range == (min(kept["perplexity"]), far * 2), "what a later step rejected had been let pass"
     assert stats.asks == {"translate": 100, "how": 200, "write": 100, "other": 100}
     assert set(stats.asks) <= {*ASKS, "other"}
     assert stats.languages == {"zh": 400, "en": 100}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun_builder.errors import PublishError
-from kun_builder.hub.withhold import withhold
+from kun_builder.withhold import refuse_copies, without_text
 
 TEXT = "关于茶的冲泡，先看水温，再看时间，最后看茶具。" * 3
 
@@ -21,39 +21,37 @@ def row(**changes):
     return {**facts, "instruction": "如何泡茶？", "output": "泡茶有三步。", "raw_answer": None, **changes}
 
 
-def withheld(tmp_path, *rows):
-    pq.write_table(pa.Table.from_pylist(list(rows)), tmp_path / "in.parquet")
-    withhold(tmp_path / "in.parquet", tmp_path / "out.parquet")
-    return pq.read_table(tmp_path / "out.parquet").to_pylist()
+def withheld(*rows):
+    return without_text(pa.Table.from_pylist(list(rows))).to_pylist()
 
 
-def test_digest_and_position(tmp_path):
+def test_digest_and_position():
     """The text gives way to its SHA-256; place, measures and result stay."""
-    (found,) = withheld(tmp_path, row())
+    (found,) = withheld(row())
     assert found["text_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
     assert "text" not in found
     assert (found["position"], found["score"], found["output"]) == (1, 0.5, "泡茶有三步。")
 
 
 @pytest.mark.parametrize("copy", [TEXT, TEXT[:40], f"答：{TEXT}", TEXT.replace("，", "， ").replace("。", "。\n")])
-def test_copies_of_the_text_go(tmp_path, copy):
+def test_copies_of_the_text_go(copy):
     """A column that repeats the text, or a part of it, or holds it, is emptied; in other rows it stays."""
-    found = withheld(tmp_path, row(raw_answer=copy), row(raw_answer="另一个回答，与原文无关，也不出自原文。"))
+    found = withheld(row(raw_answer=copy), row(raw_answer="另一个回答，与原文无关，也不出自原文。"))
     assert [line["raw_answer"] for line in found] == [None, "另一个回答，与原文无关，也不出自原文。"]
 
 
 @pytest.mark.parametrize("column", ["instruction", "output"])
 def test_result_that_is_the_text(tmp_path, column):
     """If the result itself is the raw text, nothing is published: the row is named, and the cure."""
+    pq.write_table(pa.Table.from_pylist([row(), row(**{column: TEXT + " "})]), tmp_path / "kept.parquet")
     with pytest.raises(PublishError, match="x/a:1") as refused:
-        withheld(tmp_path, row(**{column: TEXT + " "}))
+        refuse_copies([tmp_path / "kept.parquet"])
     assert "polish" in refused.value.hint
 
 
 @given(text=st.text(min_size=20, max_size=60), before=st.text(max_size=5), after=st.text(max_size=5))
-def test_no_whole_text_is_left(tmp_path_factory, text, before, after):
+def test_no_whole_text_is_left(text, before, after):
     """Whatever stands around the text in another column, the text is not in what is written."""
-    folder = tmp_path_factory.mktemp("withhold")
-    (found,) = withheld(folder, row(text=text, raw_answer=before + text + after))
+    (found,) = withheld(row(text=text, raw_answer=before + text + after))
     if text.strip():
         assert text not in str(found["raw_answer"] or "")
