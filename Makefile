@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: browser demo test check format bench-serving clean
+.PHONY: browser demo test check docs format bench-serving clean
 
 demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
 	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
@@ -26,6 +26,9 @@ browser:              ## headless Chromium for the tests of the report page (Deb
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq \
 	&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
 	|| echo "no Chromium: the tests of the report page will be skipped"
+
+docs: .venv/.dev      ## docs/api.md, out of the docstrings of the public names
+	$(BIN)/python docs/api.py > docs/api.md
 
 format: .venv/.dev
 	$(BIN)/ruff format .

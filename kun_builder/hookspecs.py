@@ -8,6 +8,7 @@ from kun_builder.types import Engine, Source, Stage
 
 hookspec = pluggy.HookspecMarker("kun_builder")
 hookimpl = pluggy.HookimplMarker("kun_builder")
+"""Marks an implementation of a hook; takes pluggy's `tryfirst`, `trylast` and `wrapper`."""
 
 
 @hookspec

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import kun_builder
+from kun_builder import readers, testing
 from kun_builder.plan import make_plan
 from kun_builder.plugins import load_plugins
 from kun_builder.recipe import load_recipe
@@ -45,6 +47,14 @@ def test_the_plugin_in_contributing_works(tmp_path):
         done = subprocess.run(command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len((tmp_path / "poems.py").read_text("utf-8").splitlines()) <= 20
+
+
+def test_the_api_reference_is_up_to_date():
+    """docs/api.md is what `make docs` would write now, and has every public name."""
+    written = (ROOT / "docs/api.md").read_text("utf-8")
+    assert subprocess.run([sys.executable, "docs/api.py"], cwd=ROOT, capture_output=True, text=True).stdout == written
+    headings = re.findall(r"^### `(\w+)`$", written, re.MULTILINE)
+    assert headings == [name for module in (kun_builder, readers, testing) for name in sorted(module.__all__)]
 
 
 def test_contributing_is_short():
