@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
 def answer(messages: list[dict[str, str]]) -> str:
     """A question for what asks for one, the good word for a judgement, the text itself to be polished."""
     system, text = messages[0]["content"], messages[-1]["content"]
-    if "审题人" in system:
+    if "评价" in system:
         return "好"
     if "编辑" in system:
         return text.partition("资料：")[2].rpartition("请写出")[0].strip()
