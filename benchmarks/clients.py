@@ -20,6 +20,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from bare_loop import text  # noqa: E402  # the folders above are no packages
 from servers.llm_simulator import Simulator  # noqa: E402
 
+from kun_builder.journal import Journal, records  # noqa: E402
+
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -70,6 +72,13 @@ class Build:
             for part in ("data", "provenance")
             for path in sorted((folder / part).iterdir())
         }
+
+    def on_disk(self) -> set[str]:
+        """How the answers begin that the journal holds, read from its files."""
+        journal = Journal.open(self._folder / "journal")
+        logs = [records.scan(path) for path in journal.folder.glob("*.log")]
+        answers = (journal.get(key.hex()) for log in logs for key, _ in log.entries)
+        return {answer.text[:8] for answer in answers if answer}
 
     def log(self) -> str:
         """What the runs said."""

@@ -11,6 +11,7 @@ slots, once at the pace of one server and once with the clock ten times as fast,
 from __future__ import annotations
 
 import functools
+import math
 import os
 import random
 import signal
@@ -71,18 +72,20 @@ def kills(folder: Path) -> list[Row]:
     rows: list[Row] = []
     for pace in (ONE_SERVER, FLEET):
         repeats: list[int] = []
-        same, luck = True, random.Random(pace)
+        kept, same, luck = 0, True, random.Random(pace)
         with simulator(speed=FLEET) as server:
             whole = Build(folder / f"whole-{pace:g}", ROWS, [server.url])
             _checked(whole, whole.start().wait())
         while len(repeats) < KILLS:
             with simulator(speed=pace) as server:
                 build = Build(folder / f"{pace:g}-{len(repeats)}", ROWS, [server.url])
-                repeats += _killed(build, server, luck, pace, KILLS - len(repeats))
+                lives, again = _killed(build, server, luck, pace, KILLS - len(repeats))
+                repeats, kept = repeats + lives, kept + again
                 same = same and build.files() == whole.files()
         what = f"kill -9, {KILLS} times, at the pace of {'one server' if pace == ONE_SERVER else 'a fleet'}: repeated"
         found = f"{', '.join(map(str, sorted(repeats)))}; dataset {'identical' if same else 'DIFFERENT'}"
         rows.append((what, "<= 4, data identical", found))
+        rows.append(("of those whose answer was on disk at the kill", "0", str(kept)))
     return rows
 
 
@@ -163,13 +166,15 @@ def _checked(build: Build, code: int) -> None:
         raise SystemExit(f"kun-build failed:\n{build.log()}")
 
 
-def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, most: int) -> list[int]:
-    """Kill the build again and again, at most so often; requests repeated for each kill. It is finished then.
+def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, most: int) -> tuple[list[int], int]:
+    """Kill the build again and again, at most so often, until it is finished.
 
-    A repeated request counts if it had been answered before the kill. For some hundredths of a second after it, while
-    the kernel takes the process apart, the server goes on answering to nobody.
+    Returns the requests repeated for each kill, and how many of all had their answer on disk. A repeated request counts
+    if it had been answered before the kill. For some hundredths of a second after it, while the kernel takes the
+    process apart, the server goes on answering to nobody.
     """
     lives: list[tuple[float, float]] = []
+    on_disk: list[set[str]] = []
     while True:
         began, attempts, process = time.monotonic(), server.counts()["attempts"], build.start()
         ended = not _wait(functools.partial(_asked_more, server, attempts), process)
@@ -179,8 +184,15 @@ def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, m
         time.sleep(luck.uniform(0.2, 6.0 if pace == ONE_SERVER else 2.0))
         lives.append((began, time.monotonic()))
         _kill(process)
+        on_disk.append(build.on_disk())
     repeated = server.repeated()
-    return [sum(begin <= at <= end for at in repeated) for begin, end in lives]
+    counts = [sum(begin <= at <= end for at, _ in repeated) for begin, end in lives]
+    next_begins = [*(begin for begin, _ in lives[1:]), math.inf]
+    kept = [
+        sum(begin <= at < next_begin and begins in known for at, begins in repeated)
+        for (begin, _), next_begin, known in zip(lives, next_begins, on_disk, strict=True)
+    ]
+    return counts, sum(kept)
 
 
 def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], every: float = 0.05) -> bool:

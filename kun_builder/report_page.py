@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def report_page(
         report=report,
         totals=totals,
         funnels={name: funnel(split) for name, split in report.splits.items()},
+        costs=list(_costs(report)),
+        endpoints=list(_endpoints(report.serving)),
         pictures=[(chart["title"], _inline(to_svg(chart))) for chart in charts.values()],
         data=_safe({**rows, "totals": totals}),
         style=_markup(texts["css"]),
@@ -79,6 +82,27 @@ def _safe(value: Any) -> Any:
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return _markup(text)
+
+
+def _costs(report: RunReport) -> Iterator[dict[str, Any]]:
+    """What each step asked of each model, over the life of the run folder; retries are those of its last run."""
+    measured = {(one["stage"], one["model"]): one for one in report.serving.get("usage", ())}
+    for use in report.usage:
+        one = measured.get((use.stage, use.model), {})
+        cached = use.cached_prompt_tokens / use.prompt_tokens if use.prompt_tokens else 0.0
+        yield asdict(use) | {"cached": cached} | {name: one.get(name, 0) for name in ("retries", "truncated", "empty")}
+
+
+def _endpoints(serving: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What each endpoint did, with its window over time as the points of a line in a picture of 240 by 40."""
+    for model, endpoints in serving.get("endpoints", {}).items():
+        for endpoint in endpoints:
+            window = endpoint["window"]
+            seconds, most = window[-1][0] or 1.0, max(limit for _, limit in window)
+            steps = [(at, limit) for (at, _), (_, limit) in zip(window[1:], window, strict=False)]
+            line = [point for pair in zip(window, [*steps, window[-1]], strict=True) for point in pair]
+            points = " ".join(f"{240 * at / seconds:.1f},{40 - 38 * limit / most:.1f}" for at, limit in line)
+            yield endpoint | {"model": model, "seconds": seconds, "most": most, "points": points}
 
 
 # --- which rows ---------------------------------------------------------------------------------------------------

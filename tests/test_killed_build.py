@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from servers.llm_simulator import simulator
 
+from kun_builder.journal import Journal, records
+
 ROOT = Path(__file__).parents[1]
 ROWS = 400
 
@@ -50,14 +52,22 @@ def dataset(folder):
     return {path.name: path.read_bytes() for part in parts for path in sorted(part.iterdir())}
 
 
+def on_disk(folder):
+    """How the answers begin that the journal holds, read from its files."""
+    journal = Journal.open(folder / "journal")
+    logs = [records.scan(path) for path in journal.folder.glob("*.log")]
+    return {journal.get(key.hex()).text[:8] for log in logs for key, _ in log.entries}
+
+
 @pytest.mark.slow
 def test_a_build_killed_at_random_moments_is_as_if_it_never_was(tmp_path):
-    """After each kill -9 the build goes on; what had been answered well before a kill is never asked again."""
+    """After each kill -9 the build goes on; an answer that was on disk is never asked for again, nor is one that the
+    server had given well before the kill."""
     luck = random.Random(4)
     with simulator(slots=64, speed=20) as server:
         recipe(tmp_path / "whole", server.url)
         finish(build(tmp_path / "whole"))
-    kills = []
+    kills, known = [], []
     with simulator(slots=32, speed=6) as server:
         recipe(tmp_path / "killed", server.url)
         for _ in range(2):
@@ -69,9 +79,13 @@ def test_a_build_killed_at_random_moments_is_as_if_it_never_was(tmp_path):
             kills.append(time.monotonic())
             process.send_signal(signal.SIGKILL)
             process.communicate()
+            known.append((time.monotonic(), on_disk(tmp_path / "killed")))
         finish(build(tmp_path / "killed"))
         counts, repeated = server.counts(), server.repeated()
     assert counts["different"] == 3 * ROWS
+    assert [len(found) > 30 for _, found in known] == [True, True]
+    for at, begins in repeated:
+        assert begins not in next((found for kill, found in known if kill > at), set())
     # Answers of the last moment had not all been read, and after a kill the server goes on answering for a moment.
-    assert all(any(-0.5 < kill - at < 0.5 for kill in kills) for at in repeated)
+    assert all(any(-0.5 < kill - at < 0.5 for kill in kills) for at, _ in repeated)
     assert dataset(tmp_path / "killed") == dataset(tmp_path / "whole")

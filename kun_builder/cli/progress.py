@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -111,20 +112,51 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def progress(status: Status, out: Output) -> Iterator[None]:
-    """Show `status` on stderr while the block runs; nothing in quiet mode."""
+    """Show `status` on stderr while the block runs, and what our modules log; in quiet mode only their warnings."""
     meter = Meter(status)
     status.say = out.note
-    if out.format == "quiet":
+    with _logged(status, out):
+        if out.format == "quiet":
+            yield
+        elif out.json_log:
+            with _lines(meter, lambda figures: json.dumps(figures, ensure_ascii=False)):
+                yield
+        elif sys.stderr.isatty():
+            with _live(meter, status):
+                yield
+        else:
+            with _lines(meter, lambda figures: "; ".join(filter(None, (describe(figures), describe_drops(figures))))):
+                yield
+
+
+class _Records(logging.Handler):
+    """Log records as messages to the user: a model that is fetched, a field that a server refuses."""
+
+    def __init__(self, status: Status, out: Output) -> None:
+        super().__init__(logging.INFO)
+        self._status, self._out = status, out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, above the panel if there is one."""
+        if record.levelno >= logging.WARNING:
+            self._out.warn(record.getMessage())
+        else:
+            self._status.say(record.getMessage())
+
+
+@contextmanager
+def _logged(status: Status, out: Output) -> Iterator[None]:
+    ours, handler = logging.getLogger("kun_builder"), _Records(status, out)
+    level, propagate = ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False  # else a root handler would say it again
+    try:
         yield
-    elif out.json_log:
-        with _lines(meter, lambda figures: json.dumps(figures, ensure_ascii=False)):
-            yield
-    elif sys.stderr.isatty():
-        with _live(meter, status):
-            yield
-    else:
-        with _lines(meter, lambda figures: "; ".join(filter(None, (describe(figures), describe_drops(figures))))):
-            yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = propagate
 
 
 @contextmanager

@@ -88,8 +88,8 @@ class Model:
         self.attempts: Counter[bytes] = Counter()
         self.answered: dict[bytes, float] = {}
         """When each request was last answered."""
-        self.repeated: list[float] = []
-        """When those that were answered again had been answered before."""
+        self.repeated: list[tuple[float, str]] = []
+        """Those that were answered again: when they had been answered before, and how their answers begin."""
         self.heads: set[str] = set()
         self.faulty: Counter[str] = Counter()
         self.first = self.last = 0.0
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
             model.last = time.monotonic()
         if not probe and fault != "garbage":
             if digest in model.answered:
-                model.repeated.append(model.answered[digest])
+                model.repeated.append((model.answered[digest], digest[:4].hex()))
             model.answered[digest] = model.last
         self._send(200, b"<html>no model here</html>" if fault == "garbage" else payload)
 
@@ -347,9 +347,10 @@ class Simulator:
         """See `Model.stats`."""
         return dict(self._get("stats"))
 
-    def repeated(self) -> list[float]:
-        """When, by the monotonic clock, requests that were answered once more had been answered before."""
-        return list(self._get("repeated"))
+    def repeated(self) -> list[tuple[float, str]]:
+        """Requests that were answered once more: when, by the monotonic clock, they had been answered before; and the
+        first 8 characters of their answers, which tell requests apart."""
+        return [(at, begins) for at, begins in self._get("repeated")]
 
     def _get(self, name: str) -> Any:
         with urlopen(f"{self.url}/{name}", timeout=30) as answer:

@@ -1,0 +1,152 @@
+"""What a user sees of the models at work: figures while it runs, the report afterwards, the cache, an estimate."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from servers.llm_simulator import Faults, simulator
+
+from kun_builder.cli.output import Output
+from kun_builder.cli.progress import progress
+from kun_builder.status import Status
+
+KUN_BUILD = Path(sys.executable).with_name("kun-build")
+STAGES = Path(__file__).parents[1] / "stages"
+ROWS = 120
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a recipe that has prices."""
+    folder = tmp_path_factory.mktemp("serving")
+    rows = (json.dumps({"text": f"第{number}段文字"}) + "\n" for number in range(ROWS))
+    (folder / "rows.jsonl").write_text("".join(rows), "utf-8")
+    (folder / "recipe.yaml").write_text(
+        "name: small\nmodels: {chat: {cost: {input: 2, output: 8}}}\njournal: journal\n"
+        "splits: {web: {source: lines, path: rows.jsonl}}\n"
+        f"plugins: {{dirs: ['{STAGES}']}}\nstages: [ask, judge: {{threshold: 0}}, rewrite]\n"
+    )
+    return folder
+
+
+def kun(folder, *args):
+    return subprocess.run([KUN_BUILD, *args], capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """A build at a server with faults, and what its metrics said meanwhile."""
+    with simulator(slots=8, speed=4.0, faults=Faults(http_429=0.03)) as server:
+        command = [KUN_BUILD, "--endpoint", server.url, "--metrics-port", "0", "--log-format", "json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+        first = json.loads(process.stderr.readline())
+        url = first["message"].removeprefix("metrics: ")
+        while server.counts()["answered"] < 10:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        with urlopen(url) as answer:
+            scraped = answer.read().decode()
+        _, said = process.communicate()
+    assert process.returncode == 0, said
+    return server.url, scraped, said
+
+
+def test_metrics_of_a_running_build(run):
+    """`--metrics-port` serves the figures of the build while it runs."""
+    _, scraped, _ = run
+    figures = dict(line.rsplit(" ", 1) for line in scraped.splitlines() if not line.startswith("#"))
+    assert int(figures["kun_requests_in_flight"]) > 0
+    assert int(figures["kun_requests_total"]) > 0
+
+
+def test_json_log(run):
+    """With `--log-format json` every line on stderr is an object; those of progress count up to the end."""
+    lines = [json.loads(line) for line in run[2].splitlines()]
+    assert [line for line in lines if line.get("phase") == "ask > judge > rewrite"]
+    assert lines[-1].get("phase") == "write" or "message" in lines[-1]
+
+
+def test_the_report_shows_the_models_at_work(folder, run):
+    """Retries, cached prompt tokens, tokens and money per step, and each window over time are in report.json and in
+    report.html."""
+    report = json.loads((folder / "runs/small/report.json").read_bytes())
+    usage = {one["stage"]: one for one in report["usage"]}
+    rewrite = usage["rewrite"]
+    assert rewrite["requests"] == ROWS
+    assert rewrite["cost"] == pytest.approx((2 * rewrite["prompt_tokens"] + 8 * rewrite["completion_tokens"]) / 1e6)
+    assert 0 < rewrite["cached_prompt_tokens"] < rewrite["prompt_tokens"]
+    retries = {one["stage"]: one["retries"] for one in report["serving"]["usage"]}
+    assert sum(retries.values()) > 0
+    (endpoint,) = report["serving"]["endpoints"]["chat"]
+    assert (endpoint["answered"], endpoint["failed"]) == (3 * ROWS, sum(retries.values()))
+    assert len(endpoint["window"]) > 2
+
+    page = (folder / "runs/small/report.html").read_text("utf-8")
+    row = re.search(r"<tr><td>rewrite</td><td>chat</td>.*?</tr>", page)[0]
+    cells = re.findall(r'class="number">([^<]*)<', row)
+    assert cells[0] == f"{ROWS}"
+    assert cells[2] == str(retries["rewrite"])
+    assert cells[6] == f"{rewrite['cached_prompt_tokens'] / rewrite['prompt_tokens']:.1%}"
+    assert cells[8] == f"{rewrite['cost']:,.4f}"
+    row = re.search(rf"<tr><td>chat</td><td>{re.escape(run[0])}</td>.*?</tr>", page)[0]
+    points = [tuple(map(float, point.split(","))) for point in re.search(r'points="([^"]*)"', row)[1].split()]
+    assert (points[0][0], points[-1][0]) == (0.0, 240.0)
+    assert {y >= 0 for _, y in points} == {True}
+    assert f"up to {max(limit for _, limit in endpoint['window'])} in " in row
+
+
+def test_cache(folder, run):
+    """`kun-build cache` tells the size of the journal; `--prune` asks, then forgets what nothing was added to."""
+    shown = json.loads(kun(folder, "cache", "--journal", "journal", "--json").stdout)
+    assert (shown["generations"], shown["files"]) == (3 * ROWS, 1)
+    assert shown["bytes"] > 0
+    refused = kun(folder, "cache", "--journal", "journal", "--prune", "0")
+    assert refused.returncode != 0
+    kept = kun(folder, "cache", "--journal", "journal", "--prune", "30", "--yes")
+    assert f"generations: {3 * ROWS}" in kept.stdout
+    gone = kun(folder, "cache", "--journal", "journal", "--prune", "0", "--yes")
+    assert (gone.returncode, "generations: 0" in gone.stdout) == (0, True), gone.stderr
+    assert list((folder / "journal").glob("*.log")) == []
+
+
+def test_an_estimate_from_a_sample(folder, run):
+    """`plan --sample N` builds N rows and reckons requests, tokens and money of the whole, with an interval."""
+    with simulator(speed=50.0) as server:
+        done = kun(folder, "plan", "--sample", "30", "--endpoint", server.url, "--json")
+        assert done.returncode == 0, done.stderr
+        assert server.counts()["different"] == 90
+    found = json.loads(done.stdout)
+    assert (found["records"], found["sampled"]) == (ROWS, 30)
+    figures = found["models"]["chat"]
+    assert figures["requests"]["value"] == 3 * ROWS
+    whole = json.loads((folder / "runs/small/report.json").read_bytes())["usage"]
+    cost = sum(one["cost"] for one in whole)
+    # An interval of 95 % misses one time in twenty; twice its width is surely wide enough.
+    margin = figures["cost"]["high"] - figures["cost"]["low"]
+    assert 0 < margin < cost
+    assert abs(figures["cost"]["value"] - cost) < margin
+
+
+def test_what_modules_log_reaches_the_user_once(capsys):
+    """A warning of one of our modules is a warning on stderr, in every mode; other records are messages."""
+    log = logging.getLogger("kun_builder.engines.refusals")
+    for out in (Output(), Output(json_log=True), Output("quiet")):
+        with progress(Status(), out):
+            log.warning("it refuses %s", "seed")
+            log.info("fetching %s", "weights")
+            log.debug("nobody wants to know")
+    assert capsys.readouterr().err.splitlines() == [
+        "Warning: it refuses seed",
+        "fetching weights",
+        '{"warning": "it refuses seed", "hint": ""}',
+        '{"message": "fetching weights"}',
+        "Warning: it refuses seed",
+    ]
