@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 _REFRESH = 4  # times a second, on a terminal
 _EVERY = 5.0  # seconds between lines elsewhere
 _STILL = 30.0  # the same where nothing has happened since the last one
-_WINDOW = 30.0  # seconds over which rates are taken
+_WINDOW = 30.0  # seconds over which rates are taken, or longer:
+_UNITS = 10  # until so many units are done, all of the phase counts
 _REASONS = 6  # the most frequent reasons are shown
 
 
 class Meter:
-    """Rates of a Status over the last half minute of its phase."""
+    """Rates of a Status over the last half minute of its phase, or over its last ten units where these take longer."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -41,7 +42,7 @@ class Meter:
             self._samples.clear()
             self._phase = status.phase
         self._samples.append((now, status.done, status.completion_tokens))
-        while now - self._samples[0][0] > _WINDOW:
+        while now - self._samples[0][0] > _WINDOW and status.done - self._samples[1][1] >= _UNITS:
             self._samples.popleft()
         then, done, tokens = self._samples[0]
         seconds = now - then

@@ -33,8 +33,10 @@ def quiet() -> None:
 
     from transformers.utils import logging
 
-    # PEFT still asks for a name that transformers has given up; nothing that a user could mend.
+    # PEFT asks for a name that transformers has given up, and for a configuration beside weights in one GGUF file;
+    # nothing that a user could mend.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="Could not find a config file in")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

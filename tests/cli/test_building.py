@@ -175,6 +175,19 @@ def test_rates_are_of_the_last_half_minute(monkeypatch):
     assert describe_drops(Meter(Status()).read()) == ""
 
 
+def test_rates_of_slow_units_are_of_more_than_half_a_minute(monkeypatch):
+    """Where a unit takes minutes, the time left comes from the last ten of them."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    status = Status(started=0.0)
+    status.begin("train label", 100, "steps")
+    meter = Meter(status)
+    for second in range(3600):
+        now[0], status.done = float(second), second // 120
+        figures = meter.read()
+    assert figures["left"] == pytest.approx((100 - 29) * 120, rel=0.15)
+
+
 def test_quiet_run_says_nothing(capsys):
     """In quiet mode there is neither progress nor a message."""
     status = Status()
