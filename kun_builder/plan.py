@@ -15,10 +15,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
+from kun_builder.cache import digest as content_digest
 from kun_builder.errors import RecipeError
-from kun_builder.options import keyword_options
+from kun_builder.options import Option, keyword_options
 from kun_builder.prompts import Prompt
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
@@ -48,8 +50,13 @@ class Step:
     """The model whose tokenizer an option `auto` means."""
     measure: bool = False
     """The shard-wise half of a DatasetStage."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the files that options name."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
     """Options whose value is known on this machine only, for example the file that a tokenizer was found in."""
+
+    def __str__(self) -> str:
+        return f"stage `{self.label}` of plugin `{self.plugin}` ({PurePath(self.package).name})"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -74,6 +81,7 @@ class Step:
             "measure": self.measure,
             "plugin": [self.plugin, self.version, self.digest],
             "options": {name: plain(value) for name, value in self.options.items()},
+            "files": self.files,
             "models": {name: [models[name].id, models[name].revision] for name in self.asked},
         }
 
@@ -146,6 +154,7 @@ def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
                 version=entry.version,
                 digest=entry.digest,
                 models=tuple(spec.options[name] for name in roles(entry.value.run, "model") if spec.options[name]),
+                files=file_digests(entry.options, spec.options),
             )
         )
     return [replace(step, tokenizer_of=_tokenizer_of(steps, number)) for number, step in enumerate(steps)]
@@ -192,6 +201,13 @@ def _hoist(segments: list[tuple[Kind, list[Step]]], measure: Step) -> None:
 def roles(function: Any, kind: str) -> list[str]:
     """Names of the options of `function` that are marked with the role `kind`."""
     return [option.name for option in keyword_options(function) if option.role == kind]
+
+
+def file_digests(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each file that a value of a `FileName` option names; what is no file (yet) has none."""
+    given = (values[option.name] for option in options if option.role == "file")
+    names = (name for value in given for name in ([value] if isinstance(value, str) else value or ()))
+    return {name: content_digest(path) for name in names if (path := Path(name).expanduser()).is_file()}
 
 
 def plain(value: Any) -> Any:

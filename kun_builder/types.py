@@ -31,7 +31,7 @@ PromptText: TypeAlias = str | Sequence[Message]
 class Role:
     """Marks an option whose string is a name that the engine resolves before the run starts."""
 
-    kind: Literal["model", "tokenizer"]
+    kind: Literal["model", "tokenizer", "file"]
 
 
 ModelName = Annotated[str, Role("model")]
@@ -40,6 +40,10 @@ ModelName = Annotated[str, Role("model")]
 TokenizerName = Annotated[str, Role("tokenizer")]
 """An option that names a tokenizer: a Hub id, a path, `characters`, or `auto`, which becomes the tokenizer of
 the first model that a later stage of the recipe asks."""
+
+FileName = Annotated[str, Role("file")]
+"""An option that may name a file, as a path from where kun-build runs. When what is in the file changes, the results
+that depend on it are made again."""
 
 
 # --- sources ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    errors status types tables markdown stats
+    cache errors status types tables markdown stats
     hookspecs prompts readers report metrics
     contract options journal cards plots
     engines plan report_page

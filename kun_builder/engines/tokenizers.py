@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kun_builder.cache import cache_folder, digest
 from kun_builder.engines.gguf_file import read_metadata
-from kun_builder.engines.weights import DEFAULT, KNOWN, cache_folder, digest, find_weights
+from kun_builder.engines.weights import DEFAULT, KNOWN, find_weights
 from kun_builder.errors import ModelError
 from kun_builder.types import Message, ModelSpec
 
@@ -102,7 +103,10 @@ def _named(name: str, spec: ModelSpec | None) -> tuple[str, str]:
 def _folder(name: str, revision: str) -> Path:
     """A folder that `AutoTokenizer` reads and that holds a `tokenizer.json`."""
     if name in KNOWN or name.endswith(".gguf"):
-        return _from_gguf(find_weights(name, revision).path)
+        try:
+            return _from_gguf(find_weights(name, revision).path)
+        except ModelError as error:
+            raise ModelError(f"no tokenizer can be had from {name}: {error.message}", hint=_HINT) from error
     path = Path(name).expanduser()
     if path.is_file():
         return path.parent

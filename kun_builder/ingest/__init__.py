@@ -23,7 +23,7 @@ from kun_builder.errors import Drop, KunError, PluginError, SourceError
 from kun_builder.ingest.sampling import Sample
 from kun_builder.ingest.shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
 from kun_builder.options import accepted
-from kun_builder.plan import digest, plain
+from kun_builder.plan import digest, file_digests, plain
 from kun_builder.readers import Records, find_files, name_inputs
 from kun_builder.report import StepCounts, replace_file
 from kun_builder.status import Status
@@ -157,7 +157,8 @@ def _key(split: str, inputs: Mapping[str, str], spec: SplitSpec, entry: Entry[So
     source = entry.value
     stamps = [[name, *_stamp(path)] for name, path in inputs.items()]
     options = {name: plain(value) for name, value in spec.options.items()}
-    return digest([_FORMAT, split, source.name, source.version, entry.digest, options, stamps])
+    files = file_digests(entry.options, spec.options)
+    return digest([_FORMAT, split, source.name, source.version, entry.digest, options, files, stamps])
 
 
 def _stamp(path: str) -> list[Any]:

@@ -52,7 +52,7 @@ class Plugin:
     def __str__(self) -> str:
         return f"plugin `{self.name}` of {self.package}"
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the plugin's files, data included, first 16 hex digits."""
         return _digest(self.path) if self.path else ""
@@ -330,7 +330,6 @@ def _import_file(plugin: Plugin) -> ModuleType:
     return module
 
 
-@functools.cache
 def _digest(path: Path) -> str:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     sha = hashlib.sha256()

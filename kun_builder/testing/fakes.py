@@ -121,8 +121,10 @@ async def fake_generate(
 ) -> AsyncIterator[FakeGenerate]:
     """`generate` for one row, with scripted answers, errors and delays (seconds), through the real serving layer.
 
-    async with fake_generate(["statement.", "question?"]) as generate:
-        row = await run({"text": "..."}, generate)
+    A token is a character. A list of answers is used up in order.
+
+        async with fake_generate(["statement.", "question?"]) as generate:
+            row = await run({"text": "..."}, generate)
     """
     async with scripted_models(models, answers, delay=delay, info=info) as (generator, script):
         yield FakeGenerate(script.requests, RowGenerate(generator, 0, [], {}))

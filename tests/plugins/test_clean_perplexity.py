@@ -50,7 +50,7 @@ def arpa(path, words=("天", "地", "A")):
 
 @pytest.fixture(autouse=True)
 def _fresh_models():
-    load.cache_clear()
+    language_models._download.cache_clear()
 
 
 def dataset(values, splits=None):

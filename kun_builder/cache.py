@@ -1,0 +1,42 @@
+"""The user's cache folder, and digests of files that are remembered there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where downloads and what is made of them are kept: `KUN_CACHE`, by default `~/.cache/kun-builder`."""
+    return Path(os.environ.get("KUN_CACHE") or "~/.cache/kun-builder").expanduser()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, remembered for as long as its size and time of change stay the same."""
+    path, about = path.resolve(), path.stat()
+    state = [about.st_size, about.st_mtime_ns, about.st_ino]
+    note = cache_folder() / "digests" / (hashlib.sha256(os.fsencode(path)).hexdigest()[:32] + ".json")
+    try:
+        known = json.loads(note.read_text())
+        if known["state"] == state:
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no note yet, or a damaged one: it is written anew
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    write_note(note, {"state": state, "sha256": value})
+    return value
+
+
+def write_note(path: Path, value: object) -> None:
+    """Write JSON so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(name, path)
