@@ -29,6 +29,9 @@ CALL_COLUMNS = ("stage", "model", "key", "prompt_tokens", "completion_tokens")
 REFUSED = "request_rejected"
 """Reason of a row that a server refused, or that used up its retries: the request's fault, not the stage's."""
 
+HUNG = "hung"
+"""Reason of a row whose stage made no progress, outside of `generate`, for as long as the executor has patience."""
+
 _TURN = 8
 """Rows that start before answers are read again: rows whose answers are all in the journal run through at once, and an
 answer that waits meanwhile would be lost if the process were killed."""
@@ -73,25 +76,35 @@ class Tally:
 
 
 class RowGenerate:
-    """`Generate` for one row: remembers which step asks, and what was asked."""
+    """`Generate` for one row: remembers which step asks, and what was asked.
 
-    __slots__ = ("_asker", "_calls", "_generator", "_tallies")
+    `asking` counts its requests under way, `moves` its signs of life: plain numbers, for there are thousands of rows.
+    """
+
+    __slots__ = ("_asker", "_calls", "_generator", "_tallies", "asking", "moves")
 
     def __init__(
         self, generator: Generator, order: int, calls: list[dict[str, Any]], tallies: dict[tuple[str, str], Tally]
     ) -> None:
         self._generator, self._calls, self._tallies = generator, calls, tallies
         self._asker = Asker(order=order)
+        self.asking = self.moves = 0
 
     def at(self, stage: str) -> None:
         """The row has come to this stage."""
         self._asker.stage = stage
+        self.moves += 1
 
     async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
         """Ask `model`; see `kun_builder.types.Generate`."""
         request = Request(prompt if isinstance(prompt, str) else tuple(prompt), **parameters)
         stage = self._asker.stage
-        completion = await self._generator.ask(model, request, self._asker)
+        self.asking += 1
+        try:
+            completion = await self._generator.ask(model, request, self._asker)
+        finally:
+            self.asking -= 1
+            self.moves += 1
         facts = (stage, model, completion.key, completion.prompt_tokens, completion.completion_tokens)
         self._calls.append(dict(zip(CALL_COLUMNS, facts, strict=True)))
         tally = self._tallies.get((stage, model))
@@ -106,7 +119,23 @@ class RowGenerate:
 
     async def count_tokens(self, model: str, text: str) -> int:
         """Number of tokens of `text` for `model`."""
-        return await self._generator.count_tokens(model, text)
+        self.asking += 1
+        try:
+            return await self._generator.count_tokens(model, text)
+        finally:
+            self.asking -= 1
+            self.moves += 1
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A row at one of its steps, and how often it was seen without having moved."""
+
+    generate: RowGenerate
+    step: Step
+    moves: int = -1
+    looks: int = 0
+    hung: bool = False
 
 
 class RowRunner:
@@ -117,6 +146,7 @@ class RowRunner:
         self._status = status
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._running = self._order = 0
+        self._under_way: dict[asyncio.Task[Any] | None, _UnderWay] = {}
         self.stopped = False
         """Set before the models are closed: what rows meet from then on is not their fault, and no result."""
         generator.on_growth = self._fill
@@ -158,13 +188,36 @@ class RowRunner:
                 place.set_result(None)
                 self._running += 1
 
+    def look(self, patience: int) -> None:
+        """Take rows out of their stage that have not moved for `patience` looks in a row, and were not at a model.
+
+        To be called now and then, on the event loop. Looks are counted and not seconds: while something else holds up
+        the loop nobody looks, so no row has to answer for that.
+        """
+        for task, row in self._under_way.items():
+            if row.generate.asking or row.generate.moves != row.moves:
+                row.moves, row.looks = row.generate.moves, 0
+                continue
+            row.looks += 1
+            if row.looks >= patience and task is not None:
+                row.hung = True
+                task.cancel()  # and again at the next look, if the stage does not heed it
+
+    def step_of(self, task: asyncio.Task[Any] | None) -> Step | None:
+        """The step that `task` is at, if it is a row."""
+        row = self._under_way.get(task)
+        return row.step if row else None
+
     async def _row(self, outcome: Outcome, steps: Sequence[Step], tallies: dict[tuple[str, str], Tally]) -> None:
         self._order += 1
         generate = RowGenerate(self._generator, self._order, outcome.calls, tallies)
         row_id, number = outcome.row["id"], 0
+        task = asyncio.current_task()
+        under_way = self._under_way[task] = _UnderWay(generate, steps[0])
         try:
             for number, step in enumerate(steps):  # noqa: B007  # the verdict names the step
                 generate.at(step.label)
+                under_way.step = step
                 run: Callable[..., Awaitable[Row]] = step.stage.run  # type: ignore[assignment]  # all are row stages
                 outcome.row = {**await run(outcome.row, generate, **step.arguments), "id": row_id}
         except Drop as drop:
@@ -172,6 +225,10 @@ class RowRunner:
             self._died(outcome, steps, number, DROPPED, drop.reason, drop.value)
         except RejectedError as error:
             self._died(outcome, steps, number, QUARANTINED, REFUSED, str(error))
+        except asyncio.CancelledError:
+            if not under_way.hung or self.stopped:
+                raise
+            self._died(outcome, steps, number, QUARANTINED, HUNG, f"no progress outside of a model: {under_way.step}")
         except (FatalError, RequestError, KunError):
             raise
         except Exception as error:  # a stranger's stage may raise anything, and one bad row never ends a run
@@ -179,6 +236,7 @@ class RowRunner:
                 raise
             self._died(outcome, steps, number, QUARANTINED, type(error).__name__, str(error)[:500])
         finally:
+            del self._under_way[task]
             self._status.done += 1
             self._running -= 1
             self._fill()

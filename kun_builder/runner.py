@@ -24,6 +24,7 @@ from kun_builder.dataset_stage import run_dataset_stage
 from kun_builder.engines.tokenizers import resolve_tokenizer
 from kun_builder.errors import RunError
 from kun_builder.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
+from kun_builder.executors.patience import close_on
 from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.ingest import ingest, input_key
 from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, roles
@@ -62,7 +63,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         quiet_datasets()
         since = folder.begin(fresh=fresh)
         with _models(recipe, registry, plan, since, status) as (executor, infos):
-            run = _Run(recipe, registry, _resolve(plan, recipe), folder, status, infos, executor)
+            run = _Run(recipe, registry, _resolve(plan, recipe, infos), folder, status, infos, executor)
             return run.finish(run.segments(run.read()), signature)
 
 
@@ -90,12 +91,14 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
     )
 
 
-def _resolve(plan: Plan, recipe: Recipe) -> Plan:
-    """The plan with every tokenizer found."""
+def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan:
+    """The plan with every tokenizer found; the server says which, where the recipe does not name its model."""
 
     def resolved(step: Step) -> Step:
         names = roles(step.stage.run, "tokenizer")
         spec = recipe.models.get(step.tokenizer_of)
+        if spec and spec.endpoints and not (spec.model or spec.tokenizer):
+            spec = replace(spec, tokenizer=infos[step.tokenizer_of].tokenizer)
         return replace(step, resolved={name: resolve_tokenizer(str(step.options[name]), spec) for name in names})
 
     segments = tuple(replace(seg, steps=tuple(resolved(step) for step in seg.steps)) for seg in plan.segments)
@@ -119,7 +122,7 @@ def _models(
         journal = Journal.open(recipe.journal, since=since, say=status.say)
         models = open_models(specs, registry.engines, journal, status)
         generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
-        stack.callback(lambda: asyncio.run_coroutine_threadsafe(models.__aexit__(None, None, None), loop).result())
+        stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
         executor = RowExecutor(loop, generator, status)
         stack.callback(executor.stop)  # before the models are closed, however often the user presses Ctrl-C
         yield executor, {name: generator.info(name) for name in specs}

@@ -71,8 +71,13 @@ def arrow_type(name: str) -> pa.DataType:
         ) from error
 
 
-def run_table(table: pa.Table, job: Job, run_rows: RunRows | None = None) -> Result:
-    """Run the job's steps over the living rows of `table`. Raises KunError only for what must stop the run."""
+def run_table(
+    table: pa.Table, job: Job, run_rows: RunRows | None = None, begin: Callable[[Step], None] = lambda step: None
+) -> Result:
+    """Run the job's steps over the living rows of `table`; `begin` is told of each batch step before it runs.
+
+    Raises KunError only for what must stop the run.
+    """
     if "_outcome" in table.column_names:
         table = table.filter(pc.is_null(table["_outcome"]))
     table = table.drop_columns([name for name in VERDICT if name in table.column_names])
@@ -82,6 +87,7 @@ def run_table(table: pa.Table, job: Job, run_rows: RunRows | None = None) -> Res
         return _run_rows(table, job, run_rows)
     dead, counts = [], []
     for step in job.steps:
+        begin(step)
         table, died, count = _batch_step(table, step)
         dead.append(died)
         counts.append(count)

@@ -14,7 +14,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import RunError
+from kun_builder.executors import patience
+from kun_builder.executors.patience import LoopWatch, named_while_slow
 from kun_builder.rows import Outcome, RowRunner, Tally
 from kun_builder.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
 from kun_builder.status import Status
@@ -29,6 +31,8 @@ from kun_builder.types import Row
 from kun_builder.worker import Job, Result, RunRows, run_table
 
 if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
     import pyarrow as pa
 
     from kun_builder.generation import Generator
@@ -51,8 +55,10 @@ class Task:
     job: Job
 
 
-def run_shard(task: Task, run_rows: RunRows | None = None) -> ShardRecord:
-    """Compute one shard, unless it is finished; returns its record."""
+def run_shard(
+    task: Task, run_rows: RunRows | None = None, say: Callable[[str], None] = lambda message: None
+) -> ShardRecord:
+    """Compute one shard, unless it is finished; returns its record. `say` is told of a batch stage that takes long."""
     if record := read_record(task.output, task.key):
         return record
     from datasets import Features
@@ -62,7 +68,8 @@ def run_shard(task: Task, run_rows: RunRows | None = None) -> ShardRecord:
     results: list[Result] = []
 
     def function(table: pa.Table) -> pa.Table:
-        results.append(run_table(table, task.job, run_rows))
+        with named_while_slow(say) as begin:
+            results.append(run_table(table, task.job, run_rows, begin))
         return results[-1].table
 
     rows = task.shard.living()
@@ -93,26 +100,45 @@ def run_batches(tasks: Sequence[Task], status: Status, load: Callable[[], object
     workers = min(os.cpu_count() or 1, len(pending))
     if sum(task.shard.rows for task in pending) <= _SMALL or workers < 2:
         for task in pending:
-            _count(run_shard(task), status)
-        return [_record(task) for task in tasks]
+            _count(run_shard(task, say=status.say), status)
+    else:
+        _run_in_processes(pending, workers, status, load)
+    return [_record(task) for task in tasks]
+
+
+def _run_in_processes(pending: Sequence[Task], workers: int, status: Status, load: Callable[[], object]) -> None:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+    said: SimpleQueue[str] = context.SimpleQueue()
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(said,)) as pool:
         try:
-            for future in as_completed(
-                [pool.submit(_run_pickled, pickle.dumps(load), pickle.dumps(task)) for task in pending]
-            ):
-                _count(future.result(), status)
+            waiting = {pool.submit(_run_pickled, pickle.dumps(load), pickle.dumps(task)) for task in pending}
+            while waiting:
+                done, waiting = wait(waiting, timeout=patience.LOOK, return_when=FIRST_COMPLETED)
+                for future in done:
+                    _count(future.result(), status)
+                while not said.empty():
+                    status.say(said.get())
         except BrokenProcessPool as error:
             raise RunError(
                 "a worker process died, probably for lack of memory",
                 hint="run kun-build again to go on; fewer rows per shard (`shard_rows`) need less memory",
             ) from error
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # a stage that hangs would keep the pool open
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return [_record(task) for task in tasks]
 
 
-def _start_worker() -> None:
+_say: Callable[[str], None] = print
+"""In a worker process: the way to the user."""
+
+
+def _start_worker(said: SimpleQueue[str]) -> None:
+    global _say
+    _say = said.put
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
     quiet_datasets()
 
@@ -120,7 +146,7 @@ def _start_worker() -> None:
 def _run_pickled(load: bytes, task: bytes) -> ShardRecord:
     """In a new process: make the plugins known first, since the task names their functions."""
     _once(load)
-    return run_shard(pickle.loads(task))
+    return run_shard(pickle.loads(task), say=_say)
 
 
 @functools.cache
@@ -176,8 +202,7 @@ class RowExecutor:
         with ThreadPoolExecutor(NEIGHBOURS, thread_name_prefix="shard") as pool:
             futures = [pool.submit(self._run_one, number, task) for number, task in enumerate(pending)]
             try:
-                for future in as_completed(futures):
-                    future.result()
+                self._wait(set(futures))
             except BaseException:
                 self.stop()
                 raise
@@ -185,6 +210,15 @@ class RowExecutor:
                 for future in futures:
                     future.cancel()
         return [_record(task) for task in tasks]
+
+    def _wait(self, waiting: set[Future[ShardRecord]]) -> None:
+        """Until all are done, with an eye on stages that hang."""
+        watch = LoopWatch(self._loop, self._rows, self._status.say)
+        while waiting:
+            watch.look()
+            done, waiting = wait(waiting, timeout=patience.LOOK / 4, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
 
     def stop(self) -> None:
         """End all rows under way, so that no shard is written with how they ended. May be called again."""
@@ -198,6 +232,8 @@ class RowExecutor:
         ) -> tuple[list[Outcome], Mapping[tuple[str, str], Tally]]:
             asked = asyncio.run_coroutine_threadsafe(self._rows.run(number, rows, steps), self._loop)
             self._asked.add(asked)
+            if self._rows.stopped:  # just now: `stop` may have missed it
+                asked.cancel()
             try:
                 return asked.result()
             finally:
@@ -218,8 +254,9 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        thread.join(patience.GRACE)
+        if not thread.is_alive():  # else a stage holds it up, and it ends with the process
+            loop.close()
 
 
 def quiet_datasets() -> None:
