@@ -80,6 +80,8 @@ class CardFacts:
     license: str
     withheld: frozenset[str]
     """Splits whose raw text may not be passed on."""
+    acknowledged: bool
+    """That the publisher has said to know what that means."""
     releases: Sequence[Mapping[str, Any]]
     """What each release changed, oldest first."""
     pictures: tuple[str, ...]

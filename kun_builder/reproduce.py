@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from kun_builder.errors import PublishError
+from kun_builder.errors import PublishError, SourceError
 from kun_builder.hub.finished import open_run
 from kun_builder.hub.release import compare_rows, digest_rows, rows_of
 from kun_builder.hub.repo import Head, Repository
@@ -67,7 +67,10 @@ def reproduce(repo: Repository, revision: str, folder: Path, paths: Mapping[str,
         wanted = [name for name, split in head.manifest["splits"].items() if split["run"] == key]
         document = yaml.safe_load(repo.read(head.commit, facts["lock"]))
         recipe = write_recipe(document, folder / key / "recipe.yaml", wanted, paths)
-        report = build(recipe, folder / key, (document.get("lock") or {}).get("limit"))
+        try:
+            report = build(recipe, folder / key, (document.get("lock") or {}).get("limit"))
+        except SourceError as error:
+            raise SourceError(error.message, hint="say where the input is here, with --path SPLIT=PATH") from error
         splits += _compare(repo, head, folder / key, wanted)
         drift += _drift(facts, report)
     return Reproduction(repo=repo.name, commit=head.commit, splits=tuple(splits), drift=tuple(drift))
@@ -115,11 +118,11 @@ def _compare(repo: Repository, head: Head, folder: Path, splits: Sequence[str]) 
 
 def _drift(then: Mapping[str, Any], now: RunReport) -> list[str]:
     """Versions of steps and models that are not the published ones."""
-    steps = {step["label"]: f"{step['package']} {step['version']}" for step in now.steps}
+    steps = {step["label"]: _version(step) for step in now.steps}
     lines = [
-        f"{step['label']}: {step['package']} {step['version']} → {steps.get(step['label'], 'absent')}"
+        f"{step['label']}: {_version(step)} → {steps.get(step['label'], 'absent')}"
         for step in then["steps"]
-        if steps.get(step["label"]) != f"{step['package']} {step['version']}"
+        if steps.get(step["label"]) != _version(step)
     ]
     for name, model in then["models"].items():
         here = now.models.get(name, {})
@@ -128,3 +131,7 @@ def _drift(then: Mapping[str, Any], now: RunReport) -> list[str]:
     if then["version"] != now.version:
         lines.append(f"kun-builder: {then['version']} → {now.version}")
     return lines
+
+
+def _version(step: Mapping[str, Any]) -> str:
+    return f"{step['package']} {step['package_version']}, stage version {step['version']}"

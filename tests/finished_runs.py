@@ -136,7 +136,8 @@ def _report(
     name: str, splits: Mapping[str, int], seed: int, threshold: float, sources: Mapping[str, Mapping[str, Any]]
 ) -> RunReport:
     def step(label: str, plugin: str, models: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
-        facts = {"label": label, "stage": label, "plugin": plugin, "package": "kun-builder", "version": "0.1.0"}
+        facts = {"label": label, "stage": label, "plugin": plugin, "package": "kun-builder", "version": "1"}
+        facts["package_version"] = "0.1.0"
         return {**facts, "options": options, "models": models}
 
     return RunReport(

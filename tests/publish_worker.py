@@ -11,7 +11,7 @@ import datasets
 import datasets.packaged_modules.parquet.parquet
 import datasets.utils.metadata
 from huggingface_hub import HfApi
-from huggingface_hub.utils import disable_progress_bars, http_backoff
+from huggingface_hub.utils import disable_progress_bars, http_backoff, http_stream_backoff
 
 import kun_builder.hub.release
 from kun_builder.errors import KunError
@@ -21,7 +21,8 @@ from kun_builder.hub.retry import Retry
 
 disable_progress_bars()
 datasets.disable_progress_bars()
-http_backoff.__kwdefaults__["base_wait_time"] = 0.01  # the client's own waits
+for function in (http_backoff, getattr(http_stream_backoff, "__wrapped__", http_stream_backoff)):
+    function.__kwdefaults__["base_wait_time"] = 0.01  # the client's own waits
 
 
 kun_builder.hub.release.pictures = lambda splits, threshold: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}

@@ -38,7 +38,7 @@ COMMANDS = {
 EXAMPLES = (
     "kun-build init                                        write recipe.yaml",
     "kun-build                                             build ./recipe.yaml",
-    "kun-build recipe.yaml --limit 200 --output runs/try   a sample of 200 rows",
+    "kun-build recipe.yaml --limit 200 --output runs/try   a sample: 200 rows of each split",
     "kun-build recipe.yaml --endpoint http://gpu1:8000     models on a server",
 )
 

@@ -28,7 +28,7 @@ from kun_builder.cli.output import Output
 def command(run: Path, row: str, journal: Path | None, out: Output) -> None:
     """Show everything about the row ID of RUN: source, each step, prompts and answers, and why it ended as it did.
 
-    Ids are in the dataset's provenance, in rejected/ and on the report page.
+    Ids are in kept/ and rejected/ of RUN, in the dataset's provenance and on the report page.
     """
     from kun_builder.explain import explain
 

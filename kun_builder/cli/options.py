@@ -101,7 +101,10 @@ def run_options(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run folder [runs/NAME]."),
         click.option(
-            "--limit", type=click.IntRange(min=1), metavar="N", help="Use N rows, drawn over the whole input."
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Read N rows of each split, drawn over its whole input.",
         ),
     ):
         function = decorate(function)

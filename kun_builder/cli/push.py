@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -89,7 +90,7 @@ def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **optio
     from kun_builder.hub.retry import Retry
 
     target = make_target(repo, publish_settings(open_run(run).lock), **options)
-    if out.format != "human":
+    if out.format != "human" or not sys.stderr.isatty():
         disable_progress_bars()
     out.note(f"checking {run}")
     show_published(push(run, target, retry=Retry(say=out.note), dry_run=dry_run), out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,8 @@ def command(
         out.table(columns, [asdict(split) for split in result.splits])
         for line in result.drift:
             out.note(f"not as it was: {line}")
+        said = "every row is the published one" if result.identical else "the rows are not the published ones"
+        out.note(f"{repo} at commit {result.commit[:12]}: {said}")
     if not result.identical:
         sys.exit(1)
 
@@ -81,4 +84,4 @@ def _pair(given: str) -> tuple[str, str]:
     split, equals, path = given.partition("=")
     if not (split and equals and path):
         raise click.BadParameter(f"`{given}` is not SPLIT=PATH", param_hint="--path")
-    return split, path
+    return split, path if "://" in path else os.path.abspath(path)  # the recipe will be in another folder

@@ -91,9 +91,11 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
     """Bring the repository to hold `run`, by one commit or by none; the Hub's part of `push`."""
     retry = retry or Retry()
     repo = Repository(target.repo, target.token, retry)
-    exists = _prepare(repo, target, dry_run)
+    revision = _prepare(repo, target, dry_run)
+    if not target.private and repo.private():
+        retry.say(f"{target.repo} is private and stays so: its settings on the Hub can make it public")
     for attempt in range(1, retry.tries + 1):
-        head = repo.head(target.revision) if exists else Head()
+        head = repo.head(revision) if revision else Head()
         try:
             return _bring(repo, run, target, head, dry_run)
         except LookAgain as reason:
@@ -103,8 +105,11 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
     )
 
 
-def _prepare(repo: Repository, target: Target, dry_run: bool) -> bool:
-    """Make repository and branch; whether they exist now. Raises PublishError where public is not what was meant."""
+def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
+    """Make repository and branch; the revision to look at, none if there is no repository yet.
+
+    Raises PublishError where public is not what was meant.
+    """
     if not (target.token or get_token()):
         raise PublishError("there is no Hub token", hint="log in with `hf auth login`, or give one with HF_TOKEN")
     private = repo.private()
@@ -112,13 +117,14 @@ def _prepare(repo: Repository, target: Target, dry_run: bool) -> bool:
         raise PublishError(f"{target.repo} is public", hint="publish there with --no-private")
     if private is None:
         if dry_run:
-            return False
+            return ""
         repo.create(private=target.private)
     if target.revision in repo.branches() or target.revision.startswith("refs/"):
-        return True
-    if not dry_run:
-        repo.create_branch(target.revision)
-    return not dry_run
+        return target.revision
+    if dry_run:
+        return "main"  # where the branch would begin
+    repo.create_branch(target.revision)
+    return target.revision
 
 
 def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_run: bool) -> Published:
@@ -210,10 +216,15 @@ def _tag(repo: Repository, tag: str, commit: str) -> None:
 
 def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str) -> None:
     """Look at the Hub as a reader: the commit's files, and the first row of each split. Raises PublishError."""
-    found = Head(commit, repo.tree(commit))
+    try:
+        found, streamed = Head(commit, repo.tree(commit)), repo.first_rows(commit, list(release.rows))
+    except PublishError as error:
+        raise PublishError(
+            f"commit {commit[:12]} is on the Hub, but could not be read back: {error.message}",
+            hint="the dataset is published; push again to have it checked",
+        ) from error
     if wrong := [path for path, facts in release.facts.items() if not found.holds(path, facts)]:
         raise PublishError(f"commit {commit[:12]} was made, but does not hold what was sent: {', '.join(wrong)}")
-    streamed = repo.first_rows(commit, list(release.rows))
     for split, rows in release.rows.items():
         row = streamed[split]
         sent = next(rows_at(run.kept[split], [0], RESULT_COLUMNS), None) if split in run.kept else row

@@ -43,6 +43,11 @@ class FinishedRun:
         """Splits whose raw text stays here: their corpus is not redistributable, or its licence is not declared."""
         return frozenset(name for name, split in self.report.splits.items() if stays_here(split))
 
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the user has said to know the licences of withheld splits."""
+        return publish_settings(self.lock).get("license_acknowledged") is True
+
     @cached_property
     def files(self) -> dict[str, Path]:
         """Data files by their path in the repository."""

@@ -32,9 +32,10 @@ def folder_facts(folder: str) -> dict[str, Any]:
 
 def first_rows(repo: str, commit: str, splits: list[str]) -> dict[str, Any]:
     """Stream one row of each split of a repository at a commit."""
-    from datasets import load_dataset
+    from datasets import config, load_dataset
 
     keep_token_home(constants.ENDPOINT)
+    config.STREAMING_READ_MAX_RETRIES = 1  # not 20, with 5 s between: the caller starts another reader in its own time
     return {
         split: next(iter(load_dataset(repo, split=split, streaming=True, revision=commit)), None) for split in splits
     }

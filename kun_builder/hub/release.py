@@ -102,8 +102,8 @@ def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> No
     others = [name for name, entry in kept.items() if Path(entry["files"][0]).suffix[1:] != run.report.format]
     if others:
         raise PublishError(
-            f"{', '.join(others)} of the published dataset and this run, in {run.report.format}, differ in format",
-            hint="build with the recipe's `format:` as that of the dataset, or publish into another repository",
+            f"this run is in {run.report.format}, the published {', '.join(others)} is not: one dataset, one format",
+            hint="build with the `format:` of the published dataset, or publish into another repository",
         )
 
 
@@ -257,12 +257,12 @@ def _split_entry(run: FinishedRun, name: str, key: str) -> dict[str, Any]:
     }
 
 
+_STEP = ("label", "stage", "package", "package_version", "version", "options", "models")
+
+
 def _run_entry(run: FinishedRun) -> dict[str, Any]:
     report = run.report
-    steps = [
-        {key: step[key] for key in ("label", "stage", "package", "version", "options", "models")}
-        for step in report.steps
-    ]
+    steps = [{key: step[key] for key in _STEP} for step in report.steps]
     facts = {"name": report.name, "version": report.version, "created": report.created, "seed": report.seed}
     return {**facts, "limit": report.limit, "lock": LOCK, "steps": steps, "models": dict(report.models)}
 
@@ -295,6 +295,7 @@ def _card_facts(
         configs={config: _config(config, splits) for config in CONFIGS},
         license=licenses.pop() if len(licenses) == 1 else "other",
         withheld=frozenset(name for name, entry in splits.items() if entry["withheld"]),
+        acknowledged=bool(releases) or run.acknowledged,
         releases=releases,
         pictures=(),
         threshold=_common_threshold(runs),

@@ -31,7 +31,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from kun_builder.errors import PublishError
 from kun_builder.hub.release import MANIFEST, Base, Digests, FileFacts, Release, digest_rows, read_manifest, rows_of
-from kun_builder.hub.retry import Retry
+from kun_builder.hub.retry import ReaderFailed, Retry
 
 _TIMEOUT = httpx2.Timeout(300, connect=30)
 
@@ -149,7 +149,7 @@ class Repository:
         def stream() -> dict[str, dict[str, Any] | None]:
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             if done.returncode:  # `datasets` says of a Hub that does not answer that a file is missing: try again
-                raise ConnectionError((done.stderr.strip().splitlines() or ["no message"])[-1])
+                raise ReaderFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
             rows: dict[str, dict[str, Any] | None] = json.loads(done.stdout)
             return rows
 

@@ -45,6 +45,10 @@ class Conflict(LookAgain):
     """409 or 412: the repository changed, or a name is taken."""
 
 
+class ReaderFailed(ConnectionError):
+    """A reader in a process of its own failed; the message is its last line. What the Hub answered it does not say."""
+
+
 class LostAnswer(LookAgain):
     """A request that must not be sent twice blindly may or may not have been carried out."""
 
@@ -120,6 +124,8 @@ def _broken(error: Exception) -> bool:
 
 
 def _name(status: int, error: Exception) -> str:
+    if isinstance(error, ReaderFailed):
+        return f"a reader failed ({error})"
     return f"the Hub answered {status}" if status else f"the connection failed ({type(error).__name__})"
 
 

@@ -71,6 +71,12 @@ function block(title, content) {
   return element("div", {}, element("h3", {}, title), typeof content === "string" ? element("p", { class: "text" }, content) : content);
 }
 
+function said(value) {
+  if (Array.isArray(value)) return value.map((part) => (typeof part === "object" ? "\n    " : " ") + said(part)).join("");
+  if (value && typeof value === "object") return Object.entries(value).map(([name, part]) => `${name} ${said(part)}`).join(", ");
+  return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
+}
+
 function body(row) {
   const inside = element("div", { class: "row" });
   if (row._stage) inside.append(block("Rejected by", `${row._stage}: ${row._reason}${row._value ? ` (${row._value})` : ""}`));
@@ -81,10 +87,9 @@ function body(row) {
     inside.append(element("div", { class: "pair" },
       block(row.raw_answer ? "Raw answer" : "Text", marked(parts, "-", "del")), block("Output", marked(parts, "+", "ins"))));
   }
-  if (row.text && (!row.output || row.raw_answer)) inside.append(block("Text", row.text));
+  if (row.text && (!row.output || row.text !== raw)) inside.append(block("Text", row.text));
   const facts = Object.entries(row).filter(([name, value]) => !SHOWN.has(name) && value !== null);
-  inside.append(block("Facts", facts.map(([name, value]) =>
-    `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join("\n")));
+  inside.append(block("Facts", facts.map(([name, value]) => `${name}: ${said(value)}`).join("\n")));
   return inside;
 }
 

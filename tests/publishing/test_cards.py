@@ -79,6 +79,49 @@ def test_incremental_release(tmp_path):
     check_snapshot("incremental.md", card_of(open_finished(run), base))
 
 
+def test_card_of_a_folder(tmp_path):
+    """A card that nobody has published says how to load the folder, and what is still to be acknowledged."""
+    run = make_run(tmp_path / "run", {"wudao": 9}, sources={"wudao": CLOSED})
+    text = present(open_run(run), "runs/my-kun/dataset")["README.md"].decode()
+    assert 'load_dataset("runs/my-kun/dataset")' in text
+    assert "kun-build runs/my-kun/dataset/recipe.lock.yaml" in text
+    assert "**Not to be published yet**" in text
+    assert "The publisher has" not in text
+
+
+@pytest.mark.parametrize(
+    ("stages", "said", "unsaid"),
+    [
+        (
+            ("label", "score", "polish", "pii", "decontaminate"),
+            ("rewrote", "by pattern"),
+            ("test sets", "passages of raw"),
+        ),
+        (("label",), ("passages of raw", "test sets", "No step looked"), ("rewrote", "A score", "judged")),
+        (("made_up",), ("made from raw text by the",), ("back-translation", "judged")),
+    ],
+)
+def test_only_what_is_true_of_the_steps(tmp_path, stages, said, unsaid):
+    """What a card says of the method and of its limits depends on the steps that ran."""
+    run = open_run(make_run(tmp_path / "run", {"wudao": 9}))
+    step = {**run.report.steps[0], "options": {}}
+    steps = tuple({**step, "stage": stage, "label": stage} for stage in stages)
+    text = present(replace(run, report=replace(run.report, steps=steps)), "x/y")["README.md"].decode()
+    prose = text.split("## English")[1].split("## 中文")[0]
+    assert all(words in prose for words in said)
+    assert not [words for words in unsaid if words in prose]
+
+
+def test_the_prompt_that_was_used(tmp_path):
+    """Of a prompt for chat models and one for others, the card has that which the model was given."""
+    models = {"chat": {"prompt": "chat"}, "base": {"prompt": "completion"}}
+    options = {"chat_prompt": "a\nb", "completion_prompt": "c\nd", "model": "chat", "top_p": 0.9, "seed": None}
+    step = {"options": options, "models": ("chat",)}
+    assert cards.prompts(step, models) == {"chat_prompt": "a\nb"}
+    assert cards.prompts({**step, "models": ("base",)}, models) == {"completion_prompt": "c\nd"}
+    assert cards.settings(step) == {"top_p": 0.9}
+
+
 def structure(text):
     """What a Markdown reader makes of a card: headings, raw HTML, links and pictures, tables, fences."""
     tokens = MarkdownIt("commonmark").enable("table").parse(text.split("\n---\n", 1)[1])

@@ -121,10 +121,13 @@ def test_explain(shell):
     assert asked
     assert all(request["answer"] for request in asked)
     assert "第0段" in json.dumps(asked, ensure_ascii=False)
-    dead = json.loads(shell("explain", "run", "web/a.jsonl:5", "--json"))
-    assert dead["outcome"]["outcome"] == "dropped"
+    unread = json.loads(shell("explain", "run", "web/a.jsonl:5", "--json"))
+    assert unread["outcome"]["outcome"] == "dropped"
+    assert (unread["outcome"]["stage"] == "read") == (unread["steps"] == []), "reading comes before all steps"
+    dead = json.loads(shell("explain", "run", "web/a.jsonl:3", "--json"))
+    assert dead["outcome"]["reason"] == "duplicate"
     assert dead["steps"][-1]["step"] == dead["outcome"]["stage"]
-    assert dead["place"]["position"] == 5
+    assert dead["place"]["position"] == 3
     said = shell("explain", "run", "web/a.jsonl:0")
     assert "第0段" in said
     assert "answer" in said
@@ -158,6 +161,56 @@ def test_reproduce(shell):
     found = json.loads(shell("reproduce", "alice/web", "--output", "changed", "--path", f"web={other}", *where, code=1))
     assert not found["identical"]
     assert found["splits"][0]["missing"] > 0
+
+
+def test_jsonl(shell, zygote, hub_server):
+    """A dataset in JSONL is published, read back and explained like one in Parquet; the two do not mix."""
+    recipe = (shell.folder / "recipe.yaml").read_text("utf-8")
+    (shell.folder / "lines.yaml").write_text(recipe + "format: jsonl\n", "utf-8")
+    push = ("--push-to-hub", "alice/lines", "--token", ALICE, "--json")
+    done = json.loads(shell("lines.yaml", "--output", "lines", *push))
+    assert done["verified"]
+    assert {"web.jsonl", "provenance/web.jsonl"} <= set(done["added"])
+    for config in ("default", "provenance"):
+        there = zygote.run("publish_worker:load", repo="alice/lines", config=config, token=ALICE)["web"]
+        same = zygote.run("publish_worker:load", repo="alice/web", config=config, token=ALICE)["web"]
+        assert [row["output"] for row in there] == [row["output"] for row in same]
+    assert "text_sha256" in there[0]
+    assert not json.loads(shell("lines.yaml", "--output", "lines", *push))["changed"]
+    assert json.loads(shell("explain", "lines", "web/a.jsonl:5", "--json"))["outcome"]["outcome"] == "dropped"
+    (shell.folder / "other.yaml").write_text(recipe.replace("splits: {web:", "splits: {more:"), "utf-8")
+    shell("other.yaml", "--output", "other-run", "-q")
+    shell("push", "other-run", "alice/lines", "--token", ALICE, code=1)
+    assert "one dataset, one format" in shell.said
+
+
+def test_refused_before_it_is_built(shell):
+    """What would end the publishing ends the command before anything is built; mended, nothing is built twice."""
+    recipe = (shell.folder / "recipe.yaml").read_text("utf-8")
+    careless = shell.folder / "careless.yaml"
+    careless.write_text(recipe.replace(", license_acknowledged: true", ""), "utf-8")
+    push = ("careless.yaml", "--output", "careless", "--push-to-hub", "alice/careless", "--token")
+    shell(*push, ALICE, code=1)
+    assert "license_acknowledged: true" in shell.said
+    careless.write_text(recipe, "utf-8")
+    shell(*push, "hf_wrong", code=1)
+    assert "the Hub answered 401" in shell.said
+    assert not (shell.folder / "careless").exists()
+
+
+def test_what_a_recipe_says_of_publishing_needs_no_build(shell, hub_server):
+    """A new `publish:` of a finished run takes effect with the next command, and no row is made again."""
+    recipe = (shell.folder / "recipe.yaml").read_text("utf-8")
+    other = shell.folder / "licence.yaml"
+    other.write_text(recipe.replace("license: cc-by-4.0, license_acknowledged: true", "license: mit"), "utf-8")
+    shell("licence.yaml", "--output", "licence", "-q")
+    built = (shell.folder / "licence/report.json").read_bytes()
+    shell("push", "licence", "alice/licence", "--token", ALICE, code=1)
+    other.write_text(recipe.replace("cc-by-4.0", "cc0-1.0"), "utf-8")
+    shell("licence.yaml", "--output", "licence", "--push-to-hub", "alice/licence", "--token", ALICE)
+    assert (shell.folder / "licence/report.json").read_bytes() == built
+    assert "license: cc0-1.0" in hub_server.read("alice/licence", "README.md").decode()
+    assert "cc0-1.0" in (shell.folder / "licence/dataset/README.md").read_text("utf-8")
 
 
 def test_xet(tmp_path, first_run):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from publishing.conftest import ALICE
@@ -87,6 +89,49 @@ def test_lasting_outage(hub, zygote, published, second_run, where):
     assert "push" in stopped["hint"]
     hub.forget()
     assert push(zygote, second_run, published)["verified"]
+
+
+def test_outage_after_the_commit(hub, zygote, published, second_run):
+    """If what was published cannot be read back, the message says that it is published; the next push checks it."""
+    hub.fail("commit", after=True, answered=True, call=lambda: hub.fail("resolve", status=503, times=1000))
+    stopped = push(zygote, second_run, published, tries=2)
+    commit = hub.commits(published)[0]
+    assert f"commit {commit[:12]} is on the Hub, but could not be read back" in stopped["error"]
+    assert "2 times" in stopped["error"]
+    assert "is published" in stopped["hint"]
+    assert hub.repo(published).tags == {"v2": commit}
+    hub.forget()
+    done = push(zygote, second_run, published)
+    assert (done["verified"], done["changed"], done["commit"]) == (True, False, commit)
+
+
+def test_reader_is_tried_again(hub, zygote, published, second_run):
+    """A reader that met an outage is started again until one has read a row of every split."""
+    outage = []
+    hub.fail("commit", after=True, answered=True, call=lambda: outage.append(hub.fail("resolve", status=503, times=8)))
+    done = push(zygote, second_run, published)
+    assert done["verified"]
+    assert outage[0].seen > 8
+    assert "a reader failed" in done["said"][0]
+
+
+def test_token_of_the_reader(hub, zygote, published, second_run):
+    """The process that reads back has the token from its environment; no command line of the machine shows it."""
+    found = []
+
+    def look():
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (process / "cmdline").read_bytes()
+                if b"kun_builder.hub.readback" in command:
+                    found.append(f"HF_TOKEN={ALICE}".encode() in (process / "environ").read_bytes().split(b"\0"))
+                assert ALICE.encode() not in command
+
+    always = {"after": True, "answered": True, "times": 1000}
+    hub.fail("commit", after=True, answered=True, call=lambda: hub.fail("resolve", call=look, **always))
+    assert push(zygote, second_run, published)["verified"]
+    assert found
+    assert all(found)
 
 
 @pytest.mark.parametrize(("status", "cure"), [(401, "token"), (403, "permission"), (413, "too large")])

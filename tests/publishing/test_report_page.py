@@ -151,8 +151,16 @@ def test_every_reason_is_sampled(page):
     reasons = {(row["split"], row["_stage"]) for row in data["rejected"]}
     assert len(reasons) == 6
     assert data["totals"] == {"read": 1530, "kept": 1020, "rejected": 510}
-    assert len(data["kept"]) <= 600
+    assert len(data["kept"]) == 300 + 120, "an even share of each split, and all rows of a small one"
+    assert len(data["rejected"]) == 6 * 40
     assert page.stat().st_size < 4e6
+
+
+def test_page_does_not_grow(tmp_path):
+    """Ten times the rows make no larger page: counts and pictures are of all of them, rows on the page are a sample."""
+    small, large = (write_presentation(make_run(tmp_path / str(n), {"wudao": n})) for n in (1_200, 12_000))
+    assert large.stat().st_size < 1.1 * small.stat().st_size
+    assert "12,000 rows kept of 18,000 read" in large.read_text("utf-8")
 
 
 def test_policy_matches(page):

@@ -54,6 +54,8 @@ class Fault:
     call: Callable[[], object] | None = None
     after: bool = False
     """The request is carried out first; only the answer is lost."""
+    answered: bool = False
+    """With `after`: the answer is not lost either; nothing goes wrong but what `call` does."""
     seen: int = 0
 
     def hits(self) -> bool:
@@ -194,6 +196,10 @@ class HubServer:
     def _break(self, request: web.Request, fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
         if fault.call is not None:
             fault.call()
+        if fault.answered:
+            if isinstance(response, web.HTTPException):
+                raise response
+            return response
         if fault.status:
             return web.Response(status=fault.status, headers=fault.headers, text="<html>an outage page</html>")
         if request.transport is not None:
