@@ -6,6 +6,7 @@ The result has the living rows first and in input order, then the dead ones with
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 CALLS = pa.list_(pa.struct([(name, pa.int64() if name.endswith("_tokens") else pa.string()) for name in CALL_COLUMNS]))
 _SUSPECT = 10
 """A stage that fails on every row of at least so many is broken, not its rows."""
+
+_TURN = 64
+"""Rows that are turned into Arrow, or out of it, at once. Python runs nothing else meanwhile: between turns the event
+loop of the models has its own, so that answers do not wait for a whole shard."""
 
 RunRows = Callable[[Sequence[Row], "Sequence[Step]"], tuple[list[Outcome], Mapping[tuple[str, str], Tally]]]
 """How row stages are run; the executor knows the event loop and the generator."""
@@ -192,11 +197,28 @@ def _quarantine(row: pa.Table, step: Step, reason: str, value: str) -> pa.Table:
 
 
 def _run_rows(table: pa.Table, job: Job, run_rows: RunRows) -> Result:
-    outcomes, usage = run_rows(table.to_pylist(), job.steps) if table.num_rows else ([], {})
-    typed = _typed([outcome for outcome in outcomes if outcome.died_at is None], job)
+    outcomes, usage = run_rows(_rows(table), job.steps) if table.num_rows else ([], {})
+    alive = _typed([outcome for outcome in outcomes if outcome.died_at is None], job)
     dead = sorted((o for o in outcomes if o.died_at is not None), key=lambda outcome: outcome.died_at or 0)
-    table = pa.Table.from_pylist([_columns(outcome, job) for outcome in typed + dead], schema=job.schema)
-    return Result(table, len(typed), tuple(_row_counts(outcomes, job)), usage)
+    table = pa.concat_tables([alive, _table(dead, job)]).combine_chunks()
+    return Result(table, alive.num_rows, tuple(_row_counts(outcomes, job)), usage)
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    rows: list[Row] = []
+    for batch in table.to_batches(max_chunksize=_TURN):
+        rows += batch.to_pylist()
+        time.sleep(0)
+    return rows
+
+
+def _table(outcomes: Sequence[Outcome], job: Job) -> pa.Table:
+    batches = []
+    for at in range(0, len(outcomes), _TURN):
+        rows = [_columns(outcome, job) for outcome in outcomes[at : at + _TURN]]
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=job.schema))
+        time.sleep(0)
+    return pa.Table.from_batches(batches, job.schema)
 
 
 def _columns(outcome: Outcome, job: Job) -> Row:
@@ -207,15 +229,15 @@ def _columns(outcome: Outcome, job: Job) -> Row:
     return row
 
 
-def _typed(live: list[Outcome], job: Job) -> list[Outcome]:
+def _typed(live: list[Outcome], job: Job) -> pa.Table:
     """The rows that fit the schema; the others are quarantined at the step that adds the bad column."""
     try:
-        pa.Table.from_pylist([_columns(outcome, job) for outcome in live], schema=job.schema)
+        table = _table(live, job)
     except (pa.ArrowException, TypeError, ValueError):
         pass
     else:
         if all(_missing(outcome, job) is None for outcome in live):
-            return live
+            return table
     good = []
     for outcome in live:
         fault = _fault(outcome, job)
@@ -225,7 +247,7 @@ def _typed(live: list[Outcome], job: Job) -> list[Outcome]:
         outcome.died_at, outcome.outcome = fault[0], QUARANTINED
         outcome.reason, outcome.value = "wrong_type", fault[1]
         outcome.row = {**outcome.row, fault[2]: None}
-    return good
+    return _table(good, job)
 
 
 def _missing(outcome: Outcome, job: Job) -> tuple[int, str, str] | None:

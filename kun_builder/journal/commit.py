@@ -119,10 +119,8 @@ class LogWriter:
         if error is not None:
             _fail([durable for *_, durable in group], self.path, error)
         else:
-            for key, at, durable in group:
-                self.offsets[key] = at
-                if not durable.done():  # its row may have been cancelled
-                    durable.set_result(None)
+            self.offsets.update((key, at) for key, at, _ in group)
+            _release(group)
         self._busy = False
         self._next()
 
@@ -145,6 +143,16 @@ class LogWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self.fd)
+
+
+def _release(group: Sequence[Waiting]) -> None:
+    """Let a few rows go on in each turn of the event loop: if all did at once, what is answered meanwhile would wait to
+    be read, be read all at once, and so on for ever."""
+    for *_, durable in group[:_TOGETHER]:
+        if not durable.done():  # its row may have been cancelled
+            durable.set_result(None)
+    if len(group) > _TOGETHER:
+        asyncio.get_running_loop().call_soon(_release, group[_TOGETHER:])
 
 
 def _fail(waiting: Sequence[asyncio.Future[None]], path: Path, error: BaseException) -> None:

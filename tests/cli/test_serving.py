@@ -150,3 +150,30 @@ def test_what_modules_log_reaches_the_user_once(capsys):
         '{"message": "fetching weights"}',
         "Warning: it refuses seed",
     ]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_server_that_names_its_model_is_enough(tmp_path, there):
+    """`--endpoint` suffices: who the model is, and with which tokenizer to count, is asked of the server; where that
+    tokenizer cannot be had, the error says what to set."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    if there:
+        tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")  # each character a token
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = [{"text": "候鸟从南方飞回北方。" * times} for times in (4, 10, 40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: small\nmodels: {chat: {}}\nsplits: {web: {source: lines, path: rows.jsonl}}\njournal: journal\n"
+        f"plugins: {{dirs: ['{STAGES}']}}\nstages: [length: {{min_tokens: 50, max_tokens: 200}}, ask, rewrite]\n"
+    )
+    with simulator(speed=50.0, model=str(tmp_path if there else tmp_path / "nowhere.gguf")) as server:
+        done = kun(tmp_path, "--endpoint", server.url, "--json")
+    if there:
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["splits"]["web"]["kept"] == 1
+    else:
+        assert done.returncode == 1
+        assert "nowhere.gguf" in done.stderr
+        assert "`tokenizer`" in done.stderr
