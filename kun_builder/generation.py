@@ -121,6 +121,8 @@ class Generator:
         for flaw, rule in (("truncated", request.on_length), ("empty", request.on_empty)):
             if not _has(flaw, completion):
                 continue
+            if flaw == "truncated" and rule == "keep" and request.max_new_tokens == 1:
+                continue  # one token is all that was asked for
             usage = self._usage(asker.stage, model)
             setattr(usage, flaw, getattr(usage, flaw) + 1)
             if rule == "retry":

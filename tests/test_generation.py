@@ -199,7 +199,8 @@ def truncated(body):
 
 
 def test_truncated_answers_follow_the_rule(tmp_path):
-    """`retry` asks once more with twice the tokens and then drops, `drop` drops, `keep` keeps; all are counted."""
+    """`retry` asks once more with twice the tokens and then drops, `drop` drops, `keep` keeps; all are counted but
+    those whose single token was meant to be the answer."""
 
     async def main():
         async with chat(truncated) as server, models(tmp_path, server) as generator:
@@ -212,6 +213,8 @@ def test_truncated_answers_follow_the_rule(tmp_path):
             assert (kept.text, kept.finish_reason) == ("50", "length")
             assert [body["max_tokens"] for body in server.asked] == [60, 120, 30, 60, 40, 50]
             assert generator.usage["a", "chat"].truncated == 4
+            await generator.ask("chat", ask_for(5, max_new_tokens=1, on_length="keep"), Asker("one token"))
+            assert generator.usage["one token", "chat"].truncated == 0
 
     run(main)
 
