@@ -312,6 +312,22 @@ def test_a_full_disk_is_an_error_with_a_cure(tmp_path, monkeypatch):
     assert [log.get(key) is not None for key in keys] == [True, False, True]
 
 
+def test_rows_go_on_a_few_per_turn(tmp_path):
+    """However many answers one commit holds, each turn of the event loop lets only a few of their rows go on."""
+
+    async def main():
+        log = Journal.open(tmp_path)
+        waiting = [log.put(*asked(number)) for number in range(60)]
+        done = [0]
+        while done[-1] < 60:
+            await asyncio.sleep(0)
+            done.append(sum(durable.done() for durable in waiting))
+        await log.close()
+        return done
+
+    assert max(after - before for before, after in pairwise(asyncio.run(main()))) == 8
+
+
 def test_a_cancelled_row_does_not_take_others_with_it(tmp_path):
     """Cancelling one that waits for the disk leaves the others waiting, and its own record written."""
 

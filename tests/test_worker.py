@@ -202,3 +202,29 @@ def test_rows_that_end_with_the_run_are_no_result():
     steps = segment("rows", RowStage(name="closed", run=closed)).steps
     with pytest.raises((RuntimeError, asyncio.CancelledError)):
         asyncio.run(runner.run(0, table(["a", "b"]).to_pylist(), steps))
+
+
+def test_rows_overtake_each_other_and_come_out_in_input_order():
+    """No stage waits for the slowest row of the one before, and the order of the result is that of the input."""
+    ended = []
+
+    async def first(row, generate):
+        if row["text"] == "slow":
+            await others.wait()
+        return {**row, "one": row["text"]}
+
+    async def second(row, generate):
+        ended.append(row["id"])
+        if len(ended) == 99:
+            others.set()
+        return {**row, "two": row["text"]}
+
+    others = asyncio.Event()
+    rows = table(["slow", *(f"fast {number}" for number in range(99))])
+    functions = {"one": first, "two": second}
+    stages = [RowStage(name=name, run=function, adds={name: "string"}) for name, function in functions.items()]
+    result = run("rows", stages, rows)
+    assert ended[-1] == rows["id"][0].as_py()
+    assert result.alive == 100
+    assert result.table["id"].to_pylist() == rows["id"].to_pylist()
+    assert result.table["two"].to_pylist() == rows["text"].to_pylist()

@@ -177,3 +177,39 @@ def test_a_server_that_names_its_model_is_enough(tmp_path, there):
         assert done.returncode == 1
         assert "nowhere.gguf" in done.stderr
         assert "`tokenizer`" in done.stderr
+
+
+@pytest.mark.slow
+def test_with_no_endpoint_left_the_run_says_so_and_stops_resumable(tmp_path):
+    """When nobody answers for as long as `wait` allows, the build ends with what to do; the same command goes on, asks
+    nothing again, and the rows are in the order of the input."""
+    rows = [{"text": f"第{number}段文字"} for number in range(200)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with simulator(slots=8, speed=4.0, faults=Faults(slow=0.05)) as server:
+        (tmp_path / "recipe.yaml").write_text(
+            f"name: small\nmodels: {{chat: {{endpoints: ['{server.url}'], wait: 1}}}}\nshard_rows: 50\n"
+            "splits: {web: {source: lines, path: rows.jsonl}}\njournal: journal\n"
+            f"plugins: {{dirs: ['{STAGES}']}}\nstages: [ask, judge: {{threshold: 0}}, rewrite]\n"
+        )
+        process = subprocess.Popen([KUN_BUILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        while server.counts()["answered"] < 100:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        server.kill()
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"model `chat`: {server.url} does not answer; waiting up to 1 s for it" in said
+        assert f"Error: model `chat`: no endpoint has answered for 1 s: {server.url}" in said
+        assert "run the same command again" in said
+        known = json.loads(kun(tmp_path, "cache", "--journal", "journal", "--json").stdout)["generations"]
+        server.revive()
+        done = kun(tmp_path, "--json")
+        assert done.returncode == 0, done.stderr
+        assert server.counts()["different"] == 3 * len(rows) - known
+        assert known > 80
+    import pyarrow.parquet as pq
+
+    (path,) = (tmp_path / "runs/small/dataset/provenance").glob("*.parquet")
+    positions = pq.read_table(path, columns=["position"])["position"].to_pylist()
+    assert len(positions) == len(rows)
+    assert positions == sorted(positions)
