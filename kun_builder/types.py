@@ -104,8 +104,9 @@ class RowStage:
     """A stage that works row by row and may ask models: `async def run(row, generate, *, options...) -> Row`.
 
     `run` returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
-    with their annotations and defaults, are its whole configuration. `adds` maps column names to Arrow type names
-    (`string`, `double`, `int64`, `list<string>`). `version` changes when the result for the same input changes.
+    with their annotations and defaults, are its whole configuration. `adds` maps column names to Arrow type names:
+    `string`, `binary`, `bool`, `int32`, `int64`, `float`, `double`, or `list<...>` of one. `version` changes when the
+    result for the same input changes.
     """
 
     name: str

@@ -177,14 +177,26 @@ def test_module_that_is_gone(install, tmp_path):
     assert load().problems[0].hint == "install kun-poems again: its module is gone"
 
 
-def test_other_version_of_the_api(install):
+@pytest.mark.parametrize(
+    ("said", "shown", "cure"),
+    [("2", "2", "update kun-builder, or install"), ("0", "0", "install"), ("'1'", "'1'", "install")],
+)
+def test_other_version_of_the_api(install, said, shown, cure):
     """A plugin for another version of the API is left out, with the version to look for."""
-    install(GOOD.replace("kun_api = 1", "kun_api = 2"))
+    install(GOOD.replace("kun_api = 1", f"kun_api = {said}"))
     (problem,) = load().problems
     assert problem.message == (
-        "plugin `kun-poems` of kun-poems is written for version 2 of the plugin API; this is version 1"
+        f"plugin `kun-poems` of kun-poems is written for version {shown} of the plugin API; this is version 1"
     )
-    assert problem.hint == "install a version of kun-poems that has `kun_api = 1`"
+    assert problem.hint == f"{cure} a version of kun-poems that has `kun_api = 1`"
+
+
+def test_plugin_that_does_not_say_is_for_the_first_version(install, monkeypatch):
+    """Without `kun_api` a plugin is taken for one of version 1: later versions refuse it."""
+    install(GOOD.replace("kun_api = 1", ""))
+    assert "poems" in load().sources
+    monkeypatch.setattr(plugins, "API_VERSION", 2)
+    assert "is written for version 1 of the plugin API; this is version 2" in load().problems[0].message
 
 
 def test_plugin_without_hooks(install):
@@ -307,6 +319,11 @@ STAGE = """
             "`adds` has `_reason`, which is the engine's own",
         ),
         ("def run(table): ...", "BatchStage(name='s', run=run, adds={'a': 3})", "`adds` has 'a': 3"),
+        (
+            "def run(table): ...",
+            "BatchStage(name='s', run=run, adds={'a': 'list<strin>'})",
+            "stage `s`: `adds` has `a: list<strin>`, which is no type of a column",
+        ),
         ("def run(spec, *, timeout: int = 3): ...", "Engine(name='s', connect=run)", "is no stage"),
     ],
 )
@@ -344,6 +361,27 @@ def test_first_last_and_wrappers(folder):
     assert list(registry.sources) == ["c_first", "b_last"]
     assert registry.sources["c_first"].plugin == "e_wrap"
     assert registry.sources["b_last"].plugin == "b_last"
+
+
+def test_what_a_wrapper_replaces_depends_on_both(folder):
+    """The digest of a source that a wrapper has changed follows the wrapper and the plugin below it."""
+    wrapper = """
+        import dataclasses
+        from kun_builder import hookimpl
+
+        @hookimpl(wrapper=True)
+        def kun_sources():
+            lists = yield
+            return [[dataclasses.replace(source, license="mit") for sources in lists for source in sources]]
+    """
+    digests = set()
+    for below, above in ((GOOD, wrapper), (GOOD + "\n    # changed", wrapper), (GOOD, wrapper + "\n        # changed")):
+        folder.put("a_good.py", below)
+        folder.put("b_wrap.py", above)
+        entry = load(folder).sources["poems"]
+        assert (entry.plugin, entry.value.license) == ("b_wrap", "mit")
+        digests.add(entry.digest)
+    assert len(digests) == 3
 
 
 def test_error_below_a_wrapper_is_not_the_wrappers(folder):

@@ -33,6 +33,7 @@ GROUP = "kun_builder"
 KINDS = {"kun_sources": "source", "kun_stages": "stage", "kun_engines": "engine"}
 """The hooks, and what their values are called."""
 
+_UNSAID = 1  # a plugin without `kun_api` is from before there were others
 _SLOW = 5.0  # seconds of an import after which it is mentioned
 _MARK = "put `@kun_builder.hookimpl` above `def kun_sources():`"
 _T_co = TypeVar("_T_co", bound=Source | Stage | Engine, covariant=True)
@@ -48,6 +49,8 @@ class Plugin:
     license: str = ""
     path: Path | None = None
     doc: str = ""
+    over: Plugin | None = None
+    """Whose value this one, a wrapper, has replaced: the result depends on both."""
 
     def __str__(self) -> str:
         return f"plugin `{self.name}` of {self.package}"
@@ -55,7 +58,8 @@ class Plugin:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the plugin's files, data included, first 16 hex digits."""
-        return _digest(self.path) if self.path else ""
+        own = _digest(self.path) if self.path else ""
+        return hashlib.sha256(f"{own} {self.over.digest}".encode()).hexdigest()[:16] if self.over else own
 
 
 @dataclass(frozen=True)
@@ -163,10 +167,12 @@ class _Loader:
             return
         finally:
             slow.cancel()
-        written_for = getattr(loaded, "kun_api", API_VERSION)
+        written_for = getattr(loaded, "kun_api", _UNSAID)
         if written_for != API_VERSION:
-            what = f"is written for version {written_for} of the plugin API; this is version {API_VERSION}"
-            self._leave_out(plugin, what, f"install a version of {plugin.package} that has `kun_api = {API_VERSION}`")
+            what = f"is written for version {written_for!r} of the plugin API; this is version {API_VERSION}"
+            newer = "update kun-builder, or " if isinstance(written_for, int) and written_for > API_VERSION else ""
+            cure = f"{newer}install a version of {plugin.package} that has `kun_api = {API_VERSION}`"
+            self._leave_out(plugin, what, cure)
             return
         plugin = replace(plugin, path=plugin.path or _path(loaded), doc=inspect.getdoc(loaded) or "")
         self._plugins[plugin.name] = plugin
@@ -222,8 +228,9 @@ class _Loader:
             def wrapper() -> Generator[Any, Any, Any]:
                 with _blame(plugin, hook.__name__):
                     results = yield from hook()
-                    for values in results or ():
-                        self._claim(plugin, values)
+                    for value in (value for values in results or () for value in values):
+                        below = [p for p, o in self._owners.values() if getattr(o, "name", o) == value.name]
+                        self._claim(replace(plugin, over=below[-1] if below else None), [value])
                     return results
 
             return wrapper

@@ -16,6 +16,8 @@ from kun_builder.tables import VERDICT
 from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
 
 _NAME = re.compile(r"\w[\w.-]*")
+_COLUMN = re.compile(r"(list<)?(string|binary|bool|int32|int64|float|double)(?(1)>)")
+"""Checked here and not by pyarrow: the start does not wait for its import."""
 _TYPES: dict[str, tuple[type[Any], ...]] = {
     "source": (Source,),
     "stage": (RowStage, BatchStage, DatasetStage),
@@ -107,6 +109,9 @@ def _run(stage: RowStage | BatchStage | DatasetStage, positional: tuple[str, ...
     for column, kind in stage.adds.items():
         if not isinstance(column, str) or not isinstance(kind, str):
             raise PluginError(f"`adds` has {column!r}: {kind!r}", hint="it maps column names to Arrow type names")
+        if not _COLUMN.fullmatch(kind):
+            what = f"`adds` has `{column}: {kind}`, which is no type of a column"
+            raise PluginError(what, hint="use string, binary, bool, int32, int64, float, double, or list<...> of one")
         if column in VERDICT:
             raise PluginError(f"`adds` has `{column}`, which is the engine's own", hint="give it another name")
     return options_of(stage.run, positional)

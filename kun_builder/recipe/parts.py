@@ -258,7 +258,8 @@ def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
 def locate(path: str, folder: Path) -> str:
     """`path` from the recipe's `folder` if its first part exists there; else as it is: from here, or a Hub id."""
     path = str(Path(path).expanduser()) if path.startswith("~") else path
-    if "://" in path or Path(path).is_absolute() or not any(folder.glob(Path(path).parts[0])):
+    first = next(iter(Path(path).parts), "")  # none: `.`, which is the recipe's own folder
+    if "://" in path or Path(path).is_absolute() or (first and not any(folder.glob(first))):
         return path
     found = Path(os.path.abspath(folder / path))
     return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
