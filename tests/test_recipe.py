@@ -211,8 +211,8 @@ def test_plugin_settings_come_first(recipe):
     (recipe.folder / "mine").mkdir()
     made = recipe(SMALL + "plugins: {dirs: [mine], disable: [kun-tgi]}\n")
     assert made.plugins == Plugins(dirs=(recipe.folder / "mine",), disable=("kun-tgi",))
-    assert recipe(SMALL + "plugins: {dirs: [.]}\n").plugins.dirs == (recipe.folder,)
     assert plugin_settings(recipe.folder / "news.yaml") == made.plugins
+    assert recipe(SMALL + "plugins: {dirs: [.]}\n").plugins.dirs == (recipe.folder,)
 
 
 def test_yaml_is_read_as_written(recipe):
