@@ -270,7 +270,10 @@ def _size(rows: int) -> str:
 
 
 def _languages(facts: CardFacts) -> list[str]:
-    """Languages of at least one row in a hundred, as the rows' own column has them; Chinese where there is none."""
+    """Languages of at least one row in a hundred, as the rows' own column has them; Chinese where there is none.
+
+    The Hub's `language` finds datasets by the language of their rows: that the card is in English, too, is not in it.
+    """
     found: Counter[str] = Counter()
     for _, stats in facts.splits.values():
         found.update(stats.languages)

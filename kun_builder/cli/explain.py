@@ -47,7 +47,7 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
     yield place["id"]
     offset = f", byte {place['offset']}" if place["offset"] is not None else ""
     yield f"  from {place['file']}, record {place['position']}{offset}; {place['source']} ({place['plugin']})"
-    yield "  " + " ".join(str(part) for part in outcome.values() if part)
+    yield f"  {_ended(**outcome)}"
     for name, value in story["values"].items():
         yield from _named(name, value)
     for step in story["steps"]:
@@ -56,6 +56,11 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
             yield "  " + ", ".join(f"{name}={value}" for name, value in step["options"].items())
         for request in step["requests"]:
             yield from _asked(request)
+
+
+def _ended(outcome: str, stage: str = "", reason: str = "", value: str | None = None) -> str:
+    by = f" by {stage}: {reason}" if stage else ""
+    return f"{outcome}{by}{f' ({value})' if value not in (None, '', 'none') else ''}"
 
 
 def _asked(request: Mapping[str, Any]) -> Iterator[str]:

@@ -80,7 +80,7 @@ def test_server_says_when(hub, zygote, published, second_run):
     assert "429" in done["said"][0]
 
 
-@pytest.mark.parametrize("where", ["info", "commit", "tag", "resolve:3", "download:2"])
+@pytest.mark.parametrize("where", ["info", "commit", "tag", "resolve:3"])
 def test_lasting_outage(hub, zygote, published, second_run, where):
     """An outage that does not end stops the push with one line that says what and how often; later it goes on."""
     plant(hub, where, status=503, times=100)
@@ -91,6 +91,7 @@ def test_lasting_outage(hub, zygote, published, second_run, where):
     assert push(zygote, second_run, published)["verified"]
 
 
+@pytest.mark.slow
 def test_outage_after_the_commit(hub, zygote, published, second_run):
     """If what was published cannot be read back, the message says that it is published; the next push checks it."""
     hub.fail("commit", after=True, answered=True, call=lambda: hub.fail("resolve", status=503, times=1000))
@@ -105,6 +106,7 @@ def test_outage_after_the_commit(hub, zygote, published, second_run):
     assert (done["verified"], done["changed"], done["commit"]) == (True, False, commit)
 
 
+@pytest.mark.slow
 def test_reader_is_tried_again(hub, zygote, published, second_run):
     """A reader that met an outage is started again until one has read a row of every split."""
     outage = []
@@ -115,6 +117,7 @@ def test_reader_is_tried_again(hub, zygote, published, second_run):
     assert "a reader failed" in done["said"][0]
 
 
+@pytest.mark.slow
 def test_token_of_the_reader(hub, zygote, published, second_run):
     """The process that reads back has the token from its environment; no command line of the machine shows it."""
     found = []
