@@ -137,7 +137,7 @@ def _report(
 ) -> RunReport:
     def step(label: str, plugin: str, models: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
         facts = {"label": label, "stage": label, "plugin": plugin, "package": "kun-builder", "version": "1"}
-        facts["package_version"] = "0.1.0"
+        facts |= {"package_version": "0.1.0", "digest": "0123456789abcdef"}
         return {**facts, "options": options, "models": models}
 
     return RunReport(

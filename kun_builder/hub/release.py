@@ -257,7 +257,7 @@ def _split_entry(run: FinishedRun, name: str, key: str) -> dict[str, Any]:
     }
 
 
-_STEP = ("label", "stage", "package", "package_version", "version", "options", "models")
+_STEP = ("label", "stage", "plugin", "package", "package_version", "digest", "version", "options", "models")
 
 
 def _run_entry(run: FinishedRun) -> dict[str, Any]:
