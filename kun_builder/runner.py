@@ -295,7 +295,7 @@ class _Run:
             homepage=entry.value.homepage,
             citation=entry.value.citation,
             redistributable=entry.value.redistributable,
-            plugin=f"{entry.plugin} {entry.version}",
+            plugin=" ".join(filter(None, (entry.plugin, entry.version, entry.digest))),
         )
 
     def _funnel(self, name: str) -> list[StepCounts]:

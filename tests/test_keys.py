@@ -14,6 +14,7 @@ from servers.llm_simulator import simulator
 
 from kun_builder.plan import make_plan
 from kun_builder.plugins import load_plugins
+from kun_builder.presentation import write_presentation
 from kun_builder.recipe import load_recipe
 from kun_builder.runner import build
 from kun_builder.status import Status
@@ -108,8 +109,8 @@ def test_a_changed_list_is_used(project):
     assert dropped == [{"contaminated": 1}] * 2
 
 
-def test_plugins_are_in_lock_and_report(project):
-    """Name, version and hash of each plugin that took part are in recipe.lock.yaml and in the report."""
+def test_plugins_are_in_lock_report_and_card(project):
+    """Name, version and hash of each plugin that took part are in recipe.lock.yaml, in the report and on the card."""
     with simulator(speed=50.0) as server:
         recipe, registry = load(["normalize", *METHOD], server.url)
         report = build(recipe, registry, status=Status())
@@ -121,3 +122,8 @@ def test_plugins_are_in_lock_and_report(project):
     assert (locked["kun-clean"]["package"], locked["kun-clean"]["version"]) == ("kun-builder", report.version)
     assert {step["plugin"]: step["digest"] for step in report.steps}["three"] == digest
     assert all(step["digest"] and step["package"] for step in report.steps)
+    assert report.splits["web"].plugin == f"three {digest}"
+    write_presentation(project / "runs/x")
+    card = (project / "runs/x/dataset/README.md").read_text("utf-8")
+    assert f"| read `web` | | `three {digest}` |" in card
+    assert f"`kun-clean {report.version} {locked['kun-clean']['digest']}`" in card
