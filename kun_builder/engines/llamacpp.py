@@ -23,6 +23,9 @@ kun_api = 1
 _CONTEXT = 4096
 """Tokens of context for each slot, unless the recipe gives `context_length`."""
 
+_QUEUE = 8
+"""Times `timeout`: on a slow machine the first requests of a run wait that deep for a slot, and must not be asked twice."""
+
 _HINT = "the file may be damaged or unknown to llama.cpp, or memory too short for `slots` x `context_length`"
 
 
@@ -51,7 +54,7 @@ async def connect(spec: ModelSpec, *, threads: int = 0, slots: int = 4) -> Async
     facts = {"id": weights.id, "revision": weights.sha256, "license": weights.license}
     facts["tokenizer"] = spec.tokenizer or (model if weights.license else str(weights.path))
     async with shared_server(child, spec.wait) as url, open_session() as session:
-        server = Server(session, url, timeout=spec.timeout)
+        server = Server(session, url, timeout=spec.timeout * _QUEUE)
         yield [OpenAIEndpoint(server, replace(spec, model=weights.id, revision=""), facts)]
 
 
