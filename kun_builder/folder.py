@@ -131,7 +131,7 @@ class DatasetWriter:
     def __init__(self, folder: RunFolder, file_format: str) -> None:
         self._folder = folder
         self._format = file_format
-        self._splits: list[str] = []
+        self._rows: dict[str, int] = {}
         self._swaps = {path.parent / f".{path.name}.new": path for path in (folder.kept, folder.dataset)}
         self._kept, self._new = self._swaps
         for new in self._swaps:
@@ -152,7 +152,7 @@ class DatasetWriter:
                 whole.write(table)
                 data.write(table.select(RESULT_COLUMNS))
         write_provenance(kept, self._new, split, self._format, withheld=withheld)
-        self._splits.append(split)
+        self._rows[split] = data.rows
         return data.rows
 
     def _file(self, split: str, rows: int) -> _Jsonl | _RollingParquet:
@@ -162,7 +162,7 @@ class DatasetWriter:
 
     def finish(self) -> None:
         """Write the metadata that `load_dataset` needs, and put the new folders in the old ones' place."""
-        (self._new / "README.md").write_text(dataset_metadata(self._splits, self._format), encoding="utf-8")
+        (self._new / "README.md").write_text(dataset_metadata(readable(self._rows), self._format), encoding="utf-8")
         self._folder.report_path.unlink(missing_ok=True)  # from here to the new report, the run is not finished
         for new, place in self._swaps.items():
             old = place.parent / f".{place.name}.old"
@@ -213,6 +213,11 @@ def parquet_paths(folder: Path, split: str, rows: int) -> list[Path]:
     """Where so many rows of a split go."""
     files = max(1, -(-rows // ROWS_PER_FILE))
     return [folder / f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
+
+
+def readable(rows: Mapping[str, int]) -> list[str]:
+    """The splits that the metadata names: `datasets` can load none without rows, nor a dataset that has one."""
+    return [split for split, count in rows.items() if count] or list(rows)
 
 
 def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
@@ -293,7 +298,8 @@ class _RollingParquet:
             if self._writer is None or (room == ROWS_PER_FILE and self.rows and len(table)):
                 self._writer = self._open(table.schema)
             part = table.slice(0, room)
-            self._writer.write_table(part, row_group_size=10_000)
+            if len(part):  # `datasets` cannot read a row group without rows
+                self._writer.write_table(part, row_group_size=10_000)
             self.rows += len(part)
             table = table.slice(room)
             if not len(table):

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 from servers.llm_simulator import Faults, simulator
 
 from kun_builder.errors import FatalError, ModelError, RecipeError
+from kun_builder.hub.finished import check_loads, open_finished
 from kun_builder.journal import Journal
 from kun_builder.plugins import load_plugins
+from kun_builder.presentation import write_presentation
 from kun_builder.recipe import load_recipe
 from kun_builder.runner import build
 from kun_builder.status import Status
@@ -166,6 +169,22 @@ def test_a_run_without_survivors_still_loads(tmp_path, registry):
     assert report.splits["web"].kept == 0
     table = pq.read_table(tmp_path / "run/dataset/data/web-00000-of-00001.parquet")
     assert table.column_names == ["instruction", "output"]
+
+
+def test_a_split_without_survivors_does_not_keep_the_others_from_loading(tmp_path, registry):
+    """`datasets` cannot load a split without rows: its files are there, but the metadata does not name it."""
+    with simulator(**FAST) as server:
+        path = recipe_file(tmp_path, server.url)
+        (tmp_path / "data/none.jsonl").write_text('{"text": null}\n', "utf-8")
+        splits = "splits: {web: {source: lines, path: data/a.jsonl}, none: {source: lines, path: data/none.jsonl}}"
+        path.write_text(path.read_text("utf-8").replace("splits: {web: {source: lines, path: data/a.jsonl}}", splits))
+        report, _ = built(path, registry)
+    write_presentation(tmp_path / "run")
+    assert report.splits["none"].kept == 0 < report.splits["web"].kept
+    for config in ("default", "provenance"):
+        loaded = load_dataset(str(tmp_path / "run/dataset"), config, cache_dir=str(tmp_path / "cache"))
+        assert {name: len(rows) for name, rows in loaded.items()} == {"web": report.splits["web"].kept}
+    assert check_loads(open_finished(tmp_path / "run"))["default"] == {"web": report.splits["web"].kept}
 
 
 def start(tmp_path):

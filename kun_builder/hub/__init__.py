@@ -216,8 +216,9 @@ def _tag(repo: Repository, tag: str, commit: str) -> None:
 
 def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str) -> None:
     """Look at the Hub as a reader: the commit's files, and the first row of each split. Raises PublishError."""
+    splits = [split for split, rows in release.rows.items() if rows]
     try:
-        found, streamed = Head(commit, repo.tree(commit)), repo.first_rows(commit, list(release.rows))
+        found, streamed = Head(commit, repo.tree(commit)), repo.first_rows(commit, splits)
     except PublishError as error:
         raise PublishError(
             f"commit {commit[:12]} is on the Hub, but could not be read back: {error.message}",
@@ -225,8 +226,8 @@ def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str
         ) from error
     if wrong := [path for path, facts in release.facts.items() if not found.holds(path, facts)]:
         raise PublishError(f"commit {commit[:12]} was made, but does not hold what was sent: {', '.join(wrong)}")
-    for split, rows in release.rows.items():
+    for split in splits:
         row = streamed[split]
         sent = next(rows_at(run.kept[split], [0], RESULT_COLUMNS), None) if split in run.kept else row
-        if row != sent or (row is None) != (rows == 0):
+        if row is None or row != sent:
             raise PublishError(f"the first row of {split} on the Hub at {commit[:12]} is not the one that was sent")

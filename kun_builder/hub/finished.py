@@ -133,9 +133,13 @@ def open_finished(path: Path) -> FinishedRun:
 
 def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
     """Rows per configuration and split as `load_dataset` finds them in a fresh process; they equal the report's."""
+    expected = {name: split.kept for name, split in run.report.splits.items() if split.kept}
+    if not expected:
+        raise PublishError(
+            "no row of the run was kept: there is nothing to publish", hint="see rejected/ for the reasons"
+        )
     with tempfile.TemporaryDirectory(prefix="kun-build-") as cache:
         loaded = json.loads(_fresh_process(run.folder.dataset, cache))
-    expected = {name: split.kept for name, split in run.report.splits.items()}
     for config, splits in loaded.items():
         found = {name: split["rows"] for name, split in splits.items()}
         if found != expected:

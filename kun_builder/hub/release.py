@@ -18,7 +18,7 @@ import orjson
 
 from kun_builder.cards import CardFacts, ConfigFacts, RunFacts, card, check_card
 from kun_builder.errors import PublishError
-from kun_builder.folder import CONFIGS
+from kun_builder.folder import CONFIGS, readable
 from kun_builder.plots import pictures, threshold_of, to_png, to_svg
 from kun_builder.report import SplitReport, StepCounts
 from kun_builder.stats import SplitStats, read_columns
@@ -312,7 +312,8 @@ def _report(data: Mapping[str, Any]) -> SplitReport:
 
 
 def _config(config: str, splits: Mapping[str, Mapping[str, Any]]) -> ConfigFacts:
-    entries = {name: entry["configs"][config] for name, entry in splits.items()}
+    named = readable({name: entry["report"]["kept"] for name, entry in splits.items()})
+    entries = {name: splits[name]["configs"][config] for name in named}
     return ConfigFacts(
         features=_union(config, {name: entry["features"] for name, entry in entries.items()}),
         paths={name: entry["path"] for name, entry in entries.items()},
