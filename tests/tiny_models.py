@@ -41,7 +41,7 @@ TOPICS = {
 ASKS = {"来历": "请介绍{x}的来历。", "做法": "{x}怎么做才好吃？", "保存": "{x}应该怎样保存？"}
 
 
-def pairs(count=120):
+def pairs(count=160):
     """Instruction and answer about one thing each, in a fixed order."""
     rows = []
     for subject in SUBJECTS:

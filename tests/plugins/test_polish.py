@@ -41,20 +41,20 @@ def test_the_head_of_the_prompt_is_the_same_for_all_rows():
     one, other = Scripted(["好茶"]), Scripted(["好茶"])
     run(one)
     run(other, text="月食发生在满月的夜晚。", instruction="什么是月食？")
-    assert one.asked[0][1][:-1] == other.asked[0][1][:-1]
+    assert one.asked[0][1][0] == other.asked[0][1][0]
     assert one.asked[0][1][0]["role"] == "system"
 
 
 def test_the_text_is_cut_and_the_instruction_never():
     """Under a small context the text loses whole sentences at its end."""
-    generate = Scripted(["好茶"], context_length=700)
+    generate = Scripted(["好茶"], context_length=500)
     result = run(generate, text=TEXT * 30, max_new_tokens=200)
     content = generate.asked[0][1][-1]["content"]
     assert QUESTION in content
     assert result["raw_answer"] in content
     assert (TEXT * 30).startswith(result["raw_answer"])
     assert result["raw_answer"][-1] in "。！"
-    assert sum(len(m["content"]) for m in generate.asked[0][1]) + 200 <= 700
+    assert sum(len(m["content"]) for m in generate.asked[0][1]) + 200 <= 500
     assert result["text"] == TEXT * 30
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_context_cuts_nothing():
     [
         ("  \n", "empty"),
         (Completion("用八十度的水，", finish_reason="length", completion_tokens=1024), "truncated"),
-        ("把资料改写成对问题的回答：绿茶用八十度的水。", "prompt_leak"),
+        ("把资料改写成对问题的直接回答：绿茶用八十度的水。", "prompt_leak"),
     ],
 )
 def test_useless_answers_are_dropped_with_what_was_seen(answer, reason):
