@@ -41,7 +41,7 @@ TOPICS = {
 ASKS = {"来历": "请介绍{x}的来历。", "做法": "{x}怎么做才好吃？", "保存": "{x}应该怎样保存？"}
 
 
-def pairs(count=160):
+def pairs(count=120):
     """Instruction and answer about one thing each, in a fixed order."""
     rows = []
     for subject in SUBJECTS:
@@ -64,7 +64,7 @@ QUICK = {"num_train_epochs": 4, "eval_steps": 0.5, "save_steps": 0.25}
 
 def section(seed_file, **own):
     """A `training:` section for tiny models."""
-    chat = ChatTraining(settings={"num_train_epochs": 1.25, "learning_rate": 3e-3})  # four examples for each pair
+    chat = ChatTraining(settings={"num_train_epochs": 4, "learning_rate": 3e-3})  # until it ends its answers
     settings = {**QUICK, **own.pop("settings", {})}
     return Training(seeds=(str(seed_file),), preset="tiny", settings=settings, chat=chat, **own)
 
