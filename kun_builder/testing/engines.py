@@ -173,7 +173,7 @@ async def _error(engine: Engine, endpoint: Endpoint, request: Request, what: str
         await endpoint.complete(request)
     except RequestError as error:
         return error
-    except Exception as error:
+    except Exception as error:  # whatever else it raises is the finding
         raise AssertionError(f"engine `{engine.name}`: {what} raises {error!r}: it must be a RequestError") from error
     raise AssertionError(f"engine `{engine.name}`: {what} raises nothing")
 
