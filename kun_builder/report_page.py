@@ -7,16 +7,14 @@ small one. Whatever is foreign gets in as text, and a content security policy le
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from kun_builder.cards import funnel
+from kun_builder.page import render
 from kun_builder.plots import pictures, threshold_of, to_svg
 from kun_builder.report import RunReport
 from kun_builder.stats import SplitStats, read_columns, rows_at, spread
@@ -34,54 +32,24 @@ def report_page(
     rejected: Mapping[str, Path],
 ) -> str:
     """The page of a finished run: its report, and per split the files of its kept rows, figures, rejected rows."""
-    import jinja2
-
-    texts = {name: _read(f"report.{name}") for name in ("html", "css", "js")}
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
     charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()}, threshold_of(report.steps))
     rows = {"kept": list(_kept_rows(kept)), "rejected": list(_rejected_rows(rejected))}
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
     totals["rejected"] = sum(Counter(reason for *_, reason in _reasons(rejected)).values())
-    page = environment.from_string(texts["html"]).render(
+    return render(
+        "report",
+        {**rows, "totals": totals},
         report=report,
         totals=totals,
         funnels={name: funnel(split) for name, split in report.splits.items()},
         costs=list(_costs(report)),
         endpoints=list(_endpoints(report.serving)),
         pictures=[(chart["title"], _inline(to_svg(chart))) for chart in charts.values()],
-        data=_safe({**rows, "totals": totals}),
-        style=_markup(texts["css"]),
-        style_hash=_hash(texts["css"]),
-        script=_markup(texts["js"]),
-        script_hash=_hash(texts["js"]),
     )
-    return str(page)
-
-
-def _read(name: str) -> str:
-    return (files("kun_builder") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _markup(text: str) -> Any:
-    import markupsafe
-
-    return markupsafe.Markup(text)
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _inline(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def _safe(value: Any) -> Any:
-    """JSON that cannot end the element it stands in."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return _markup(text)
 
 
 def _costs(report: RunReport) -> Iterator[dict[str, Any]]:

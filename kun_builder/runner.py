@@ -322,6 +322,7 @@ def _step_report(step: Step) -> dict[str, Any]:
         "digest": step.digest,
         "models": step.models,
         "options": _shown(step.options),
+        "adds": dict(step.stage.adds),
     }
 
 

@@ -12,16 +12,16 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    cache errors status types tables markdown stats
+    cache errors status types tables markdown stats page limits
     hookspecs prompts readers report metrics
-    contract options journal cards plots
+    contract options journal cards plots verdicts
     engines plan report_page
     generation
     recipe rows
     plugins worker
     ingest shards withhold
     executors folder dataset_stage testing
-    runner explain estimate hub
+    runner explain estimate hub review
     training presentation reproduce
     evaluation
     align

@@ -22,6 +22,7 @@ COMMANDS = {
     "init": "Write a commented recipe.yaml to start from.",
     "plan": "Show what a recipe would run, and check it; asks no model.",
     "report": "Write the report page of a finished run, and open it.",
+    "review": "Judge pairs of a run by eye: writes a page, takes its verdicts.",
     "explain": "Show everything about one row of a run, kept or not.",
     "push": "Publish a finished run on the Hub.",
     "reproduce": "Build a published dataset again, and compare.",
