@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -281,5 +282,6 @@ def test_verdicts_on_rows_that_changed_do_not_count(tmp_path):
     ]
     files, rejected = [folder.kept_files("wudao")], [folder.rejected / "wudao.parquet"]
     assert still_true(verdicts, files, rejected) == verdicts
+    shutil.rmtree(folder.path)
     make_run(folder.path, {"wudao": 6}, seed=1)
     assert still_true(verdicts, files, rejected) == []
