@@ -22,14 +22,16 @@ from kun_builder.options import merge, options_of
 from kun_builder.recipe import Plugins, load_recipe, plugin_settings
 from kun_builder.recipe.file import Dumper, RecipeFile
 from kun_builder.recipe.lock import lock, with_publish
-from kun_builder.recipe.parts import DEFAULT_STAGES
+from kun_builder.recipe.parts import PRESETS
 from kun_builder.recipe.schema import json_schema
 from kun_builder.types import ModelInfo
 
 ASK = Prompt("Ask: {text}")
 
 
-async def label(row, generate, *, model: ModelName = "labeler", prompt: Prompt = ASK, n: int = 3): ...
+async def label(
+    row, generate, *, model: ModelName = "labeler", prompt: Prompt = ASK, n: int = 3, candidates: int = 1
+): ...  # fmt: skip
 async def judge(row, generate, *, model: ModelName = "chat", other: ModelName | None = None): ...
 async def refine(row, generate, *, columns: tuple[str, ...] = ("output",), strength: float = 1): ...
 def length(
@@ -66,7 +68,7 @@ class Catalog:
             "strict": entry(strict, "table"),
             "label": entry(label, "row", "generate"),
             "refine": entry(refine, "row", "generate"),
-            **{name: entry(judge, "row", "generate") for name in ("score", "polish")},
+            **{name: entry(judge, "row", "generate") for name in ("score", "polish", "verify")},
         }
     )
     engines: dict = field(
@@ -117,9 +119,11 @@ def test_smallest_recipe(recipe):
     made = recipe(SMALL)
     assert (made.name, str(made.output), made.executor, made.shard_rows) == ("news", "runs/news", "local", 2000)
     assert (made.models["chat"].engine, made.models["chat"].options) == ("llamacpp", {"threads": 0, "slots": None})
-    assert [stage.name for stage in made.stages] == [s if isinstance(s, str) else next(iter(s)) for s in DEFAULT_STAGES]
+    assert [stage.name for stage in made.stages] == [
+        s if isinstance(s, str) else next(iter(s)) for s in PRESETS["verified"]
+    ]
     assert made.stages[1].options == {"max_tokens": 512, "by": "tokens", "tokenizer": "auto", "bounds": None}
-    assert made.stages[5].options == {"model": "chat", "prompt": Prompt("Ask: {text}\n"), "n": 3}
+    assert made.stages[5].options == {"model": "chat", "prompt": Prompt("Ask: {text}\n"), "n": 3, "candidates": 2}
     assert made.stages[7].options == {"model": "chat", "other": None}
     assert made.stages[6].options["columns"] == ("instruction",)
     assert made.splits["wiki"].options == {"field": "text", "encoding": None}
@@ -612,4 +616,4 @@ def test_schema_accepts_what_the_loader_accepts(recipe):
 def test_stage_values_are_real_stages():
     """The options that a recipe checks are those that a plugin's stage has."""
     stage = RowStage(name="label", run=label)
-    assert [option.role for option in options_of(stage.run, ("row", "generate"))] == ["model", "", ""]
+    assert [option.role for option in options_of(stage.run, ("row", "generate"))] == ["model", "", "", ""]

@@ -52,6 +52,10 @@ class Settings(_Frozen):
     """What a recipe says besides models, splits and stages."""
 
     name: str = Field(default="", description="Name of the run folder, `runs/<name>`; by default the recipe's own.")
+    preset: Literal["verified", "kun"] = Field(
+        default="verified",
+        description="The stages, where `stages` are not given: every pair verified, or Kun's method as published.",
+    )
     executor: Literal["local"] = Field(default="local", description="What runs the stages: this machine.")
     shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
     seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")

@@ -21,18 +21,29 @@ from kun_builder.options.values import check_options
 from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.types import ModelSpec
 
-DEFAULT_STAGES: tuple[str | dict[str, Any], ...] = (
-    "normalize",
-    "length",
-    "language",
-    "perplexity",
-    "dedup",
-    "label",
-    {"refine": {"columns": ["instruction"]}},
-    "score",
-    "polish",
-    {"refine": {"columns": ["output"]}},
-)
+_CLEANING: tuple[str | dict[str, Any], ...] = ("normalize", "length", "language", "perplexity", "dedup")
+PRESETS: Mapping[str, tuple[str | dict[str, Any], ...]] = {
+    "verified": (
+        *_CLEANING,
+        {"label": {"candidates": 2}},
+        {"refine": {"columns": ["instruction"]}},
+        "score",
+        "polish",
+        {"refine": {"columns": ["output"]}},
+        "verify",
+    ),
+    "kun": (
+        *_CLEANING,
+        {"label": {"outline": False}},
+        {"refine": {"columns": ["instruction"]}},
+        "score",
+        {"polish": {"whole": False}},
+        {"refine": {"columns": ["output"]}},
+    ),
+}
+"""The stages of a recipe that names none, by the name of its `preset:`. `kun` judges instructions alone, as COIG-Kun
+does; `verified`, the default, asks for what the whole text answers and looks at each pair."""
+
 EMBEDDED, SERVER = "llamacpp", "openai"
 """Engines of a model that names none: without endpoints, and with."""
 
@@ -270,7 +281,10 @@ def locate(path: str, folder: Path) -> str:
 
 def read_stages(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
     """The stages, in order; a model that is not named is the recipe's only one."""
-    items = file.data.get("stages", list(DEFAULT_STAGES))
+    preset = file.data.get("preset", next(iter(PRESETS)))
+    if "preset" in file.data and "stages" in file.data:
+        file.complain(("preset",), "`preset` and `stages` say the same thing twice: leave one of them out")
+    items = file.data.get("stages", list(PRESETS.get(preset, ())) if isinstance(preset, str) else [])
     if not isinstance(items, list) or not items:
         file.complain(
             ("stages",), "`stages` must be a list, for example `stages: [normalize, {length: {max_tokens: 512}}]`"

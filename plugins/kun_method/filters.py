@@ -13,15 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from .context import LONG_QUESTION, answer_needs_text, no_question, question_needs_text
 from .texts import bare, han_share, loop, prose, sentences
 
 Column: TypeAlias = Literal["instruction", "output"]
 
 SHORTEST_ANSWER = 10
 """Characters. Twenty would drop a third of the short answers that people give to short questions."""
-
-_CARRIES_MATERIAL = 120
-"""Characters from which on an instruction holds the material that it speaks of, as exam questions do."""
 
 _MATERIAL = (
     r"短文|文章|文本|文字|段落|段话|课文|原文|引文|图片|照片|插图|图表|图像|示意图|表格|链接|网址|网页|视频|音频|录音|附件|文档"
@@ -77,15 +75,30 @@ class Filter:
 
 def refers_to_unseen(instruction: str, output: str = "") -> str:
     """Speaks of a text, picture or link that is not there, or begins with a pronoun that stands for nothing."""
-    if len(instruction) > _CARRIES_MATERIAL:
+    if len(instruction) > LONG_QUESTION:
         return ""
     match = _UNSEEN.search(instruction) or _DANGLING.search(instruction)
     return match[0] if match else ""
 
 
+def needs_context(instruction: str, output: str = "") -> str:
+    """Leans on what surrounds it: 本条例, 图一, 第三条 of no law."""
+    return "" if len(instruction) > LONG_QUESTION else question_needs_text(instruction)
+
+
+def bad_question(instruction: str, output: str = "") -> str:
+    """Has no predicate (第三款为什么？), or is turned inside out (什么国家将公投？)."""
+    return "" if len(instruction) > LONG_QUESTION else no_question(instruction)
+
+
+def points_at_nothing(instruction: str, output: str) -> str:
+    """Points at something above it that is not there, or at a day that nobody knows."""
+    return answer_needs_text(output)
+
+
 def repeats_instruction(instruction: str, output: str = "") -> str:
     """Says the same sentence twice, or loops. Parts of an exam question may well end in the same words."""
-    if len(instruction) > _CARRIES_MATERIAL:
+    if len(instruction) > LONG_QUESTION:
         return loop(instruction)
     seen: set[str] = set()
     for sentence in sentences(instruction):
@@ -161,11 +174,14 @@ def other_language(instruction: str, output: str) -> str:
 
 FILTERS = (
     Filter("refers_to_unseen", "instruction", refers_to_unseen),
+    Filter("needs_context", "instruction", needs_context),
+    Filter("bad_question", "instruction", bad_question),
     Filter("repeats_itself", "instruction", repeats_instruction),
     Filter("too_short", "output", too_short),
     Filter("refuses", "output", refuses),
     Filter("speaks_of_itself", "output", speaks_of_itself),
     Filter("speaks_of_source", "output", speaks_of_source),
+    Filter("needs_context", "output", points_at_nothing),
     Filter("repeats_itself", "output", repeats_output),
     Filter("copies_instruction", "output", only_copies),
     Filter("leaks_template", "output", leaks_template),

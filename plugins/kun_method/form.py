@@ -60,8 +60,36 @@ def tidy(answer: str) -> str:
         text = stripped
 
 
-def defect(instruction: str, text: str, prompt: Prompt) -> Defect | None:
-    """What is wrong with the form of `instruction`, written for `text` by a model that was asked with `prompt`."""
+_ASKED = re.compile(r"^[ \t*#]*(?:问题|指令|question|instruction)[ \t*]*[:：][ \t*]*(?=\S)", re.MULTILINE | re.I)
+_SIDES = re.compile(r"^[^，。？！\n]{2,40}的[^。？！\n]{1,60}[、和与][^。？！\n]{1,40}[。.]?$")
+_OWN_TURN = re.compile(r"^\[assistant\][ \t]*\n.*?(?=^\[(?:system|user)\]|\Z)", re.MULTILINE | re.DOTALL)
+_TOPIC = re.compile(r"^[ \t*#]*(?:话题|主题|topic)[ \t*]*[:：][ \t*]*(.+)", re.MULTILINE | re.I)
+
+
+def split_outline(answer: str) -> tuple[str, str]:
+    """What a model noted before its instruction, "" if nothing, and the instruction, tidied.
+
+    Behind an outline, a list of sides (竹节虫的外形、习性和繁殖。) is a request that only lacks its verb.
+    """
+    asked = list(_ASKED.finditer(answer))
+    outline, instruction = (answer[: asked[-1].start()].strip(), answer[asked[-1].end() :]) if asked else ("", answer)
+    instruction = tidy(instruction)
+    if outline and _SIDES.search(instruction) and not is_request(instruction):
+        instruction = f"请介绍{instruction}"
+    return outline, instruction
+
+
+def topic_of(outline: str) -> str:
+    """The topic that an outline names, or ""."""
+    match = _TOPIC.search(outline)
+    return match[1].strip() if match else ""
+
+
+def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> Defect | None:
+    """What is wrong with the form of `instruction`, written for `text` by a model that was asked with `prompt`.
+
+    More than `questions` question marks in a short instruction are several requests.
+    """
     length = len(instruction)
     if length < SHORTEST:
         return "too_short", length
@@ -70,7 +98,7 @@ def defect(instruction: str, text: str, prompt: Prompt) -> Defect | None:
         return "wrong_language", round(share, 2)
     if leaked := leak(instruction, prompt):
         return "prompt_leak", leaked
-    if (asked := _questions(instruction)) > 2:
+    if (asked := _questions(instruction)) > questions:
         return "several_requests", asked
     if copied := _copied(instruction, text):
         return "copies_text", copied
@@ -87,8 +115,11 @@ def is_request(instruction: str) -> bool:
 
 
 def leak(answer: str, prompt: Prompt, *, longest: int = 12) -> str:
-    """The piece of at least `longest` characters that `answer` has in common with the words of `prompt`, or ""."""
-    run = shared_run(answer, prompt.text)
+    """The piece of at least `longest` characters that `answer` has in common with the words of `prompt`, or "".
+
+    The model's own turns in an example are left out: they show the form that an answer is wanted in.
+    """
+    run = shared_run(answer, _OWN_TURN.sub("", prompt.text))
     return run if len(bare(run)) >= longest else ""
 
 

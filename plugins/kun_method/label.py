@@ -5,20 +5,27 @@ Kun (arXiv 2401.06477) fine-tunes a base model for this on inverted pairs; a cha
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowStage
 
+from .context import about_question
 from .fitting import answer_room, fit
-from .form import Defect, defect, tidy
+from .form import Defect, defect, split_outline, topic_of
+from .pairs import reach, support
 
 PROMPTS = Path(__file__).parent / "prompts"
 CHAT = Prompt.load(PROMPTS / "label_chat.txt")
+KUN = Prompt.load(PROMPTS / "kun" / "label.txt")
 COMPLETION = Prompt.load(PROMPTS / "label_completion.txt")
+
+_TOPIC_IN_TEXT = 0.5
+"""Share of the grams of a topic that the text must have: a model that misreads a text names a topic of its own."""
 
 
 async def run(
@@ -33,24 +40,31 @@ async def run(
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0,
     max_new_tokens: Annotated[int, Field(gt=0)] = 256,
     attempts: Annotated[int, Field(ge=1)] = 2,
+    candidates: Annotated[int, Field(ge=1)] = 1,
+    outline: bool = True,
 ) -> Row:
     """Add `instruction`, written by `model` for the row's `text`.
 
     A model of the recipe with `prompt: completion` (a trained label model) is asked with `completion_prompt`, any other
-    with `chat_prompt`. A text beyond the context is read up to the last sentence end that fits. An answer that is no
-    instruction is asked for again, with another seed, up to `attempts` times in all; seeds follow from the row's id.
+    with `chat_prompt`. The default one has the model name the topic and its sides first, and the instruction last: what
+    stands behind a line's 问题： or Question: is taken, else the whole answer. `outline: false` asks for nothing but
+    the instruction, as Kun does. A text beyond the context is read up to the last sentence end that fits.
+
+    `candidates` instructions are asked for at once, of one prompt; of the sound ones goes on what can be understood
+    without the text and touches most of its sentences. While none is sound, they are asked for again, up to `attempts`
+    times in all; seeds follow from the row's id.
 
     Raises:
         Drop: with the last answer as `instruction`: `empty`, `truncated`, `too_short`, `wrong_language`, `prompt_leak`,
-            `several_requests`, `copies_text`, `not_a_request`; or `text_too_long` if not one sentence fits.
+            `several_requests`, `copies_text`, `not_a_request`, `off_text`; or `text_too_long` if not one sentence fits.
     """
+    chat_prompt = KUN if not outline and chat_prompt == CHAT else chat_prompt
     prompt = completion_prompt if generate.info(model).prompt == "completion" else chat_prompt
     room = answer_room(generate, model, max_new_tokens)
     filled = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
-    found: Defect = ("empty", None)
-    instruction = ""
-    for attempt in range(attempts):
-        completion = await generate(
+
+    async def ask(attempt: int) -> Completion:
+        return await generate(
             model,
             filled,
             max_new_tokens=room,
@@ -61,22 +75,41 @@ async def run(
             on_length="keep",
             on_empty="keep",
         )
-        instruction = tidy(completion.text)
-        fault = _fault(completion, instruction, row["text"], prompt)
-        if fault is None:
-            return {**row, "instruction": instruction}
-        found = fault
-        if temperature == 0:  # the same question would get the same answer
-            break
-    raise Drop(*found, instruction=instruction)
+
+    if temperature == 0:  # the same question would get the same answer
+        attempts = candidates = 1
+    for first in range(0, attempts * candidates, candidates):
+        completions = await asyncio.gather(*(ask(attempt) for attempt in range(first, first + candidates)))
+        found = [_candidate(completion, row["text"], prompt) for completion in completions]
+        if sound := [candidate for candidate in found if candidate.fault is None]:
+            return {**row, "instruction": max(sound, key=lambda candidate: candidate.worth).instruction}
+    raise Drop(*(found[-1].fault or ("empty", None)), instruction=found[-1].instruction)
 
 
-def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt) -> Defect | None:
+class _Candidate(NamedTuple):
+    instruction: str
+    fault: Defect | None
+    worth: tuple[bool, float] = (False, 0.0)
+    """Whether it can be understood without the text, and the share of the text's sentences that the answer touches,
+    outline included."""
+
+
+def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
+    outline, instruction = split_outline(completion.text)
+    if fault := _fault(completion, instruction, text, prompt, 3 if outline else 2):
+        return _Candidate(instruction, fault)
+    if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:
+        return _Candidate(instruction, ("off_text", topic))
+    stands_alone = about_question(instruction) is None
+    return _Candidate(instruction, None, (stands_alone, reach(f"{outline}\n{instruction}", text)))
+
+
+def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt, questions: int) -> Defect | None:
     if not instruction:
         return "empty", None
     if completion.finish_reason == "length":
         return "truncated", completion.completion_tokens
-    return defect(instruction, text, prompt)
+    return defect(instruction, text, prompt, questions)
 
 
 def _seed(row_id: str, attempt: int) -> int:

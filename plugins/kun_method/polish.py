@@ -13,7 +13,9 @@ from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
 from .fitting import answer_room, fit
 from .form import leak
 
-PROMPT = Prompt.load(Path(__file__).parent / "prompts" / "polish.txt")
+PROMPTS = Path(__file__).parent / "prompts"
+PROMPT = Prompt.load(PROMPTS / "polish.txt")
+KUN = Prompt.load(PROMPTS / "kun" / "polish.txt")
 
 _LABEL = re.compile(r"^(?:回答|答案|答|改写后的回答|改写)\s*[:：]\s*")
 
@@ -28,17 +30,20 @@ async def run(
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0,
     max_new_tokens: Annotated[int, Field(gt=0)] = 1024,
+    whole: bool = True,
 ) -> Row:
     """Add `output`, the answer to `instruction` made of `text`, and `raw_answer`, the text as the model was given it.
 
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
-    a context too small for `max_new_tokens` the answer gets half.
+    a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
+    `whole: false` asks for an answer to the question and no more, as Kun does.
 
     Raises:
         Drop: `empty`, `truncated` (an answer cut off at `max_new_tokens`), `prompt_leak`, `prompt_too_long` (the
             instruction leaves no room), `text_too_long` (not one sentence fits).
     """
     instruction = row["instruction"]
+    prompt = KUN if not whole and prompt == PROMPT else prompt
     room = answer_room(generate, model, max_new_tokens)
     text = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
     completion = await generate(

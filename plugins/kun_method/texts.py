@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_UNIT = re.compile(rf"[{_HAN}]|[^\W\d_{_HAN}]+")
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_UNIT = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
 _SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』）)】\"']*|\.(?=\s)|\n")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _NOISE = re.compile(r"[\W_]+")
-_WORDS = re.compile(rf"[{_HAN}]|[^\W\d_]{{3}}")
+_WORDS = re.compile(rf"[{HAN}]|[^\W\d_]{{3}}")
 _GRAM = 8
 _LONGEST_PERIOD = 60
 

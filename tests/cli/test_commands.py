@@ -20,7 +20,7 @@ from kun_builder.cli import COMMANDS, main
 from kun_builder.cli.plugins import example
 from kun_builder.plugins import load_plugins
 from kun_builder.recipe import load_recipe
-from kun_builder.recipe.parts import DEFAULT_STAGES
+from kun_builder.recipe.parts import PRESETS
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 RECIPE = "models: {chat: {}}\nsplits:\n  wiki: {source: generic, path: wiki.jsonl}\n"
@@ -218,7 +218,7 @@ def test_default_stages_in_the_written_recipe_are_the_default(kun, tmp_path):
     text = (tmp_path / "recipe.yaml").read_text()
     commented = text[text.index("# stages:") : text.index("\n\n# format")]
     stages = yaml.safe_load(commented.replace("# ", "", 1).replace("\n# ", "\n"))["stages"]
-    assert [{"length": {"max_tokens": 512}} if s == "length" else s for s in DEFAULT_STAGES] == stages
+    assert [{"length": {"max_tokens": 512}} if s == "length" else s for s in PRESETS["verified"]] == stages
 
 
 def test_plan_shows_all_options(kun, tmp_path):
@@ -234,7 +234,7 @@ def test_plan_shows_all_options(kun, tmp_path):
     labels = [stage["label"] for segment in plan["segments"] for stage in segment["stages"]]
     assert [label for label in labels if not label.endswith("-measure")] == [
         *("normalize", "length", "language", "perplexity", "dedup"),
-        *("label", "refine", "score", "polish", "refine-2"),
+        *("label", "refine", "score", "polish", "refine-2", "verify"),
     ]
     assert all(bool(segment["key"]) != bool(segment["models"]) for segment in plan["segments"])
 

@@ -104,11 +104,11 @@ def test_each_defect_of_form_has_its_reason(answer, reason):
 
 def test_a_text_beyond_the_context_is_read_up_to_a_sentence_end():
     """The prompt fits into the context, and the text that it holds ends with a whole sentence."""
-    text = TEA * 20
-    generate = Scripted([QUESTION], context_length=600)
+    text = TEA * 60
+    generate = Scripted([QUESTION], context_length=1600)
     assert run(generate, text, max_new_tokens=100)["text"] == text
     content = "\n".join(message["content"] for message in generate.asked[0][1])
-    assert len(content) <= 600 - 100
+    assert len(content) <= 1600 - 100
     shown = label.CHAT.fill(text="\0")[-1]["content"].split("\0")
     shown_text = generate.asked[0][1][-1]["content"][len(shown[0]) : -len(shown[1]) or None]
     assert text.startswith(shown_text)
@@ -188,3 +188,56 @@ def test_the_rules_of_chinese_requests_spare_other_languages():
     """An instruction for an English text need not look like a Chinese request."""
     text = "Green tea should be brewed with water of about eighty degrees for two minutes."
     assert defect("Explain how to brew green tea.", text, label.CHAT) is None
+
+
+OUTLINED = "话题：冲泡绿茶\n方面：水温，步骤，时间\n问题：怎样冲泡绿茶，水温、步骤和时间是怎样的？"
+
+
+def test_the_instruction_stands_behind_the_outline():
+    """Of an answer with topic and sides, what follows 问题： is the instruction."""
+    assert run(Scripted([OUTLINED]))["instruction"] == "怎样冲泡绿茶，水温、步骤和时间是怎样的？"
+    assert run(Scripted(["**问题：** " + QUESTION]))["instruction"] == QUESTION
+
+
+def test_a_list_of_sides_behind_an_outline_becomes_a_request():
+    """绿茶的水温、步骤和时间。 only lacks its verb; without an outline it is no request."""
+    noun = "绿茶的水温、步骤和时间。"
+    assert run(Scripted([f"话题：绿茶\n方面：水温\n问题：{noun}"]))["instruction"] == f"请介绍{noun}"
+    assert dropped([noun])[0].reason == "not_a_request"
+
+
+def test_a_topic_that_the_text_does_not_have_is_dropped():
+    """A model that misread the text names a topic of its own."""
+    drop, _ = dropped([OUTLINED.replace("冲泡绿茶", "龙卷风监狱")])
+    assert (drop.reason, drop.value) == ("off_text", "龙卷风监狱")
+
+
+def test_the_example_may_be_followed_and_not_copied():
+    """Words of the model's own turns in the prompt are the wanted form; words of the rest are a leak."""
+    assert run(Scripted(["绿茶怎么泡？请写出材料、步骤和注意事项。"]))["instruction"].startswith("绿茶")
+    assert dropped(["竹节虫会装死落地，有的还能断足逃生，为什么？"])[0].reason == "prompt_leak"
+
+
+def test_of_several_candidates_the_widest_goes_on():
+    """As many requests as candidates, each with its seed; what touches more sentences wins, whatever the order."""
+    text = "水温八十度。用热水温杯。放三克茶叶。冲水后等两分钟。"
+    crumb, whole = "泡绿茶放几克茶叶？", "怎样泡绿茶：水温多少，怎样温杯，放几克茶叶，冲水后等多久？"
+    for answers in ([crumb, whole], [whole, crumb]):
+        generate = Scripted(answers)
+        assert run(generate, text, candidates=2)["instruction"] == whole
+        assert len({parameters["seed"] for _, _, parameters in generate.asked}) == 2
+
+
+def test_a_candidate_that_leans_on_the_text_loses_to_one_that_stands_alone():
+    """A narrower question that can be understood is better than a wide one that cannot."""
+    generate = Scripted(["图一中怎样温杯、放茶叶、冲水和等待，水温多少？", "绿茶用多热的水？"])
+    assert run(generate, candidates=2)["instruction"] == "绿茶用多热的水？"
+
+
+def test_kun_asks_for_nothing_but_the_instruction():
+    """`outline: false` takes Kun's prompt, unless the recipe has one of its own."""
+    generate = Scripted([QUESTION])
+    run(generate, outline=False)
+    assert generate.asked[0][1] == label.KUN.fill(text=TEA)
+    run(generate, outline=False, chat_prompt=Prompt("[user]\n问：{text}\n"))
+    assert generate.asked[1][1] == ({"role": "user", "content": f"问：{TEA}"},)

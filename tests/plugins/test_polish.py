@@ -82,7 +82,7 @@ def test_an_unknown_context_cuts_nothing():
     [
         ("  \n", "empty"),
         (Completion("用八十度的水，", finish_reason="length", completion_tokens=1024), "truncated"),
-        ("把资料改写成对问题的直接回答：绿茶用八十度的水。", "prompt_leak"),
+        ("请写出对问题的完整回答：绿茶用八十度的水。", "prompt_leak"),
     ],
 )
 def test_useless_answers_are_dropped_with_what_was_seen(answer, reason):
@@ -125,3 +125,11 @@ def test_whatever_fits_is_a_beginning_that_ends_with_a_sentence(parts, context, 
     filled = polish.PROMPT.fill(text=kept, instruction=QUESTION)
     assert kept == text or sum(len(m["content"]) for m in filled) + room <= context
     assert kept == text or len(kept) in {len(text[:end].rstrip()) for end in sentence_ends(text)}
+
+
+def test_kun_asks_for_a_free_rewriting():
+    """`whole: false` takes Kun's prompt; the default one asks to keep what the text says."""
+    for options, expected in (({}, polish.PROMPT), ({"whole": False}, polish.KUN)):
+        generate = Scripted(["用八十度的水泡两分钟。"])
+        run(generate, **options)
+        assert generate.asked[0][1] == expected.fill(instruction=QUESTION, text=TEXT)

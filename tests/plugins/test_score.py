@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kun_method import score
+from kun_method.verdict import from_logprobs
 from scripted import Scripted, row, verdict
 
 from kun_builder import Completion, Drop
@@ -35,13 +36,13 @@ def test_the_score_compares_two_probabilities():
 def test_variants_of_a_word_count_for_it():
     """Tokens that begin with the word, with or without white space and brackets before it, are added up."""
     completion = token(**{"好": 0.3, " 好": 0.1, "好的": 0.1, "【差": 0.1, "▁差": 0.1, "不好": 0.2})
-    assert score.from_logprobs(completion, "好", "差") == pytest.approx(0.5 / 0.7)
+    assert from_logprobs(completion, "好", "差") == pytest.approx(0.5 / 0.7)
 
 
 def test_a_missing_word_is_bounded_by_the_least_probable_one_reported():
     """The score stays a little below 1 (above 0), since the missing word is not impossible."""
-    assert score.from_logprobs(token(好=0.9, 是=0.05), "好", "差") == pytest.approx(0.9 / 0.95)
-    assert score.from_logprobs(token(差=0.9, 是=0.05), "好", "差") == pytest.approx(0.05 / 0.95)
+    assert from_logprobs(token(好=0.9, 是=0.05), "好", "差") == pytest.approx(0.9 / 0.95)
+    assert from_logprobs(token(差=0.9, 是=0.05), "好", "差") == pytest.approx(0.05 / 0.95)
 
 
 def test_below_the_threshold_a_row_is_dropped_with_its_score():
@@ -79,5 +80,5 @@ def test_an_answer_with_neither_or_both_words_is_counted_on_its_own(answer):
 @given(st.dictionaries(st.sampled_from(["好", "差", "好的", " 差", "是", "不", "\n"]), st.floats(1e-9, 1), min_size=1))
 def test_a_score_lies_between_0_and_1(top):
     """Whatever the alternatives, there is a score in 0..1, or none if neither word is among them."""
-    found = score.from_logprobs(token(**top), "好", "差")
+    found = from_logprobs(token(**top), "好", "差")
     assert found is None if not {"好", "差", "好的", " 差"} & set(top) else 0 <= found <= 1

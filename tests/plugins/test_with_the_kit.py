@@ -21,7 +21,8 @@ ROWS = [
     {"text": GOOD, "instruction": "请介绍一下怎样晒被子？", "output": GOOD},
     {"text": "太短", "instruction": "晒被子", "output": ""},
 ]
-ANSWERS = {"score": likely({"好": 0.9, "差": 0.1}), "polish": GOOD}
+JUDGED = likely({"好": 0.95, "差": 0.05})
+ANSWERS = {"score": JUDGED, "verify": JUDGED, "polish": GOOD}
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.stages))

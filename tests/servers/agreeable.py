@@ -42,10 +42,10 @@ class _Handler(BaseHTTPRequestHandler):
 def answer(messages: list[dict[str, str]]) -> str:
     """A question for what asks for one, the good word for a judgement, the text itself to be polished."""
     system, text = messages[0]["content"], messages[-1]["content"]
-    if "评价" in system:
+    if "评价" in system or "请评价" in text:
         return "好"
     if "编辑" in system:
-        return text.partition("资料：")[2].rpartition("请写出")[0].strip()
+        return text.partition("资料：")[2].rpartition("问题：")[0].strip()
     return f"请介绍第{zlib.crc32(text.encode()) % 1000}号话题的主要内容是什么？"
 
 

@@ -1,0 +1,84 @@
+"""Whether a question or an answer can be understood by someone who does not see the text that it was made from.
+
+The forms are those in which a writer leans on what surrounds him: articles of a law without the law, figures, 本条例
+and 该公司, 前条, days of the week without a date. Words that only contain such a character (日本, 应该) are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+_LAW = re.compile(r"《[^》]+》|[一-龥]{2,}(?:法|法典|条例|办法|规定|章程|宪法|准则|细则|公约|协定|规则|宣言)")
+_ARTICLE = re.compile(r"第[零〇一二三四五六七八九十百千\d]{1,9}[条款项]|[前本上下]款|[前本上下]条(?![件款路例约理])")
+_FIGURE = re.compile(
+    r"(?:[上下左右附见如插]|(?<![一-龥])[这该此])(?:图|表)(?![片书形像标格示解层案腾谱文们])|[图表](?:[一二三四五六七八九十]|\d+(?:[-–.]\d+)?)"
+    r"(?=[中所是的里：:，,、）)显表示给列]|$)|(?:红|蓝|绿|黄|黑|白)色?箭头"
+)
+_SELF = re.compile(
+    r"(?:(?<![一-龥])|(?<=[在对于按由为从把将与和及向据照依]))本(?:条例|法(?=[第的所中])|办法|规定|细则|章程|公约|公司|单位|院|校|系(?!统|列)"
+    r"|馆|店|报(?!道)|刊|书|剧(?!烈)|片|集(?!团|中)|辑|章|节(?!日)|赛季|季|届|次|局|市|省|县|区|镇|村|国|州|站|鱼|种(?!子|植)|属(?!于|性)"
+    r"|科(?![生学院目技室])|周|月|年|学期|案|合同|协议|通知|公告|文档|教程|指南|手册|活动|比赛)"
+    r"|(?<![应活合理早本罪不皆总])该(?:条|款|法|公司|书|剧|片|馆|校|院|市|省|县|区|镇|村|国|州|地|城|岛|山|河|湖|站|线|桥|街|路|寺|庙|厂|团|队|党|会|协会"
+    r"|组织|机构|部门|项目|产品|技术|方法|系统|软件|程序|游戏|专辑|歌|电影|电视剧|节目|小说|作品|文|人|名|位|属|种|科|鱼|植物|动物|物种"
+    r"|期刊|报告|研究|事件|案|奖|赛事|比赛|战役|运动)"
+)
+_POINTING = re.compile(
+    r"(?:这|那)(?:起|场|位|次|名|座|部|款|家|只|份|封|首|幅|篇|段|句|项|批|届|条(?!件))(?=[一-龥])|此[次事案役战书人]|(?:上述|前述|首页)"
+)
+_UPWARDS = re.compile(
+    r"(?:按照?|依照?|参照|参考|根据|见)(?:上面|上述|以上|前面|前述|上文|前文)的?(?!步骤|方法|几|[一二三两])"
+)
+_NOW = re.compile(
+    r"(?<!每)(?:周|星期|礼拜)[一二三四五六日天](?![至到一二三四五六日天])|今天|昨天|昨日|今日|明天|日前|近日|[上本下]周|[上本下]个?月|今年|去年|明年|前年"
+)
+_DATE = re.compile(r"\d{4}\s*年|\d{1,2}\s*月\s*\d{1,2}\s*日|每(?:周|星期|天|年)|如果|假设|例如|比如")
+
+_CLAUSE = re.compile(r"[，,；;。]")
+LONG_QUESTION = 120
+"""Characters from which on a question carries the material that it speaks of, as exam questions do."""
+
+_BEGINNING = 120
+"""Characters of an answer in which nothing can have been said yet that it could point at."""
+
+_OPENS_WITH_WHAT = re.compile(r"^什么(?!是|叫做?|时候|样|地方|情况下|都|东西|人)")
+_NO_PREDICATE = re.compile(
+    r"^[^，,。；;：:]{2,}(?:为什么|为何)[？?]?$|^(?:为什么|为何|如何|怎样|怎么|什么|哪些|是什么)[？?]?$"
+)
+
+
+def about_question(instruction: str) -> tuple[str, str] | None:
+    """What makes a short question useless without its text, or no question at all."""
+    if len(instruction) > LONG_QUESTION:
+        return None
+    if words := question_needs_text(instruction):
+        return "needs_context", words
+    if words := no_question(instruction):
+        return "bad_question", words
+    return None
+
+
+def question_needs_text(instruction: str) -> str:
+    """The words by which a short question leans on a text that nobody sees, or "". 该 and 这 may point at a clause of
+    the question itself."""
+    if match := _FIGURE.search(instruction):
+        return match[0]
+    if match := _SELF.search(instruction) or _POINTING.search(instruction):
+        return "" if _CLAUSE.search(instruction[: match.start()]) else match[0]
+    match = _ARTICLE.search(instruction)
+    return match[0] if match and not _LAW.search(instruction[: match.start()]) else ""
+
+
+def answer_needs_text(output: str) -> str:
+    """The words by which the beginning of an answer points at something above it that is not there, or at a day that
+    nobody knows."""
+    beginning = output[:_BEGINNING]
+    if match := _UPWARDS.search(beginning):
+        return match[0]
+    match = _NOW.search(beginning)
+    return match[0] if match and not _DATE.search(output) else ""
+
+
+def no_question(instruction: str) -> str:
+    """A question without a predicate (第三款为什么？), or one turned inside out (什么国家将公投？), or ""."""
+    match = _NO_PREDICATE.search(instruction) or _OPENS_WITH_WHAT.search(instruction)
+    return match[0] if match else ""

@@ -1,0 +1,124 @@
+"""What a pair and the text behind it show without a model: support, novelty, coverage, inventions, turned negations.
+
+All of it compares sets of grams: pairs of neighbouring Han characters, and single words of other scripts. That is
+crude, and on purpose: it costs microseconds, needs no dictionary, and every number can be traced to its words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from .texts import HAN, sentences
+
+_PART = re.compile(r"[^\W_]+")
+_PIECE = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+")
+_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_LIST_MARK = re.compile(r"^[ \t]*(?:[-*•]\s*)?[（(]?\d{1,2}(?:[.、．)）:：]|\s)(?!\d)", re.MULTILINE)
+_WORD = re.compile(r"[A-Za-z][A-Za-z'’-]+")
+_QUOTED = re.compile(r"《([^《》\n]{2,40})》|「([^「」\n]{2,40})」|『([^『』\n]{2,40})』|“([^“”\n]{2,40})”")
+_ASKS_WHY = re.compile(r"为什么|为何|(?:的)?(?:原因|理由)是什么|何以|^why\b", re.IGNORECASE)
+_BECAUSE = re.compile(
+    r"因[为此而]|由于|原因|理由|所以|为了|以便|以免|旨在|导致|致使|使得?|从而|出于|源于|归因|取决于|因\w{1,12}(?:而|所|被|遭|获|受)|既然|之故"
+    r"|\b(?:because|since|due to|therefore|thus|so that|in order to|as a result|reasons?|caused?|leads? to)\b",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"[，。；：！？,;:!?\n]|\.(?=\s|$)")
+_NEGATION = re.compile(r"[不没未勿]|无法|禁止|严禁|并非|\b(?:not|never|cannot|no)\b|(?<=[a-z])n[’']t\b")
+_SHORTEST_CLAUSE = 6
+"""Units of a clause from which on its negation counts: a shorter one may well occur twice with two meanings."""
+
+
+def grams(text: str) -> set[str]:
+    """Pairs of neighbouring Han characters and words of other scripts, in lower case. A lone character counts too."""
+    found: set[str] = set()
+    for part in _PART.findall(text.lower()):
+        for piece in _PIECE.findall(part):
+            if len(piece) > 1 and re.match(f"[{HAN}]", piece):
+                found.update(piece[at : at + 2] for at in range(len(piece) - 1))
+            else:
+                found.add(piece)
+    return found
+
+
+def support(output: str, *sources: str) -> float:
+    """The share of the answer's grams that the sources have; 1 for an answer without any."""
+    answer = grams(output)
+    return len(answer & set().union(*map(grams, sources))) / len(answer) if answer else 1.0
+
+
+def novelty(output: str, instruction: str) -> float:
+    """The share of the answer's grams that the question does not have; 0 for an answer without any."""
+    answer = grams(output)
+    return len(answer - grams(instruction)) / len(answer) if answer else 0.0
+
+
+def coverage(output: str, text: str) -> float:
+    """The share of the text's grams that the answer keeps; 1 for a text without any."""
+    source = grams(text)
+    return len(source & grams(output)) / len(source) if source else 1.0
+
+
+def reach(words: str, text: str) -> float:
+    """The share of the text's sentences that have a gram in common with `words`."""
+    said, parts = grams(words), sentences(text)
+    return sum(not said.isdisjoint(grams(part)) for part in parts) / len(parts) if parts else 0.0
+
+
+def invented(output: str, *sources: str) -> str:
+    """The first number, Latin word or quoted name of the answer that no source has, or ""; marks of lists aside."""
+    known = "\n".join(sources).lower()
+    body = _LIST_MARK.sub("", output)
+    numbers = set(_NUMBER.findall(known))
+    for number in map(str, _NUMBER.findall(body)):
+        if number not in numbers and not _sums_up(number, known):
+            return number
+    for word in map(str, _WORD.findall(body)):
+        if word.lower() not in known:
+            return word
+    squeezed = _squeeze(known)
+    for name in _quoted(body):
+        if _squeeze(name.lower()) not in squeezed:
+            return name
+    return ""
+
+
+def _sums_up(number: str, known: str) -> bool:
+    """Whether a single digit may be a numeral or a count of the text: 三 became 3, four items became 4 points."""
+    return len(number) == 1 or number.replace(",", "") in known.replace(",", "")
+
+
+def _quoted(text: str) -> Iterator[str]:
+    for groups in _QUOTED.findall(text):
+        yield from filter(None, groups)
+
+
+def _squeeze(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
+
+
+def turned_negation(output: str, text: str) -> str:
+    """The first clause of the answer that occurs in the text with its negation turned round, or ""."""
+    said = {bare: negated for _, bare, negated in _clauses(text)}
+    for clause, bare, negated in _clauses(output):
+        if bare in said and said[bare] != negated:
+            return clause
+    return ""
+
+
+def _clauses(text: str) -> Iterable[tuple[str, str, bool]]:
+    """Each clause that is long enough: as it stands, without negations, and whether it has an odd number of them."""
+    for clause in _CLAUSE.split(text):
+        bare, times = _NEGATION.subn("", clause)
+        bare = _squeeze(bare.lower())
+        if len(bare) >= _SHORTEST_CLAUSE:
+            yield clause.strip(), bare, times % 2 == 1
+
+
+def explains(output: str, instruction: str) -> bool:
+    """Whether the answer to a question for reasons names any, beyond what the question says itself."""
+    if not _ASKS_WHY.search(instruction):
+        return True
+    asked = {_squeeze(clause) for clause in _CLAUSE.split(instruction)}
+    rest = [clause for clause in _CLAUSE.split(output) if _squeeze(clause) not in asked]
+    return bool(_BECAUSE.search("，".join(rest)))

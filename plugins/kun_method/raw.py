@@ -1,0 +1,22 @@
+"""Whether a text can stand as an answer as it is: whole, and about its matter rather than about itself."""
+
+from __future__ import annotations
+
+import re
+
+_OF_ITSELF = re.compile(
+    r"https?://|www\.|!\[|\]\(|本文|本篇|本书|文中|上文|下文|如[上下]?图|见[上下]?[图表]|点击|链接|关注|公众号|扫码|二维码|转载|来源[:：]|编辑[:：]|记者|作者"
+    r"|版权|登录|注册|评论|分享|订阅|下载|\b(?:click|subscribe|copyright|this article|this post)\b",
+    re.IGNORECASE,
+)
+_FIRST_PERSON = re.compile(r"我(?!国|军|党|院|校|省|市|县|们?的祖国)|笔者|\b(?:I|my|we|our)\b")
+_POINTS_BACK = re.compile(r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是)")
+_WHOLE = re.compile(r"[。！？!?.…”」』）)*`]\s*$|\n\s*(?:[-*•]|\d+[.、)])[^\n]*$")
+
+
+def reads_as_answer(text: str) -> bool:
+    """Whether `text` begins and ends like something whole, and speaks neither of itself nor of who wrote it."""
+    body = text.strip()
+    return bool(_WHOLE.search(body)) and not (
+        _OF_ITSELF.search(body) or _FIRST_PERSON.search(body) or _POINTS_BACK.search(body)
+    )

@@ -1,0 +1,60 @@
+"""One word against another: a model's judgement, forced into one token and read from its log-probabilities.
+
+Free-text verdicts fail to parse in up to half of the rows; the log-probabilities of one token against another give a
+number, and a threshold to choose.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from kun_builder import Completion, Generate
+from kun_builder.types import PromptText
+
+_ALTERNATIVES = 5
+"""Most log-probabilities per token that every server gives (TGI's default limit)."""
+
+_LEAD = re.compile(r"^[\s▁Ġ【\[（(“「\"'*]+")
+
+
+async def verdict(
+    generate: Generate, model: str, prompt: PromptText, good: str, bad: str
+) -> tuple[float | None, Completion]:
+    """The probability in 0..1 that `model` answers `prompt` with `good` rather than `bad`, and its last answer.
+
+    Where a server gives no log-probabilities, one of the two words is demanded, and the number is 1 or 0. It is None if
+    neither word was answered.
+    """
+    if generate.info(model).logprobs:
+        completion = await generate(
+            model, prompt, max_new_tokens=1, top_logprobs=_ALTERNATIVES, on_length="keep", on_empty="keep"
+        )
+        if (found := from_logprobs(completion, good, bad)) is not None:
+            return found, completion
+    completion = await generate(model, prompt, max_new_tokens=8, choices=(good, bad), on_length="keep", on_empty="keep")
+    return from_text(completion.text, good, bad), completion
+
+
+def from_logprobs(completion: Completion, good: str, bad: str) -> float | None:
+    """p(good) / (p(good) + p(bad)) at the first token; None if neither word is among its alternatives.
+
+    All alternatives that begin with a word count for it. A word that is not reported is less likely than all that are,
+    and has no more than what these leave of the probability: the lesser of the two stands in for it, so that the score
+    leans towards the middle, never away from it.
+    """
+    if not completion.tokens or not (top := completion.tokens[0].top):
+        return None
+    sums = {word: sum(math.exp(p) for text, p in top if _LEAD.sub("", text).startswith(word)) for word in (good, bad)}
+    if not any(sums.values()):
+        return None
+    left = 1 - sum(math.exp(p) for _, p in top)
+    least = min(math.exp(min(p for _, p in top)), max(left, 0))
+    yes, no = (sums[word] or least for word in (good, bad))
+    return yes / (yes + no)
+
+
+def from_text(answer: str, good: str, bad: str) -> float | None:
+    """1 if `good` occurs in the answer and `bad` does not, 0 the other way round, else None."""
+    found = (good in answer, bad in answer)
+    return None if found[0] == found[1] else float(found[0])
