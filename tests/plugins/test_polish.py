@@ -82,7 +82,7 @@ def test_an_unknown_context_cuts_nothing():
     [
         ("  \n", "empty"),
         (Completion("用八十度的水，", finish_reason="length", completion_tokens=1024), "truncated"),
-        ("请写出对问题的完整回答：绿茶用八十度的水。", "prompt_leak"),
+        ("资料里的事实、数字、名称和步骤都保留。绿茶用八十度的水。", "prompt_leak"),
     ],
 )
 def test_useless_answers_are_dropped_with_what_was_seen(answer, reason):
