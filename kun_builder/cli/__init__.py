@@ -1,18 +1,22 @@
-"""The command `kun-build`: thin. Each command has a file of its own, which is imported when it is called.
+"""The command `kun-build`: thin. Each command has a file of its own, which is imported when it is called;
+packages can add more.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0, 1 for a known failure, 2 for wrong usage, 130 for Ctrl-C.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import signal
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
 
 from kun_builder import __version__
+from kun_builder.cli import extensions
 from kun_builder.cli.options import write_examples
 from kun_builder.cli.output import complain
 from kun_builder.errors import KunError, suggest
@@ -34,7 +38,7 @@ COMMANDS = {
     "calibrate": "Choose the score threshold from judged instructions.",
     "align": "Train, build, select, and train again: the whole loop.",
 }
-"""Every command: the module `kun_builder.cli.<name>`, whose `command` it is, and its line in `kun-build --help`."""
+"""Our commands: the module `kun_builder.cli.<name>`, whose `command` it is, and its line in `kun-build --help`."""
 
 EXAMPLES = (
     "kun-build init                                        write recipe.yaml",
@@ -47,20 +51,26 @@ EXAMPLES = (
 class _Main(click.Group):
     """Commands by name, imported late; anything else is a recipe to build."""
 
+    @functools.cached_property
+    def added(self) -> dict[str, list[EntryPoint]]:
+        """Commands of packages, with who gives them."""
+        return extensions.commands(taken=COMMANDS)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *self.added]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"kun_builder.cli.{cmd_name}").command
-        return command
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(f"kun_builder.cli.{cmd_name}").command
+            return command
+        return extensions.load(self.added[cmd_name]) if cmd_name in self.added else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         first = args[0] if args else ""
-        if first not in (*COMMANDS, "-h", "--help", "--version"):
+        if first not in (*COMMANDS, "-h", "--help", "--version") and first not in self.added:
             if first and not first.startswith("-") and not _is_recipe(first):
-                raise click.UsageError(f"there is no command or recipe `{first}`{suggest(first, COMMANDS)}", ctx)
+                names = self.list_commands(ctx)
+                raise click.UsageError(f"there is no command or recipe `{first}`{suggest(first, names)}", ctx)
             args = ["build", *args]
         return super().parse_args(ctx, args)
 
@@ -70,7 +80,7 @@ class _Main(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), *((name, extensions.line(by)) for name, by in self.added.items())])
         build = self.get_command(ctx, "build")
         assert build is not None
         params = [*build.get_params(ctx), *self.get_params(ctx)]
