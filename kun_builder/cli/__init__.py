@@ -35,7 +35,7 @@ COMMANDS = {
     "schema": "Print the JSON schema of recipes, for editors.",
     "train": "Train a label model or a primary chat model from seed pairs.",
     "evaluate": "Measure a label model, or the scorer of a recipe.",
-    "calibrate": "Choose the score threshold from judged instructions.",
+    "calibrate": "Choose thresholds of a recipe from pairs that people have judged.",
     "align": "Train, build, select, and train again: the whole loop.",
 }
 """Our commands: the module `kun_builder.cli.<name>`, whose `command` it is, and its line in `kun-build --help`."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from kun_builder.evaluation.label import LabelReport
 from kun_builder.evaluation.scorer import ScoreReport
+from kun_builder.evaluation.thresholds import Calibration
 from kun_builder.plots import PALETTE, TEXT, WIDTH, styled
 
 
@@ -80,4 +81,27 @@ def score_picture(report: ScoreReport) -> dict[str, Any]:
     )
     scores = (ticks + rule).properties(title="Scores, and the recommended threshold", width=WIDTH, height=140)
     specification: dict[str, Any] = styled(alt.vconcat(scores, lines)).to_dict()
+    return specification
+
+
+def thresholds_picture(found: Calibration) -> dict[str, Any]:
+    """Precision and yield over each threshold, the others as chosen; dashed lines at the chosen ones."""
+    import altair as alt
+
+    charts = []
+    for limit in found.after:
+        curve = [
+            {"value": point.value, "of": of, "share": getattr(point.figures, name)}
+            for point in found.curves[limit.name]
+            for of, name in (("precision", "precision"), ("good ones that pass", "recall"))
+        ]
+        names = ["precision", "good ones that pass"]
+        colour = alt.Color("of:N", scale=alt.Scale(domain=names, range=PALETTE[:2]), title=None)
+        share = alt.Y("share:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+        lines = alt.Chart(alt.InlineData(values=curve)).mark_line(strokeWidth=2, point=True)
+        lines = lines.encode(x=alt.X("value:Q", title=limit.name, scale=alt.Scale(zero=False)), y=share, color=colour)
+        at = alt.Chart(alt.InlineData(values=[{"value": limit.value}]))
+        rule = at.mark_rule(color=TEXT, strokeDash=[5, 3], strokeWidth=1.5).encode(x="value:Q")
+        charts.append((lines + rule).properties(title=limit.name, width=WIDTH, height=150))
+    specification: dict[str, Any] = styled(alt.vconcat(*charts)).to_dict()
     return specification
