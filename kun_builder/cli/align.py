@@ -11,7 +11,11 @@ from kun_builder.cli.options import Command, open_recipe, output_options, plugin
 from kun_builder.cli.output import Output
 
 
-@click.command(cls=Command, examples=("kun-build align recipe.yaml --rounds 2", "kun-build align --rounds 3 --json"))
+@click.command(
+    cls=Command,
+    short_help="Train, build, select, and train again: the whole loop.",
+    examples=("kun-build align recipe.yaml --rounds 2", "kun-build align --rounds 3 --json"),
+)
 @recipe_argument
 @click.option("--rounds", type=click.IntRange(min=1), default=2, metavar="N", help="Rounds of train and build [2].")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Build from N rows, drawn over the whole input.")

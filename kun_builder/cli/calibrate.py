@@ -22,6 +22,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.command(
     cls=Command,
+    short_help="Choose thresholds of a recipe from pairs that people have judged.",
     examples=(
         "kun-build calibrate recipe.yaml --run runs/my-kun --precision 0.9    from verdicts of kun-build review",
         "kun-build calibrate recipe.yaml --verdicts judged.jsonl --measure verify.threshold --dry-run",

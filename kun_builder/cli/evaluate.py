@@ -35,7 +35,7 @@ _seeds = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, short_help="Measure a label model, or the scorer of a recipe.")
 def command() -> None:
     """Measure a label model, or the scorer of a recipe, on held-out pairs of instruction and answer."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
+    short_help="Train a label model or a primary chat model from seed pairs.",
     examples=(
         "kun-build train label --seeds seeds.jsonl --base Qwen/Qwen2.5-7B --output models/label",
         "kun-build train chat recipe.yaml --output models/chat                     from the section `training:`",
