@@ -36,6 +36,9 @@ KINDS = {
 FOLDER = "verdicts"
 """Folder of a run with the files of its reviewers."""
 
+EVALUATION = "evaluation.json"
+"""File of a run with what a model said of its pairs, by `kun-build evaluate pairs`."""
+
 _TRUTH: Mapping[Any, bool] = {True: True, False: False, "good": True, "bad": False, "好": True, "差": False}
 
 
@@ -197,3 +200,20 @@ def _rejected(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
             found[verdict.reason]["read"] += 1
             found[verdict.reason]["good"] += verdict.good
     return dict(sorted(found.items()))
+
+
+def read_evaluation(run: Path, signature: str) -> dict[str, Any] | None:
+    """What a model said of the pairs of the run with this signature; None if nothing, or if it was of another run.
+
+    Raises RunError if the file is damaged.
+    """
+    path = run / EVALUATION
+    if not path.exists():
+        return None
+    try:
+        found = orjson.loads(path.read_bytes())
+        return dict(found) if found["signature"] == signature else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged: {error}", hint="delete it, and run kun-build evaluate pairs again"
+        ) from error

@@ -34,7 +34,7 @@ COMMANDS = {
     "plugins": "List sources, stages and engines with their options.",
     "schema": "Print the JSON schema of recipes, for editors.",
     "train": "Train a label model or a primary chat model from seed pairs.",
-    "evaluate": "Measure a label model, or the scorer of a recipe.",
+    "evaluate": "Measure a label model, a scorer, or the pairs of a run.",
     "calibrate": "Choose thresholds of a recipe from pairs that people have judged.",
     "align": "Train, build, select, and train again: the whole loop.",
 }

@@ -1,4 +1,4 @@
-"""`kun-build evaluate label|score`: how good a label model and a scorer are, on held-out pairs."""
+"""`kun-build evaluate label|score|pairs`: how good a label model, a scorer and the pairs of a run are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kun_builder.cli.evaluate_pairs import pairs
 from kun_builder.cli.options import (
     Command,
     Group,
@@ -37,7 +38,10 @@ _seeds = click.option(
 
 @click.group(cls=Group, short_help="Measure a label model, or the scorer of a recipe.")
 def command() -> None:
-    """Measure a label model, or the scorer of a recipe, on held-out pairs of instruction and answer."""
+    """Measure a label model or a scorer on held-out pairs of instruction and answer, or the pairs of a run."""
+
+
+command.add_command(pairs)
 
 
 @command.command(

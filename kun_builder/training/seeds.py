@@ -118,7 +118,7 @@ def read_pairs(paths: Sequence[str | Path], refused: list[Refused]) -> Iterator[
             if record is None:
                 refused.append(Refused(place, "unreadable"))
                 continue
-            pair = _pair(record, place)
+            pair = pair_of(record, place)
             if pair is None:
                 refused.append(Refused(place, "unknown_form", ", ".join(map(str, record))[:80]))
             else:
@@ -239,7 +239,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
             yield record if isinstance(record, dict) else None
 
 
-def _pair(record: Mapping[str, Any], place: str) -> Pair | None:
+def pair_of(record: Mapping[str, Any], place: str) -> Pair | None:
+    """The pair in a record of one of the usual forms, None in any other."""
     sides = _sides(record)
     if sides is None or not all(isinstance(side, str) for side in sides):
         return None
