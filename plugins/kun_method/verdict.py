@@ -15,6 +15,10 @@ from kun_builder.types import PromptText
 _ALTERNATIVES = 5
 """Most log-probabilities per token that every server gives (TGI's default limit)."""
 
+_LEAST_TOGETHER = 0.05
+"""Probability that both words together must have at the first token: with less, their ratio is noise. So it is where a
+model begins with a tag, or thinks, before it answers."""
+
 _LEAD = re.compile(r"^[\s▁Ġ【\[（(“「\"'*]+")
 
 
@@ -23,8 +27,8 @@ async def verdict(
 ) -> tuple[float | None, Completion]:
     """The probability in 0..1 that `model` answers `prompt` with `good` rather than `bad`, and its last answer.
 
-    Where a server gives no log-probabilities, one of the two words is demanded, and the number is 1 or 0. It is None if
-    neither word was answered.
+    Where a server gives no log-probabilities, or both words together have next to none of the probability, one of the
+    two is demanded, and the number is 1 or 0. It is None if neither word was answered.
     """
     if generate.info(model).logprobs:
         completion = await generate(
@@ -37,7 +41,7 @@ async def verdict(
 
 
 def from_logprobs(completion: Completion, good: str, bad: str) -> float | None:
-    """p(good) / (p(good) + p(bad)) at the first token; None if neither word is among its alternatives.
+    """p(good) / (p(good) + p(bad)) at the first token; None if both together are less likely than `_LEAST_TOGETHER`.
 
     All alternatives that begin with a word count for it. A word that is not reported is less likely than all that are,
     and has no more than what these leave of the probability: the lesser of the two stands in for it, so that the score
@@ -46,7 +50,7 @@ def from_logprobs(completion: Completion, good: str, bad: str) -> float | None:
     if not completion.tokens or not (top := completion.tokens[0].top):
         return None
     sums = {word: sum(math.exp(p) for text, p in top if _LEAD.sub("", text).startswith(word)) for word in (good, bad)}
-    if not any(sums.values()):
+    if sum(sums.values()) < _LEAST_TOGETHER:
         return None
     left = 1 - sum(math.exp(p) for _, p in top)
     least = min(math.exp(min(p for _, p in top)), max(left, 0))
