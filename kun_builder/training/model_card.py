@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from kun_builder.contract import PromptContract
+from kun_builder.markdown import fence
 from kun_builder.training.job import TrainingRecord
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -29,7 +30,7 @@ def render_card(record: TrainingRecord, contract: PromptContract) -> str:
         tags=["kun-builder", "instruction-backtranslation", "label-model" if record.task == "label" else "chat-model"],
     )
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters["fenced"] = _fenced
+    environment.filters["fence"] = fence
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         metadata=f"---\n{data.to_yaml()}\n---",
         title="Label model" if record.task == "label" else "Primary chat model",
@@ -46,10 +47,3 @@ def _public(base: str) -> str:
     if base in KNOWN:
         return KNOWN[base].repo
     return base if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists() else ""
-
-
-def _fenced(text: str) -> str:
-    """`text` as a code block that it cannot close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text.strip()}\n{fence}"

@@ -5,8 +5,9 @@
     {"conversations": [{"from": "human", "value": "..."}, {"from": "gpt", ...}]}    as ShareGPT has them
     {"prompt": "...", "completion": "..."}                                          both may be lists of messages
 
-Files are JSONL, a JSON array, or Parquet. `text` may hold the raw text that an answer was polished from, `score` a
-quality to select by, `tag` whether a pair is `seed` or `augmented` (Humpback, arXiv 2308.06259).
+Files are JSONL, a JSON array, or Parquet, read as those of a corpus are. `text` may hold the raw text that an answer
+was polished from, `score` a quality to select by, `tag` whether a pair is `seed` or `augmented` (Humpback, arXiv
+2308.06259).
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from typing import Any, Literal
 import orjson
 
 from kun_builder.errors import TrainingError
+from kun_builder.readers import Records
+from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT
+from kun_builder.types import Record
 
 Tag = Literal["seed", "augmented"]
 
@@ -113,14 +117,14 @@ def load_seeds(
 def read_pairs(paths: Sequence[str | Path], refused: list[Refused]) -> Iterator[Pair]:
     """Pairs of all files, as they come; records that are no pair go to `refused`."""
     for path in map(Path, paths):
-        for number, record in enumerate(_records(path), 1):
-            place = f"{path.name}:{number}"
-            if record is None:
-                refused.append(Refused(place, "unreadable"))
+        for record in _records(path):
+            place = f"{path.name}:{record.index + 1}"
+            if record.error or not isinstance(record.data, dict):
+                refused.append(Refused(place, "unreadable", record.error or "no object"))
                 continue
-            pair = pair_of(record, place)
+            pair = pair_of(record.data, place)
             if pair is None:
-                refused.append(Refused(place, "unknown_form", ", ".join(map(str, record))[:80]))
+                refused.append(Refused(place, "unknown_form", ", ".join(map(str, record.data))[:80]))
             else:
                 yield pair
 
@@ -191,52 +195,17 @@ def _fault(pair: Pair, max_chars: int) -> tuple[str, str]:
     return "", ""
 
 
-def _records(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Records of a file; None for one that cannot be parsed or is no object."""
+def _records(path: Path) -> Iterator[Record]:
+    """Records of a file as the engine reads those of a corpus. Raises TrainingError for what is no file of records."""
     if not path.is_file():
         raise TrainingError(f"seed file {path} does not exist")
-    if path.suffix == ".parquet":
-        yield from _parquet(path)
-        return
-    with path.open("rb") as file:
-        head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.startswith(b"["):
-        yield from _array(path)
-    else:
-        yield from _lines(path)
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=1000):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise TrainingError(f"{path} is not a readable Parquet file: {error}") from error
-
-
-def _array(path: Path) -> Iterator[dict[str, Any] | None]:
-    try:
-        records = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as error:
-        raise TrainingError(f"{path} is not valid JSON: {error}", hint="one record per line also works") from error
-    yield from (record if isinstance(record, dict) else None for record in records)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            if number == 0:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                record = None
-            yield record if isinstance(record, dict) else None
+    for record in Records(str(path)):
+        if record.error.startswith((BROKEN_FILE, UNKNOWN_FORMAT)):
+            raise TrainingError(
+                f"seed file {path} cannot be read from record {record.index + 1} on: {record.error}",
+                hint="JSONL, JSON arrays and Parquet are read, also in gz, zst, tar and zip",
+            )
+        yield record
 
 
 def pair_of(record: Mapping[str, Any], place: str) -> Pair | None:

@@ -1,5 +1,6 @@
 """Seeds: every record ends up in exactly one place, and held-out pairs stay held out."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -66,6 +67,28 @@ def test_files_are_lines_arrays_and_parquet(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     read = [[p.instruction for p in read_pairs([tmp_path / f"a.{end}"], [])] for end in ("jsonl", "json", "parquet")]
     assert read == [["问0", "问1", "问2"]] * 3
+
+
+def test_seeds_are_read_as_a_corpus_is(tmp_path):
+    """Packed files are read, and a broken element of an array costs itself, with its reason and place."""
+    rows = [{"instruction": f"问{n}", "output": f"答{n}"} for n in range(3)]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n".join(json.dumps(row).encode() for row in rows)))
+    assert [pair.place for pair in read_pairs([tmp_path / "a.jsonl.gz"], [])] == [f"a.jsonl.gz:{n}" for n in (1, 2, 3)]
+    parts = [json.dumps(rows[0]), '{"instruction": "问" oh}', json.dumps(rows[2])]
+    (tmp_path / "b.json").write_text(f"[{', '.join(parts)}]", "utf-8")
+    refused = []
+    assert [pair.instruction for pair in read_pairs([tmp_path / "b.json"], refused)] == ["问0", "问2"]
+    assert [(one.place, one.reason) for one in refused] == [("b.json:2", "unreadable")]
+    assert refused[0].value.startswith("broken_json")
+
+
+def test_a_cut_off_seed_file_is_an_error(tmp_path):
+    """A file that breaks off stops the training, named, and with the record from which on it cannot be read."""
+    rows = [{"instruction": f"{n}" * 99, "output": "o"} for n in range(99)]
+    whole = gzip.compress(b"\n".join(json.dumps(row).encode() for row in rows))
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrainingError, match=r"a\.jsonl\.gz cannot be read from record \d+ on: broken_file"):
+        list(read_pairs([tmp_path / "a.jsonl.gz"], []))
 
 
 def test_each_fault_has_its_reason(tmp_path):
