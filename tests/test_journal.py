@@ -353,3 +353,6 @@ def test_the_default_place_is_the_cache(tmp_path, monkeypatch):
     """KUN_CACHE says where generations are kept when nothing else does."""
     monkeypatch.setenv("KUN_CACHE", str(tmp_path))
     assert Journal.open().folder == tmp_path / "generations"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUN_CACHE", "~/x")
+    assert Journal.open().folder == tmp_path / "x/generations"

@@ -24,6 +24,7 @@ from typing import Any
 import orjson
 import zstandard
 
+from kun_builder.cache import cache_folder
 from kun_builder.journal import records
 from kun_builder.journal.commit import LogWriter, log_name, log_time
 from kun_builder.types import Completion, Request, Token
@@ -59,8 +60,8 @@ class JournalStats:
 
 
 def default_folder() -> Path:
-    """`$KUN_CACHE/generations`, or `~/.cache/kun-builder/generations`."""
-    return Path(os.environ.get("KUN_CACHE") or Path.home() / ".cache" / "kun-builder") / "generations"
+    """`generations` in the user's cache folder."""
+    return cache_folder() / "generations"
 
 
 @dataclass(frozen=True, slots=True)

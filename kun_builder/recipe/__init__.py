@@ -61,7 +61,7 @@ class Settings(_Frozen):
     seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
     format: Literal["parquet", "jsonl"] = Field(default="parquet", description="File format of the dataset.")
     journal: Path | None = Field(
-        default=None, description="Folder of finished generations; by default in the run folder."
+        default=None, description="Folder of finished generations; by default in the user's cache, for all runs."
     )
     plugins: Plugins = Plugins()
     publish: Publish = Publish()
