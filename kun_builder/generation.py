@@ -15,7 +15,7 @@ import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from kun_builder.engines.connect import EngineEntry, connect
@@ -33,24 +33,38 @@ _TOO_LARGE = frozenset({400, 413, 422})
 
 
 @dataclass
-class Usage:
-    """What one stage cost at one model, wasted answers included; how often an answer was truncated or empty."""
+class Tally:
+    """Requests and tokens of one stage at one model; `reused` answers came out of the journal."""
 
     requests: int = 0
     reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+
+    def add(self, completion: Completion) -> None:
+        """Count one answer; what came out of the journal was paid before."""
+        if completion.cached:
+            self.reused += 1
+            return
+        self.requests += 1
+        self.prompt_tokens += completion.prompt_tokens
+        self.completion_tokens += completion.completion_tokens
+        self.cached_prompt_tokens += completion.cached_prompt_tokens
+
+    def merge(self, other: Tally) -> None:
+        """Add the figures of `other`."""
+        for name in (one.name for one in fields(Tally)):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass
+class Usage(Tally):
+    """What one stage cost at one model, wasted answers included; how often an answer was truncated or empty."""
+
     retries: int = 0
     truncated: int = 0
     empty: int = 0
-    prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def add(self, completion: Completion) -> None:
-        """Count an answer that a server gave."""
-        self.requests += 1
-        self.prompt_tokens += completion.prompt_tokens
-        self.cached_prompt_tokens += completion.cached_prompt_tokens
-        self.completion_tokens += completion.completion_tokens
 
 
 @dataclass(slots=True)

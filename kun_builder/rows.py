@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError
-from kun_builder.generation import Asker
+from kun_builder.generation import Asker, Tally
 from kun_builder.status import Status
 from kun_builder.tables import DROPPED, QUARANTINED
 from kun_builder.types import Completion, ModelInfo, PromptText, Request, Row
@@ -47,32 +47,6 @@ class Outcome:
     reason: str | None = None
     value: str | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Requests and tokens of one step and model."""
-
-    requests: int = 0
-    reused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_prompt_tokens: int = 0
-
-    def add(self, completion: Completion) -> None:
-        """Count one answer; what came out of the journal was paid before."""
-        if completion.cached:
-            self.reused += 1
-            return
-        self.requests += 1
-        self.prompt_tokens += completion.prompt_tokens
-        self.completion_tokens += completion.completion_tokens
-        self.cached_prompt_tokens += completion.cached_prompt_tokens
-
-    def merge(self, other: Tally) -> None:
-        """Add the figures of `other`."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class RowGenerate:

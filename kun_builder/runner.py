@@ -26,6 +26,7 @@ from kun_builder.errors import RunError
 from kun_builder.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
 from kun_builder.executors.patience import close_on
 from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
+from kun_builder.generation import Tally
 from kun_builder.ingest import ingest, input_key
 from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, roles
 from kun_builder.plugins import Registry, load_plugins
@@ -33,7 +34,6 @@ from kun_builder.prompts import Prompt
 from kun_builder.recipe import Recipe
 from kun_builder.recipe.lock import lock, with_publish
 from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, read_report, replace_file
-from kun_builder.rows import Tally
 from kun_builder.shards import Shard
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import KunError
+from kun_builder.generation import Tally
 from kun_builder.options.values import check_options
 from kun_builder.plan import Segment, Step
-from kun_builder.rows import REFUSED, Outcome, RowRunner, Tally
+from kun_builder.rows import REFUSED, Outcome, RowRunner
 from kun_builder.status import Status
 from kun_builder.tables import QUARANTINED, VERDICT
 from kun_builder.testing.fakes import Answers, scripted_models
