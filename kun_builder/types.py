@@ -226,6 +226,8 @@ class ModelSpec:
     revision: str = ""
     endpoints: tuple[str, ...] = ()
     api_key: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """HTTP headers of one's own, which go along with every request."""
     prompt: Literal["chat", "completion"] = "chat"
     tokenizer: str = ""
     context_length: int = 0

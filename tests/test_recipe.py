@@ -247,7 +247,7 @@ def test_yaml_is_read_as_written(recipe):
         ("shard_rows: 0", "`shard_rows` must be greater than or equal to 1, not 0"),
         ("seed: '1'", "`seed` must be a valid integer, not '1'"),
         ("name: a/b", "`name` must be a folder name of letters, digits, `_`, `-`, `.`, not 'a/b'"),
-        ("journal: ${HOME}/x", "`${HOME}`: environment variables are for secrets (`api_key`) only"),
+        ("journal: ${HOME}/x", "`${HOME}`: environment variables are for secrets (`api_key`, `headers`) only"),
         ("plugins: {dir: [x]}", "unknown key `dir`; did you mean `dirs`?"),
         ("publish: {private: 3}", "`private` must be a valid boolean, not 3"),
         ("training: {label: {bse: x}}", "unknown key `bse`; did you mean `base`?"),
@@ -330,7 +330,7 @@ def test_complaint_about_one_line(recipe, line, message):
         ("{endpoints: ['http://[']}", "model `chat`: 'http://[' is not a URL like `http://127.0.0.1:8000`"),
         ("chat", "`chat` must be a mapping, for example `models: {chat: {}}`"),
         ("{api_key: '${NO_SUCH_KEY}'}", "`api_key`: the environment variable NO_SUCH_KEY is not set"),
-        ("{model: '${HOME}'}", "`${HOME}`: environment variables are for secrets (`api_key`) only"),
+        ("{model: '${HOME}'}", "`${HOME}`: environment variables are for secrets (`api_key`, `headers`) only"),
     ],
 )
 def test_complaint_about_a_model(recipe, model, message):
@@ -440,6 +440,47 @@ def test_key_in_a_recipe_is_refused_and_not_repeated(recipe, key):
     )
     assert "topsecret" not in str(found)
     assert "keys are not for files" in str(found)
+
+
+def test_headers_are_sent_to_servers_and_shown_to_nobody(recipe, monkeypatch):
+    """`${NAME}` in a header is the environment's; its value is in no representation, dump or lock."""
+    monkeypatch.setenv("MY_KEY", "sk-topsecret\n")
+    made = recipe(
+        SMALL.replace("{}", "{headers: {Authorization: 'Key ${MY_KEY}', x-team: data}, endpoints: ['http://a']}")
+    )
+    assert made.models["chat"].headers == {"Authorization": "Key sk-topsecret", "x-team": "data"}
+    for text in (repr(made), str(made), made.model_dump_json(), str(made.model_dump()), lock(made, CATALOG, {})):
+        assert "topsecret" not in text
+        assert "x-team" not in text
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ("[x]", "`headers` must be a mapping, like `headers: {x-team: data, api-key: '${API_KEY}'}`"),
+        ("{x: 1}", "header `x`: its value must be a string of ASCII characters in one line; quote it"),
+        ("{x: 密}", "header `x`: its value must be a string of ASCII characters in one line; quote it"),
+        (
+            '{x: "topsecret\\r\\ny: z"}',
+            "header `x`: its value must be a string of ASCII characters in one line; quote it",
+        ),
+        ("{'x y': z}", "header `x y`: no server takes such a name"),
+        ("{Content-Length: '1'}", "header `Content-Length` says how requests are written and cannot be set"),
+        ("{x: '${NO_SUCH_KEY}'}", "header `x`: the environment variable NO_SUCH_KEY is not set"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused_and_not_repeated(recipe, headers, message):
+    """A header that would break a request, or has no value, is refused before anything is asked."""
+    found = complaints(recipe, SMALL.replace("{}", f"{{headers: {headers}}}"))
+    assert found == [(1, message)]
+
+
+def test_a_key_that_no_request_can_carry_is_refused(recipe, monkeypatch):
+    """An API key that is not all ASCII is refused by the name of its variable; a line end is not part of it."""
+    monkeypatch.setenv("MY_KEY", "密匙")
+    assert "MY_KEY holds more than ASCII" in str(complaints(recipe, SMALL.replace("{}", "{api_key: '${MY_KEY}'}")))
+    monkeypatch.setenv("MY_KEY", " sk-1\n")
+    assert recipe(SMALL.replace("{}", "{api_key: '${MY_KEY}'}")).models["chat"].api_key == "sk-1"
 
 
 def test_password_in_an_endpoint_is_refused_and_not_repeated(recipe):

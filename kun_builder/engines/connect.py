@@ -79,7 +79,7 @@ def _nobody(spec: ModelSpec, endpoints: Sequence[Endpoint], answers: Sequence[ob
     urls = ", ".join(endpoint.url for endpoint in endpoints)
     return ModelError(
         f"model `{spec.name}`: nobody answers at {urls}: {answers[0]}",
-        hint="start the server, or correct `endpoints` in the recipe",
+        hint=getattr(answers[0], "hint", "") or "start the server, or correct `endpoints` in the recipe",
     )
 
 

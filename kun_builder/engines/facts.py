@@ -13,6 +13,8 @@ from kun_builder.types import ModelInfo, ModelSpec
 
 log = logging.getLogger(__name__)
 
+_NOT_OURS = frozenset({401, 403, 404, 405})
+"""Statuses of a route that a server lacks, or that a key is not good for."""
 _QUEUES = re.compile(
     r"^(?:tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
     r"(?:\{[^}]*\})? +([0-9.eE+]+)",
@@ -46,8 +48,9 @@ async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:
     try:
         body = await server.get("/v1/models")
     except RequestError as error:
-        # A server with one fixed model need not list it; `transformers serve` fails to where there is no Hub cache.
-        if error.status in {404, 405, 500, 501} and spec.model:
+        # A server with one fixed model need not list it, a key need not permit the list; `transformers serve` fails to
+        # where there is no Hub cache. Where the model is named, the chat itself tells whether it can be used.
+        if error.status in {401, 403, 404, 405, 500, 501} and spec.model:
             return []
         raise
     listed = body.get("data") if isinstance(body, dict) else None
@@ -82,18 +85,19 @@ async def optional(server: Server, path: str) -> dict[str, Any]:
 
 
 async def is_healthy(server: Server) -> bool:
-    """Whether `/health`, or `/v1/models` where there is no such route, answers with success."""
+    """Whether `/health`, or `/v1/models` where it is not for us, answers with success. A server that has neither for us
+    is alive: it answers."""
     for path in ("/health", "/v1/models"):
         try:
             await server.text(path)
         except FatalError as error:
-            if error.status not in {404, 405}:
+            if error.status not in _NOT_OURS:
                 return False
         except RequestError:
             return False
         else:
             return True
-    return False
+    return True
 
 
 async def queue_length(server: Server) -> int | None:

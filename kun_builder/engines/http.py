@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from kun_builder.engines.address import Address, proxy_for
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.types import ModelSpec
 
@@ -29,7 +30,8 @@ _HINTS = {
     401: "check the model's `api_key` in the recipe",
     402: "the account behind the model's `api_key` has no credit left",
     403: "the model's `api_key` is not allowed to use this model; check it in the recipe",
-    404: "check the address in `endpoints` (scheme, host and port, without a path) and the name in `model`",
+    404: "check `endpoints` (an address with a path is used as it is, to one without `/v1` is added) and `model`",
+    407: "the proxy wants a user and a password: http_proxy=http://USER:PASSWORD@HOST:PORT",
 }
 _SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
@@ -62,30 +64,45 @@ async def open_servers(spec: ModelSpec) -> AsyncIterator[list[Server]]:
             f"model {spec.name!r} has no endpoints", hint="give `endpoints: [http://host:port]` or `--endpoint URL`"
         )
     async with open_session() as session:
-        yield [Server(session, url, api_key=spec.api_key, timeout=spec.timeout) for url in spec.endpoints]
+        yield [
+            Server(session, url, api_key=spec.api_key, timeout=spec.timeout, headers=spec.headers)
+            for url in spec.endpoints
+        ]
 
 
 class Server:
     """One server address with its key. Redirects are not followed: the key goes to this address and no other."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, *, api_key: str = "", timeout: float = 600.0) -> None:
-        """`url` may end in `/v1`; user and password in it become basic authentication and are never shown.
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        api_key: str = "",
+        timeout: float = 600.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`url` is the address of the API, with or without a `/v1` where that is all of its path; user and password in
+        it become basic authentication and are never shown.
 
-        `timeout` is in seconds and holds for one generation. Raises ModelError if `url` is not an http(s) address.
+        `timeout` is in seconds and holds for one generation. `headers` go along with every request and are never shown
+        either. Raises ModelError if `url` is not an http(s) address, or its proxy cannot be used.
         """
         import ssl
 
         import aiohttp
+        from multidict import CIMultiDict
 
-        address = _address(url)
-        self.url = str(address.with_user(None)).rstrip("/")
+        self._address = Address.read(url)
+        self.url = self._address.shown
         self._session = session
-        self._base = address
-        self._secrets = tuple(secret for secret in (api_key, address.password) if secret)
-        self._headers = {"Content-Type": "application/json"}
+        self._headers = CIMultiDict({"Content-Type": "application/json"})
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._proxy = _proxy(address)
+        self._headers.update(headers or {})
+        self._proxy = proxy_for(self._address)
+        hidden = (api_key, *(headers or {}).values(), *self._address.secrets)
+        self._secrets = tuple(filter(None, hidden + (self._proxy.secrets if self._proxy else ())))
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(_CONNECT, timeout))
         self._aside = aiohttp.ClientTimeout(total=min(_ASIDE, timeout))
         self._paths: dict[str, URL] = {}
@@ -120,7 +137,7 @@ class Server:
     ) -> tuple[bytes, Mapping[str, str]]:
         url = self._paths.get(path)
         if url is None:
-            url = self._paths[path] = self._base.with_path(self._base.path.rstrip("/") + path)
+            url = self._paths[path] = self._address.route(path)
         try:
             async with self._session.request(
                 method,
@@ -128,7 +145,7 @@ class Server:
                 data=data,
                 headers=self._headers,
                 allow_redirects=False,
-                proxy=self._proxy,
+                proxy=self._proxy.url if self._proxy else None,
                 timeout=limits,
             ) as answer:
                 payload = await answer.read()
@@ -145,12 +162,13 @@ class Server:
             return orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             shown = self._shown(payload[:_SHOWN].decode("utf-8", "replace"))
-            message = f"{self.url}{path} answered something that is not JSON: {shown or 'nothing'}"
+            message = f"{self._shown_route(path)} answered something that is not JSON: {shown or 'nothing'}"
             raise TransientError(message, status=200, endpoint=self.url) from error
 
     def _error(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
         said = self._shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
-        message = f"{self.url}{path} answered {status}" + (f": {said}" if said else "")
+        through = f", through {self._proxy.shown}" if self._proxy else ""
+        message = f"{self._shown_route(path)} answered {status}{through}" + (f": {said}" if said else "")
         if status in _TRANSIENT or status >= 500:
             wait = _retry_after(headers.get("Retry-After", ""))
             return TransientError(message, status=status, endpoint=self.url, retry_after=wait)
@@ -165,11 +183,18 @@ class Server:
         said = self._shown(str(error)) or type(error).__name__
         if isinstance(error, TimeoutError):
             said = "no answer within the time allowed (`timeout` of the model)"
-        return TransientError(f"{self.url}: {said}", endpoint=self.url)
+        if self._proxy is None:
+            return TransientError(f"{self.url}: {said}", endpoint=self.url)
+        hint = f"check the proxy, or let {self._address.base.host} be reached without one: add it to `no_proxy`"
+        return TransientError(f"{self.url}, through {self._proxy.shown}: {said}", endpoint=self.url, hint=hint)
 
     def _untrusted(self, error: BaseException) -> FatalError:
         message = f"{self.url}: no secure connection: {self._shown(str(error))}"
         return FatalError(message, endpoint=self.url, hint="check the server's certificate, or whether it speaks https")
+
+    def _shown_route(self, path: str) -> str:
+        """The URL that was asked, for people."""
+        return self._shown(str(self._address.route(path).with_user(None).with_query(None)))
 
     def _shown(self, said: str) -> str:
         """A server's words, short, on one line, without secrets."""
@@ -177,31 +202,6 @@ class Server:
             said = said.replace(secret, "***")
         said = _UNPRINTABLE.sub(" ", _SECRET.sub("***", said)).strip()
         return said if len(said) <= _SHOWN else said[: _SHOWN - 3] + "..."
-
-
-def _address(url: str) -> URL:
-    from yarl import URL
-
-    try:
-        address = URL(url.strip())
-        known = address.scheme in {"http", "https"} and bool(address.host)
-    except ValueError:
-        known = False
-    if not known:
-        raise ModelError(
-            f"endpoint {url!r} is not an address", hint="write it with scheme, host and port: http://127.0.0.1:8000"
-        )
-    return address.with_path(address.path.rstrip("/").removesuffix("/v1")).with_query(None)
-
-
-def _proxy(address: URL) -> str | None:
-    """The environment's proxy for this address, looked up once instead of at each request."""
-    from urllib.request import getproxies, proxy_bypass
-
-    host = address.host or ""
-    if host in {"127.0.0.1", "localhost", "::1"} or proxy_bypass(host):
-        return None
-    return getproxies().get(address.scheme)
 
 
 def _message(payload: bytes) -> str:

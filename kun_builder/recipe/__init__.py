@@ -1,7 +1,7 @@
 """A recipe: YAML to a frozen, validated Recipe, before anything is spent.
 
 Everything has a default but `models` and `splits`. All that is wrong is said at once, each with `file:line` and the
-nearest valid name. `${NAME}` stands for an environment variable in `api_key`, and nowhere else.
+nearest valid name. `${NAME}` stands for an environment variable in `api_key` and `headers`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Settings(_Frozen):
 
 
 def _without_keys(models: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
-    shown = [item.name for item in fields(ModelSpec) if item.name != "api_key"]
+    shown = [item.name for item in fields(ModelSpec) if item.name not in ("api_key", "headers")]
     return {name: {key: getattr(spec, key) for key in shown} for name, spec in models.items()}
 
 
@@ -160,8 +160,8 @@ def _names_at(place: tuple[Any, ...]) -> list[str]:
 def _no_variables(file: RecipeFile) -> None:
     for place, text in file.strings():
         found = _VARIABLE.search(text)
-        if found and not (len(place) == 3 and place[0] == "models" and place[2] == "api_key"):
-            file.complain(place, f"`{found[0]}`: environment variables are for secrets (`api_key`) only")
+        if found and not (place[0] == "models" and place[2:3] in (("api_key",), ("headers",))):
+            file.complain(place, f"`{found[0]}`: environment variables are for secrets (`api_key`, `headers`) only")
 
 
 def _default_name(path: Path) -> str:

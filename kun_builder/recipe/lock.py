@@ -1,7 +1,7 @@
 """`recipe.lock.yaml`: what really ran, as a recipe that runs again.
 
 Complete options, prompts in full, and a section `lock` with the versions of everything. No secret: a key is the name
-of its environment variable. No address: which server answered says nothing about what it made.
+of its environment variable. No address and no header: which server answered says nothing about what it made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kun_builder.types import ModelInfo, ModelSpec
 
 _HEADER = """\
 # What really ran: every option, every prompt in full, and under `lock` the versions of everything.
-# It is a recipe again. Keys and addresses of servers are not in it: set the variables, give `--endpoint URL`.
+# It is a recipe again. Keys, headers and addresses of servers are not in it: set the variables, give `--endpoint URL`.
 """
 
 
@@ -64,7 +64,7 @@ def _dump(document: Mapping[str, Any]) -> str:
 
 def _model(spec: ModelSpec, variable: str | None) -> dict[str, Any]:
     """What was set for a model, its engine always; what has its default goes without saying."""
-    options = [o for o in MODEL_OPTIONS if o.name not in ("api_key", "endpoints", "cost")]
+    options = [o for o in MODEL_OPTIONS if o.name not in ("api_key", "headers", "endpoints", "cost")]
     given = {o.name: getattr(spec, o.name) for o in options if getattr(spec, o.name) != o.default}
     if variable:
         given["api_key"] = variable

@@ -19,6 +19,7 @@ from kun_builder.errors import suggest
 from kun_builder.options import Option
 from kun_builder.options.values import check_options
 from kun_builder.recipe.file import Place, RecipeFile
+from kun_builder.recipe.secrets import read_api_key, read_headers
 from kun_builder.types import ModelSpec
 
 _CLEANING: tuple[str | dict[str, Any], ...] = ("normalize", "length", "language", "perplexity", "dedup")
@@ -49,7 +50,6 @@ EMBEDDED, SERVER = "llamacpp", "openai"
 
 _MODEL = re.compile(r"\w[\w.-]*")
 _SPLIT = re.compile(r"(?!all$)\w+(\.\w+)*")  # what `datasets` takes for the name of a split
-_SECRET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
 class Described(Protocol):
@@ -160,8 +160,9 @@ MODEL_OPTIONS = (
             "" if item.name == "engine" else item.default,
         )
         for item in fields(ModelSpec)
-        if item.name not in ("name", "options", "cost_in", "cost_out")
+        if item.name not in ("name", "options", "headers", "cost_in", "cost_out")
     ),
+    Option("headers", dict[str, str], {}),
     Option("cost", dict[str, Annotated[float, Ge(0)]], {}),
 )
 """What every model of a recipe can be told, whatever its engine: the fields of ModelSpec, and `cost`, money per
@@ -177,10 +178,12 @@ def read_models(
         place: Place = ("models", name)
         if endpoints:
             values = {**values, "endpoints": list(endpoints)}
-        key = _api_key(file, (*place, "api_key"), values)
+        key = read_api_key(file, (*place, "api_key"), values)
         if "api_key" in values:
             variables[name] = values["api_key"] if key else ""
             values = {**values, "api_key": key}
+        if "headers" in values:
+            values = {**values, "headers": read_headers(file, (*place, "headers"), values["headers"])}
         spec = _model(file, place, name, values, catalog)
         if spec:
             models[name] = spec
@@ -205,18 +208,6 @@ def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
     own = {option.name: complete.pop(option.name) for option in found.options}
     complete |= {"engine": engine, "cost_in": cost.get("input", 0.0), "cost_out": cost.get("output", 0.0)}
     return ModelSpec(name=name, options=own, **complete)
-
-
-def _api_key(file: RecipeFile, place: Place, values: Mapping[str, Any]) -> str:
-    """The key from its environment variable. What stands in the recipe is never repeated: it may be a key."""
-    if "api_key" not in values:
-        return ""
-    found = _SECRET.fullmatch(str(values["api_key"]))
-    if not found:
-        file.complain(place, "`api_key` must name an environment variable, like `${API_KEY}`: keys are not for files")
-    elif not os.environ.get(found[1]):
-        file.complain(place, f"`api_key`: the environment variable {found[1]} is not set")
-    return os.environ.get(found[1], "") if found else ""
 
 
 def url_fault(url: str) -> str:

@@ -185,21 +185,3 @@ def test_a_wrong_address_is_named(url):
     with pytest.raises(ModelError, match="is not an address") as caught:
         asyncio.run(run())
     assert "http://127.0.0.1:8000" in caught.value.hint
-
-
-@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
-def test_addresses_with_and_without_v1_are_the_same(suffix):
-    """`endpoints` may be written with a trailing slash or `/v1`, also below a path."""
-    paths = []
-
-    async def handler(request):
-        paths.append(request.path)
-        return web.json_response({})
-
-    async def run():
-        async with loopback(handler) as url, open_session() as session:
-            await Server(session, url + suffix).get("/v1/models")
-            await Server(session, url + "/api" + suffix).get("/v1/models")
-
-    asyncio.run(run())
-    assert paths == ["/v1/models", "/api/v1/models"]
