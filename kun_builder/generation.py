@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import timedelta
 from typing import Any
 
 from kun_builder.engines.connect import EngineEntry, connect
@@ -30,6 +31,10 @@ ATTEMPTS = 10
 _BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
 _TOO_LARGE = frozenset({400, 413, 422})
+_PROPER_ENDS = frozenset({"stop", "length"})
+_REPLACED = "\ufffd"  # stands for bytes that were no text
+_SHOWN = 40
+_LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is mentioned
 
 
 @dataclass
@@ -41,6 +46,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_prompt_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def add(self, completion: Completion) -> None:
         """Count one answer; what came out of the journal was paid before."""
@@ -51,6 +57,7 @@ class Tally:
         self.prompt_tokens += completion.prompt_tokens
         self.completion_tokens += completion.completion_tokens
         self.cached_prompt_tokens += completion.cached_prompt_tokens
+        self.reasoning_tokens += completion.reasoning_tokens
 
     def merge(self, other: Tally) -> None:
         """Add the figures of `other`."""
@@ -92,6 +99,7 @@ class Generator:
         self._models = models
         self._journal = journal
         self._status = status
+        self._paused: set[str] = set()
         self._under_way: dict[str, list[asyncio.Future[Completion | None]]] = {}
         self.usage: dict[tuple[str, str], Usage] = {}
         """By stage and model, since the generator was opened."""
@@ -129,9 +137,14 @@ class Generator:
 
         Transient failures are tried again, after growing pauses outside of any window, up to `ATTEMPTS` for each
         asker; then RejectedError with all of them. A truncated or empty answer is kept, dropped (Drop `truncated` or
-        `empty`) or asked again, as the request says. FatalError and RunError stop the run.
+        `empty`) or asked again, as the request says. An answer that was not brought to an end (`unfinished`) or holds a
+        replacement character (`garbled`) is dropped. FatalError and RunError stop the run.
         """
         completion = await self._finished(model, request, asker)
+        if completion.finish_reason not in _PROPER_ENDS:
+            raise Drop("unfinished", f"{completion.finish_reason}: {completion.text[-_SHOWN:]}")
+        if _REPLACED in completion.text and request.max_new_tokens > 1:
+            raise Drop("garbled", completion.text[max(0, completion.text.index(_REPLACED) - _SHOWN) :][: 2 * _SHOWN])
         for flaw, rule in (("truncated", request.on_length), ("empty", request.on_empty)):
             if not _has(flaw, completion):
                 continue
@@ -168,7 +181,7 @@ class Generator:
     async def _finished(self, model: str, request: Request, asker: Asker) -> Completion:
         """An answer that is on disk: from the journal, from another row that asks the same just now, or asked."""
         info = self._models[model].info
-        asked = question(info.id, info.revision, request)
+        asked = question(info.id, info.revision + info.variant, request)
         while (followers := self._under_way.get(asked.key)) is not None:
             follower: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
             followers.append(follower)
@@ -210,7 +223,7 @@ class Generator:
                 asker.failures.append(_attempt(error))
                 if len(asker.failures) >= ATTEMPTS:
                     raise _used_up(model, error, asker.failures) from error
-                avoid, failed, retry_after = error.endpoint, failed + 1, error.retry_after
+                avoid, failed, retry_after = error.endpoint, failed + 1, self._wish(model, pool, error)
             else:
                 status.requests += 1
                 status.prompt_tokens += completion.prompt_tokens
@@ -221,11 +234,40 @@ class Generator:
             usage.retries += 1
             await asyncio.sleep(_pause(failed, retry_after))
 
+    def _wish(self, model: str, pool: Pool, error: TransientError) -> float | None:
+        """The pause that a server asks for. A long one is said; one beyond the recipe's patience ends the run, unless
+        another endpoint can be asked meanwhile."""
+        wish = error.retry_after
+        if wish is None or wish <= _LONG_PAUSE:
+            return wish
+        if sum(not member.aside for member in pool.members) > 1:
+            return None
+        until = timedelta(seconds=round(wish))
+        if wish > pool.wait:
+            raise FatalError(
+                f"model `{model}`: {error.endpoint} asks to come back in {until}: {error.message}",
+                status=error.status,
+                endpoint=error.endpoint,
+                hint="run the same command again then: it goes on where it stopped; or raise `wait` of the model",
+            ) from error
+        if error.endpoint not in self._paused:
+            self._paused.add(error.endpoint)
+            self._status.say(f"model `{model}`: {error.endpoint} asks for a pause of {until}: {error.message}")
+        return wish
+
 
 def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
     """The completion with its place in the journal; `dataclasses.replace` takes ten times as long."""
     return Completion(
-        c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens, c.cached_prompt_tokens, c.tokens, key, cached
+        c.text,
+        c.finish_reason,
+        c.prompt_tokens,
+        c.completion_tokens,
+        c.cached_prompt_tokens,
+        c.tokens,
+        key,
+        cached,
+        c.reasoning_tokens,
     )
 
 

@@ -187,7 +187,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered. `finish_reason` is `stop` or `length`; token counts are the server's own.
+    """What a model answered, without what it thought before. `finish_reason` is `stop` or `length`, or the server's
+    own word for another end, which drops the row; token counts are the server's own, reasoning included.
 
     `tokens` is empty where no log-probabilities were asked for or the server gives none; `key` finds the generation in
     the journal again; `cached` tells that it came from there.
@@ -201,6 +202,8 @@ class Completion:
     tokens: tuple[Token, ...] = ()
     key: str = ""
     cached: bool = False
+    reasoning_tokens: int = 0
+    """Of the generated tokens, those of reasoning; estimated where the server does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,8 @@ class ModelInfo:
     logprobs: bool = True
     tokenizer: str = ""
     license: str = ""
+    variant: str = ""
+    """What else its answers depend on: a digest of the further request fields that the recipe sends along."""
 
 
 @dataclass(frozen=True, kw_only=True)

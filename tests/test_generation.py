@@ -354,3 +354,42 @@ def test_capacity_follows_the_windows(tmp_path):
             assert told == [150]
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "reason"),
+    [("第二步要按照顺序去", "content_filter", "unfinished"), ("茶叶\ufffd放好。", "stop", "garbled")],
+)
+def test_an_answer_that_is_none_is_dropped_with_its_own_reason(tmp_path, text, finish, reason):
+    """Half a sentence that a filter ended, or bytes that were no text, never go on; asked again, they cost nothing."""
+
+    def say(body):
+        choice = {"message": {"content": text}, "finish_reason": finish}
+        return web.json_response({"choices": [choice], "usage": {}})
+
+    async def main():
+        async with chat(say) as server, models(tmp_path, server) as generator:
+            for _ in range(2):
+                with pytest.raises(Drop) as caught:
+                    await generator.ask("chat", ask_for(1), Asker("polish"))
+                assert caught.value.reason == reason
+            assert len(server.asked) == 1
+
+    run(main)
+
+
+def test_a_pause_beyond_all_patience_ends_the_run_with_the_servers_words(tmp_path):
+    """A quota of the day is not waited for in silence: the error says until when, and what the server said."""
+
+    def say(body):
+        error = {"error": {"message": "quota of today is used up"}}
+        return web.json_response(error, status=429, headers={"Retry-After": "86400"})
+
+    async def main():
+        async with chat(say) as server, models(tmp_path, server) as generator:
+            with pytest.raises(FatalError, match=r"come back in 1 day.*quota of today") as caught:
+                await generator.ask("chat", ask_for(1), Asker())
+            assert "goes on where it stopped" in caught.value.hint
+            assert len(server.asked) == 1
+
+    run(main)

@@ -1,68 +1,162 @@
-"""What servers answer, read into a `Completion`: chat, completion and TGI shapes, with their log-probabilities."""
+"""What servers answer, read into a `Completion`: chat, completion and TGI shapes, with their log-probabilities.
+
+Nothing of it is trusted: numbers are checked before they are counted or written down, reasoning is taken off, and an
+error that comes with status 200 is an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kun_builder.errors import TransientError
+import orjson
+
+from kun_builder.engines.reasoning import ends_reasoning, reasoning_beside, split_reasoning
+from kun_builder.errors import RejectedError, RequestError, TransientError
 from kun_builder.prompts import restore
 from kun_builder.types import Completion, Token
 
 _UNKNOWN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading an answer of an unforeseen shape raises."""
 
+_ENDS = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "complete", "stop_token"})
+_CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"})
+_GIVEN_UP = frozenset({"abort", "aborted", "cancelled", "canceled", "cancel"})
+_TELLING = frozenset({"choices", "error", "message", "detail"})
+_MOST_TOKENS = 10**8
+"""More tokens than any answer has: a larger number is none."""
 
-def openai_answer(body: Any, endpoint: str, stop: Sequence[str] = ()) -> Completion:
+_TEXT_PARTS = ("text", "output_text")
+_TRANSIENT = frozenset({408, 409, 425, 429})
+_SHOWN = 200
+_TAG = 40  # characters that the end tag of a reasoning has at most
+
+
+def openai_answer(
+    body: Any,
+    endpoint: str,
+    stop: Sequence[str] = (),
+    *,
+    reasoning_is_answer: bool = False,
+    shown: Callable[[str], str] = str,
+) -> Completion:
     """A chat or completion answer. `stop` is for servers that refuse stop strings: the text is cut here instead.
 
-    Raises TransientError for an answer of another shape: a proxy or a broken server, not the input, is at fault.
+    With `reasoning_is_answer`, a model whose thinking was switched off has its answer in the reasoning field, should
+    the server's parser have put it there. `shown` takes secrets out of a server's words.
+
+    Raises RejectedError for an error that came with status 200 and for an answer without choices; TransientError if
+    that error is one that passes, or the answer has another shape: a proxy or a broken server is at fault, not the row.
     """
     try:
+        if not body.get("choices") and body.keys() & _TELLING:
+            raise _no_choices(body, endpoint, shown)
         choice = body["choices"][0]
         message = choice.get("message")
-        text, reason = _ended((choice["text"] if message is None else message.get("content")) or "", stop)
+        said = choice["text"] if message is None else _content(message.get("content"))
+        beside = "" if message is None else reasoning_beside(message)
+        if beside and not said and reasoning_is_answer:
+            said, beside = beside, ""
+        refusal = message.get("refusal") if message is not None and not said else None
+        answer, thought = split_reasoning(said or "")
+        text, ended = _ended(answer, stop)
+        finish = f"refusal: {refusal}"[:_SHOWN] if refusal else ended or _finish(choice.get("finish_reason"), endpoint)
+        if beside and not text and finish == "stop":
+            finish = "reasoning without an answer"
         logprobs = choice.get("logprobs")
-        usage = body.get("usage") or {}
-        details = usage.get("prompt_tokens_details")
-        return Completion(
-            text,
-            reason or _finish(choice.get("finish_reason"), endpoint),
-            int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or 0),
-            int(details.get("cached_tokens") or 0) if details else 0,
-            _tokens(logprobs) if logprobs else (),
-        )
+        prompt, completion, cached, reasoning = _usage(body.get("usage") or {}, len(beside or thought))
+        tokens = _tokens(logprobs) if logprobs else ()
+        if thought:
+            tokens = _behind(tokens)
+        return Completion(text, finish, prompt, completion, cached, tokens, reasoning_tokens=reasoning)
     except _UNKNOWN as error:
-        raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
+        raise _unknown_shape(error, endpoint) from error
 
 
-def tgi_answer(body: Any, headers: Mapping[str, str], endpoint: str, stop: Sequence[str] = ()) -> Completion:
+def tgi_answer(
+    body: Any,
+    headers: Mapping[str, str],
+    endpoint: str,
+    stop: Sequence[str] = (),
+    *,
+    shown: Callable[[str], str] = str,
+) -> Completion:
     """An answer of TGI's `/generate` with details. TGI leaves the stop string at the end; it is cut here.
 
     The number of prompt tokens is in a header; the body has it only together with all prompt log-probabilities.
     """
     try:
+        if isinstance(body, dict) and "error" in body:
+            raise _no_choices(body, endpoint, shown)
         details = body["details"]
         tops = details.get("top_tokens") or ()
-        text, reason = _ended(body["generated_text"], stop)
+        if not isinstance(body["generated_text"], str):
+            raise TypeError(f"the text is {body['generated_text']!r:.40}")
+        answer, thought = split_reasoning(body["generated_text"])
+        text, reason = _ended(answer, stop)
         return Completion(
             text,
             reason or _finish(details["finish_reason"], endpoint),
-            int(headers.get("x-prompt-tokens") or 0),
-            int(details["generated_tokens"]),
+            count(headers.get("x-prompt-tokens")),
+            count(details["generated_tokens"]),
             0,
             tuple(_tgi_tokens(details["tokens"], tops)) if tops else (),
+            reasoning_tokens=_share(len(thought), len(body["generated_text"]), count(details["generated_tokens"])),
         )
     except _UNKNOWN as error:
-        raise TransientError(f"{endpoint} answered in an unknown shape: {error!r}", endpoint=endpoint) from error
+        raise _unknown_shape(error, endpoint) from error
 
 
-def _ended(text: Any, stop: Sequence[str]) -> tuple[str, str]:
+def count(value: object) -> int:
+    """A number of tokens as a server tells it; 0 for what cannot be one."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 12:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
+
+
+def _unknown_shape(error: Exception, endpoint: str) -> TransientError:
+    return TransientError(f"{endpoint} answered in an unknown shape: {error!r}"[:400], status=200, endpoint=endpoint)
+
+
+def _no_choices(body: Mapping[str, Any], endpoint: str, shown: Callable[[str], str]) -> RequestError:
+    """The error that a server tells of with status 200, in its own words."""
+    error = body.get("error") or body.get("message") or body.get("detail")
+    details: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    said = details.get("message") or error or orjson.dumps(body, default=str).decode()
+    code = count(details.get("code") or details.get("status") or body.get("code"))
+    message = f"{endpoint} answered 200 with an error: {shown(str(said))[:_SHOWN]}"
+    kind = TransientError if code >= 500 or code in _TRANSIENT else RejectedError
+    return kind(message, status=code or 200, endpoint=endpoint)
+
+
+def _content(content: Any) -> str:
+    """The text of a message, given whole or as a list of parts; parts that hold reasoning are left out."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS]
+        return "".join(str(part.get("text") or "") for part in parts)
+    if content is not None and not isinstance(content, str):
+        raise TypeError(f"the text is {content!r:.40}")
+    return content or ""
+
+
+def _usage(usage: Mapping[str, Any], thought: int) -> tuple[int, int, int, int]:
+    """Tokens of prompt and answer; of the prompt, those from the cache; of the answer, those of reasoning."""
+    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    details, of_answer = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    reasoning = count(of_answer.get("reasoning_tokens")) or (min(completion, max(1, thought // 2)) if thought else 0)
+    return prompt, completion, min(prompt, count(details.get("cached_tokens"))), min(completion, reasoning)
+
+
+def _share(part: int, whole: int, tokens: int) -> int:
+    return round(tokens * part / whole) if whole else 0
+
+
+def _ended(text: str, stop: Sequence[str]) -> tuple[str, str]:
     """The text up to the first stop string, as the prompt's values were before they were neutralised; and `stop` as the
     finish reason if one was there."""
-    if not isinstance(text, str):
-        raise TypeError(f"the text is {text!r:.40}")
     length = len(text)
     for mark in stop:
         text = text.partition(mark)[0]
@@ -71,9 +165,13 @@ def _ended(text: Any, stop: Sequence[str]) -> tuple[str, str]:
 
 
 def _finish(reason: object, endpoint: str) -> str:
-    if reason == "abort":  # the server gave up on the request half-way; what it has written is no answer
+    """`stop` and `length` for the many words that mean them; the server's own word for what is no proper end."""
+    word = str(reason or "stop").lower()
+    if word in _GIVEN_UP:  # the server gave up on the request half-way; what it has written is no answer
         raise TransientError(f"{endpoint} aborted the request", endpoint=endpoint)
-    return "length" if reason == "length" else "stop"
+    if word in _ENDS:
+        return "stop"
+    return "length" if word in _CUT else word[:40]
 
 
 def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
@@ -83,17 +181,47 @@ def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
     texts, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
     tops = logprobs.get("top_logprobs") or [None] * len(texts)
     return tuple(
-        Token(str(text), float(value or 0), tuple(sorted((top or {}).items(), key=lambda item: -item[1])))
+        Token(str(text), _logprob(value), _sorted((str(t), p) for t, p in (top or {}).items()))
         for text, value, top in zip(texts, values, tops, strict=False)
     )
 
 
+def _behind(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """The tokens of the answer: those behind the end of the reasoning that stands in the text before it."""
+    said = ""
+    for number, token in enumerate(tokens):
+        if ends_reasoning(said) and token.text.strip():
+            return tokens[number:]
+        said = (said + token.text)[-_TAG:]
+    return ()
+
+
 def _token(token: Mapping[str, Any], top: Iterable[Mapping[str, Any]]) -> Token:
-    alternatives = tuple((str(t["token"]), float(t["logprob"])) for t in top)
-    return Token(str(token["token"]), float(token["logprob"]), alternatives)
+    return Token(
+        str(token["token"]), _logprob(token.get("logprob")), _known((t["token"], t.get("logprob")) for t in top)
+    )
 
 
 def _tgi_tokens(tokens: Iterable[Mapping[str, Any]], tops: Iterable[Sequence[Mapping[str, Any]]]) -> Iterable[Token]:
     for token, top in zip(tokens, tops, strict=False):
-        alternatives = tuple((str(t["text"]), float(t["logprob"])) for t in top if t["logprob"] is not None)
-        yield Token(str(token["text"]), float(token["logprob"] or 0), alternatives)
+        yield Token(
+            str(token["text"]), _logprob(token.get("logprob")), _known((t["text"], t.get("logprob")) for t in top)
+        )
+
+
+def _logprob(value: object) -> float:
+    return min(float(value), 0.0) if isinstance(value, int | float) and _is_logprob(value) else 0.0
+
+
+def _is_logprob(value: object) -> bool:
+    """Whether a value can be the logarithm of a probability: a number, finite, and (but for rounding) not above 0."""
+    return isinstance(value, int | float) and math.isfinite(value) and value <= 0.01
+
+
+def _known(top: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, float], ...]:
+    """The alternatives that have a log-probability: null, NaN and -Infinity stand for ones that cannot be."""
+    return tuple((str(text), min(float(p), 0.0)) for text, p in top if _is_logprob(p))
+
+
+def _sorted(top: Iterable[tuple[str, Any]]) -> tuple[tuple[str, float], ...]:
+    return tuple(sorted(_known(top), key=lambda item: -item[1]))

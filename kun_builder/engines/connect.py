@@ -16,6 +16,7 @@ from kun_builder.status import Status
 from kun_builder.types import Endpoint, Engine, ModelInfo, ModelSpec
 
 _ABSENT = 4.0  # seconds to wait, at the start, for a server that nobody answers at
+_NOT_STARTING = (0, 200)  # nobody answers, or somebody else does: waiting makes it no better
 _KIND = re.compile(r"([\w-]+)\+(?=https?://)")
 
 
@@ -90,10 +91,10 @@ async def _introduced(spec: ModelSpec, endpoint: Endpoint, status: Status) -> Mo
         try:
             return await endpoint.info()
         except TransientError as error:
-            patience = spec.wait if error.status else _ABSENT
+            patience = spec.wait if error.status not in _NOT_STARTING else _ABSENT
             if time.monotonic() - began >= patience:
                 return error
-            if error.status and not said:
+            if error.status not in _NOT_STARTING and not said:
                 status.say(f"model `{spec.name}`: {endpoint.url} is not ready ({error.status}); waiting for it")
                 said = True
             await asyncio.sleep(min(1.0, patience / 4))

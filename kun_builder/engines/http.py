@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kun_builder.engines.address import Address, proxy_for
+from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.types import ModelSpec
 
@@ -36,6 +37,8 @@ _HINTS = {
 _SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 _SHOWN = 300
+_LONGEST_ERROR = 1 << 16
+_LONGEST_PAUSE = 366 * 86400.0
 _CONNECT, _ASIDE = 10.0, 10.0
 """Seconds to open a connection; seconds for a request that is not a generation."""
 
@@ -51,7 +54,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
     headers = {"Accept-Encoding": "identity", "User-Agent": "kun-builder"}
     async with aiohttp.ClientSession(
-        connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
+        connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
     ) as session:
         yield session
 
@@ -110,9 +113,11 @@ class Server:
         self._broken_by = (aiohttp.ClientError, OSError)  # a TimeoutError is an OSError
 
     async def post(
-        self, path: str, body: Mapping[str, object], *, aside: bool = False
+        self, path: str, body: Mapping[str, object], *, aside: bool = False, limit: int = ASIDE_LIMIT
     ) -> tuple[Any, Mapping[str, str]]:
-        """POST `body` as JSON; the parsed answer and its headers. `aside` allows it only a few seconds."""
+        """POST `body` as JSON; the parsed answer and its headers. `aside` allows it only a few seconds.
+
+        An answer of more than `limit` bytes is given up: RejectedError."""
         try:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError as error:
@@ -121,7 +126,7 @@ class Server:
                 endpoint=self.url,
                 hint="the text holds half a surrogate pair; the normalize stage removes such characters",
             ) from error
-        payload, headers = await self._ask("POST", path, data, self._aside if aside else self._timeout)
+        payload, headers = await self._ask("POST", path, data, self._aside if aside else self._timeout, limit)
         return self._parse(path, payload), headers
 
     async def get(self, path: str) -> Any:
@@ -133,7 +138,7 @@ class Server:
         return (await self._ask("GET", path, None, self._aside))[0].decode("utf-8", "replace")
 
     async def _ask(
-        self, method: str, path: str, data: bytes | None, limits: aiohttp.ClientTimeout
+        self, method: str, path: str, data: bytes | None, times: aiohttp.ClientTimeout, limit: int = ASIDE_LIMIT
     ) -> tuple[bytes, Mapping[str, str]]:
         url = self._paths.get(path)
         if url is None:
@@ -146,12 +151,19 @@ class Server:
                 headers=self._headers,
                 allow_redirects=False,
                 proxy=self._proxy.url if self._proxy else None,
-                timeout=limits,
+                timeout=times,
             ) as answer:
-                payload = await answer.read()
                 if 200 <= answer.status < 300:
-                    return payload, answer.headers
+                    return await read_body(answer, limit), answer.headers
+                payload = await answer.content.read(_LONGEST_ERROR)
                 raise self._error(answer.status, path, payload, answer.headers)
+        except TooLong as error:
+            message = f"{self._shown_route(path)} answered more than the {error} that were to be expected"
+            raise RejectedError(message, status=200, endpoint=self.url) from error
+        except NotAsked as error:
+            message = f"{self._shown_route(path)} answered in the encoding {str(error)!r:.40}, which was not asked for"
+            hint = "let the server or gateway send its answers uncompressed, as `Accept-Encoding: identity` asks it to"
+            raise FatalError(message, endpoint=self.url, hint=hint) from error
         except self._untrusted_by as error:
             raise self._untrusted(error) from error
         except self._broken_by as error:
@@ -159,14 +171,15 @@ class Server:
 
     def _parse(self, path: str, payload: bytes) -> Any:
         try:
-            return orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            shown = self._shown(payload[:_SHOWN].decode("utf-8", "replace"))
+            return parse_body(payload)
+        except ValueError as error:
+            shown = self.shown(payload[:_SHOWN].decode("utf-8", "replace"))
             message = f"{self._shown_route(path)} answered something that is not JSON: {shown or 'nothing'}"
-            raise TransientError(message, status=200, endpoint=self.url) from error
+            hint = "check the address in `endpoints`: a gateway or a web page answers there" if b"<" in payload else ""
+            raise TransientError(message, status=200, endpoint=self.url, hint=hint) from error
 
     def _error(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
-        said = self._shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
+        said = self.shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
         through = f", through {self._proxy.shown}" if self._proxy else ""
         message = f"{self._shown_route(path)} answered {status}{through}" + (f": {said}" if said else "")
         if status in _TRANSIENT or status >= 500:
@@ -180,7 +193,7 @@ class Server:
         return FatalError(message, status=status, endpoint=self.url, hint=hint)
 
     def _broken(self, error: BaseException) -> TransientError:
-        said = self._shown(str(error)) or type(error).__name__
+        said = self.shown(str(error)) or type(error).__name__
         if isinstance(error, TimeoutError):
             said = "no answer within the time allowed (`timeout` of the model)"
         if self._proxy is None:
@@ -189,14 +202,14 @@ class Server:
         return TransientError(f"{self.url}, through {self._proxy.shown}: {said}", endpoint=self.url, hint=hint)
 
     def _untrusted(self, error: BaseException) -> FatalError:
-        message = f"{self.url}: no secure connection: {self._shown(str(error))}"
+        message = f"{self.url}: no secure connection: {self.shown(str(error))}"
         return FatalError(message, endpoint=self.url, hint="check the server's certificate, or whether it speaks https")
 
     def _shown_route(self, path: str) -> str:
         """The URL that was asked, for people."""
-        return self._shown(str(self._address.route(path).with_user(None).with_query(None)))
+        return self.shown(str(self._address.route(path).with_user(None).with_query(None)))
 
-    def _shown(self, said: str) -> str:
+    def shown(self, said: str) -> str:
         """A server's words, short, on one line, without secrets."""
         for secret in self._secrets:
             said = said.replace(secret, "***")
@@ -223,8 +236,13 @@ def _retry_after(value: str) -> float | None:
     if not value:
         return None
     if value.replace(".", "", 1).isdecimal():
-        return float(value)
+        return min(float(value), _LONGEST_PAUSE)
     from email.utils import mktime_tz, parsedate_tz
 
     parsed = parsedate_tz(value)
-    return None if parsed is None else max(0.0, mktime_tz(parsed) - time.time())
+    if parsed is None:
+        return None
+    try:
+        return min(max(0.0, mktime_tz(parsed) - time.time()), _LONGEST_PAUSE)
+    except (OverflowError, ValueError):
+        return None

@@ -58,7 +58,7 @@ class Pool:
         self.members = [Member(endpoint, concurrency) for endpoint in endpoints]
         self.on_change: Callable[[], None] = lambda: None
         """Called when the limit has changed."""
-        self._status, self._wait, self._check = status, wait, check
+        self._status, self.wait, self._check = status, wait, check
         self._queue: list[tuple[int, int, asyncio.Future[Place], str]] = []
         """Heap of those that wait: order of the row, number, place, address to avoid."""
         self._numbers = itertools.count()
@@ -275,10 +275,8 @@ class Pool:
                 f"model `{self.name}`: {member.url} does not answer; the other {others} take over until it is back"
             )
         elif self._deadline is None:
-            self._status.say(
-                f"model `{self.name}`: {member.url} does not answer; waiting up to {self._wait:g} s for it"
-            )
-            self._deadline = asyncio.get_running_loop().call_later(self._wait, self._give_up)
+            self._status.say(f"model `{self.name}`: {member.url} does not answer; waiting up to {self.wait:g} s for it")
+            self._deadline = asyncio.get_running_loop().call_later(self.wait, self._give_up)
         self._changed()
 
     async def _revive(self, member: Member) -> None:
@@ -312,12 +310,12 @@ class Pool:
     def _give_up(self) -> None:
         """Nothing has answered for as long as the recipe allows."""
         if any(not member.aside for member in self.members):
-            self._deadline = asyncio.get_running_loop().call_later(min(60.0, self._wait), self._give_up)
+            self._deadline = asyncio.get_running_loop().call_later(min(60.0, self.wait), self._give_up)
             return
         self._deadline = None
         urls = ", ".join(member.url for member in self.members)
         self._failure = RunError(
-            f"model `{self.name}`: no endpoint has answered for {self._wait:g} s: {urls}",
+            f"model `{self.name}`: no endpoint has answered for {self.wait:g} s: {urls}",
             hint="start a server, then run the same command again: it goes on where it stopped",
         )
         while self._queue:

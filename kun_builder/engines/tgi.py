@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from kun_builder.engines.answers import tgi_answer
+from kun_builder.engines.bodies import generation_limit
 from kun_builder.engines.child import in_thread
 from kun_builder.engines.choices import one_of
 from kun_builder.engines.facts import is_healthy, queue_length, token_count
@@ -98,11 +99,12 @@ class TGIEndpoint:
                 if not await refusals.blame(fields, lessons, self._accepts):
                     raise
             else:
-                return tgi_answer(body, headers, self.url, request.stop)
+                return tgi_answer(body, headers, self.url, request.stop, shown=self._server.shown)
 
     async def _ask(self, inputs: str, tokens: int, fields: Fields) -> tuple[Any, Mapping[str, str]]:
         parameters = {**_FIXED, "max_new_tokens": tokens, **fields}
-        return await self._server.post("/generate", {"inputs": inputs, "parameters": parameters})
+        limit = generation_limit(tokens, fields.get("top_n_tokens", 1))
+        return await self._server.post("/generate", {"inputs": inputs, "parameters": parameters}, limit=limit)
 
     async def _accepts(self, fields: Fields) -> bool:
         try:

@@ -295,11 +295,12 @@ def _answer(completion: Completion) -> tuple[Any, ...]:
         completion.completion_tokens,
         completion.cached_prompt_tokens,
         [(token.text, token.logprob, token.top) for token in completion.tokens],
+        completion.reasoning_tokens,
     )
 
 
 def _completion(answer: list[Any], key: str) -> Completion:
-    text, finish_reason, prompt_tokens, completion_tokens, cached_prompt_tokens, tokens = answer
+    text, finish_reason, prompt_tokens, completion_tokens, cached_prompt_tokens, tokens, *later = answer
     return Completion(
         text,
         finish_reason,
@@ -309,4 +310,5 @@ def _completion(answer: list[Any], key: str) -> Completion:
         tuple(Token(token, logprob, tuple((t, p) for t, p in top)) for token, logprob, top in tokens),
         key,
         True,
+        *later,
     )

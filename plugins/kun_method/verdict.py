@@ -15,9 +15,11 @@ from kun_builder.types import PromptText
 _ALTERNATIVES = 5
 """Most log-probabilities per token that every server gives (TGI's default limit)."""
 
-_LEAST_TOGETHER = 0.05
-"""Probability that both words together must have at the first token: with less, their ratio is noise. So it is where a
-model begins with a tag, or thinks, before it answers."""
+_LEAST = 0.05
+"""Probability of the two words together below which their proportion is noise."""
+
+_THINKING = 1024
+"""Tokens for an answer that comes with its thinking."""
 
 _LEAD = re.compile(r"^[\s▁Ġ【\[（(“「\"'*]+")
 
@@ -27,8 +29,9 @@ async def verdict(
 ) -> tuple[float | None, Completion]:
     """The probability in 0..1 that `model` answers `prompt` with `good` rather than `bad`, and its last answer.
 
-    Where a server gives no log-probabilities, or both words together have next to none of the probability, one of the
-    two is demanded, and the number is 1 or 0. It is None if neither word was answered.
+    Where a server gives no log-probabilities, or the two words together hold next to nothing of the probability, as at
+    a model that thinks first, one of the words is demanded, and the number is 1 or 0. An answer that is cut off or all
+    thinking gets room to think once. The number is None if neither word was answered even so.
     """
     if generate.info(model).logprobs:
         completion = await generate(
@@ -37,11 +40,15 @@ async def verdict(
         if (found := from_logprobs(completion, good, bad)) is not None:
             return found, completion
     completion = await generate(model, prompt, max_new_tokens=8, choices=(good, bad), on_length="keep", on_empty="keep")
-    return from_text(completion.text, good, bad), completion
+    found = from_text(completion.text, good, bad)
+    if found is None and completion.finish_reason == "length":
+        completion = await generate(model, prompt, max_new_tokens=_THINKING, on_length="keep", on_empty="keep")
+        found = from_text(completion.text, good, bad)
+    return found, completion
 
 
 def from_logprobs(completion: Completion, good: str, bad: str) -> float | None:
-    """p(good) / (p(good) + p(bad)) at the first token; None if both together are less likely than `_LEAST_TOGETHER`.
+    """p(good) / (p(good) + p(bad)) at the first token; None if the two words hold less than 5 % of the probability.
 
     All alternatives that begin with a word count for it. A word that is not reported is less likely than all that are,
     and has no more than what these leave of the probability: the lesser of the two stands in for it, so that the score
@@ -50,7 +57,7 @@ def from_logprobs(completion: Completion, good: str, bad: str) -> float | None:
     if not completion.tokens or not (top := completion.tokens[0].top):
         return None
     sums = {word: sum(math.exp(p) for text, p in top if _LEAD.sub("", text).startswith(word)) for word in (good, bad)}
-    if sum(sums.values()) < _LEAST_TOGETHER:
+    if sum(sums.values()) < _LEAST:
         return None
     left = 1 - sum(math.exp(p) for _, p in top)
     least = min(math.exp(min(p for _, p in top)), max(left, 0))

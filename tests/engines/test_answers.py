@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kun_builder.engines.answers import openai_answer, tgi_answer
-from kun_builder.errors import TransientError
+from kun_builder.errors import RejectedError, TransientError
 
 CHAT_LOGPROBS = {
     "choices": [
@@ -97,13 +97,14 @@ ANSWER = holding(
 
 @given(ANSWER)
 @settings(max_examples=100, deadline=None)
-def test_an_answer_of_any_shape_is_read_or_transient(body):
-    """Whatever JSON a server or proxy sends, it becomes a completion or a transient error, never a crash."""
+def test_an_answer_of_any_shape_is_read_or_an_error_of_the_request(body):
+    """Whatever JSON a server or proxy sends, it becomes a completion or an error of this request, never a crash."""
     for read in (lambda: openai_answer(body, "http://x"), lambda: tgi_answer(body, {}, "http://x")):
         try:
             answer = read()
-        except TransientError:
+        except (TransientError, RejectedError):
             continue
         assert isinstance(answer.text, str)
+        assert 0 <= answer.reasoning_tokens <= max(answer.completion_tokens, 0)
         assert isinstance(answer.prompt_tokens + answer.completion_tokens + answer.cached_prompt_tokens, int)
         assert all(isinstance(value, float) for token in answer.tokens for _, value in token.top)

@@ -96,3 +96,18 @@ def test_a_score_lies_between_0_and_1(top):
         assert found is None
     elif together > 0.051:
         assert 0 <= found <= 1
+
+
+def test_noise_is_no_verdict():
+    """At a model that thinks first both words have a millionth: one of them is demanded instead."""
+    generate = Scripted([token(**{"<think>": 0.9999, "差": 1e-6, "好": 1e-7}), "好"])
+    assert run(generate)["score"] == 1.0
+    assert generate.asked[1][2]["choices"] == ("好", "差")
+
+
+def test_a_model_that_must_think_gets_room_for_it():
+    """Where even the demanded word does not come in time, the model is asked without a limit of one word."""
+    cut = Completion("", finish_reason="length")
+    generate = Scripted([token(**{"<think>": 1.0}), cut, "想好了，好"])
+    assert run(generate)["score"] == 1.0
+    assert generate.asked[2][2]["max_new_tokens"] >= 512

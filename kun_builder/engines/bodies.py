@@ -1,0 +1,105 @@
+"""Bodies of answers: read up to a limit, then JSON in the forms in which servers and gateways really send it.
+
+Beyond strict JSON these are: a byte order mark, white space that keeps a connection alive, NaN and Infinity, half a
+surrogate pair (the rest of an emoji that the token limit cut off; it is left out), and an event stream that nobody
+asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    import aiohttp
+
+ASIDE_LIMIT = 16 << 20
+"""Bytes of an answer that is no generation: lists of models, metrics, token counts."""
+_ROOM = 1 << 20
+_PER_TOKEN, _PER_ALTERNATIVE = 1024, 512
+_CHUNK = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+class TooLong(Exception):
+    """A body that is longer than any answer to the request can be."""
+
+
+class NotAsked(Exception):
+    """A body in an encoding that was not asked for: a few bytes could become any number."""
+
+
+def generation_limit(max_new_tokens: int, top_logprobs: int) -> int:
+    """Bytes that an answer of so many tokens, each with so many alternatives, can have at most."""
+    return _ROOM + max_new_tokens * (_PER_TOKEN + _PER_ALTERNATIVE * top_logprobs)
+
+
+async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, of at most `limit` bytes. Raises TooLong, or NotAsked for a compressed one."""
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise NotAsked(encoding)
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_chunked(_CHUNK):
+        size += len(part)
+        if size > limit:
+            raise TooLong(f"{limit:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def parse_body(payload: bytes) -> Any:
+    """The JSON in a body. Raises ValueError where there is none."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        payload = payload.removeprefix(_BOM).strip()
+    if payload.startswith((b"data:", b"event:", b":")):
+        return _of_stream(payload)
+    return _lenient(payload)
+
+
+def _lenient(payload: bytes) -> Any:
+    try:
+        return _whole(json.loads(payload.decode("utf-8")))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _whole(value: Any) -> Any:
+    """`value` without halves of surrogate pairs, which no file can hold."""
+    if isinstance(value, str):
+        return _HALF.sub("", value)
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def _of_stream(payload: bytes) -> Any:
+    """One answer put together from the events of a stream: the pieces of its message in a row."""
+    events = [line[5:].strip() for line in payload.splitlines() if line.startswith(b"data:")]
+    parsed = [_lenient(event) for event in events if event and event != b"[DONE]"]
+    whole: dict[str, Any] = {}
+    text: dict[str, str] = {}
+    for event in filter(lambda event: isinstance(event, dict), parsed):
+        whole |= {key: value for key, value in event.items() if value is not None and key != "choices"}
+        for choice in event.get("choices") or ():
+            piece = choice.get("delta") or choice.get("message") or {"text": choice.get("text")}
+            for key, value in piece.items():
+                if isinstance(value, str) and key != "role":
+                    text[key] = text.get(key, "") + value
+            known = {
+                key: value for key, value in choice.items() if value is not None and key not in ("delta", "message")
+            }
+            whole["choices"] = [{**(whole.get("choices") or [{}])[0], **known}]
+    if not whole:
+        raise ValueError("a stream without events")
+    if whole.get("choices"):
+        choice = whole["choices"][0]
+        choice |= {"text": text.pop("text")} if "text" in text else {"message": text}
+    return whole

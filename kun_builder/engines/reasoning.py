@@ -1,0 +1,78 @@
+"""What a model thinks before it answers, told apart from the answer: it is counted, and never published.
+
+Servers with a reasoning parser give it in a field of its own; without one it stands in the text, between tags of the
+model's family, often without the opening one, which the chat template has written already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message beside `content`: vLLM, SGLang, llama.cpp and DeepSeek; newer vLLM and routers; Ollama."""
+
+_NAMES = r"(?:seed:)?(?:think(?:ing)?|thought|reasoning|reflection)"
+_OPEN = re.compile(
+    rf"\s*(?:<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|thinking|think|START_THINKING)\|>|<unused94>(?:thought)?)",
+    re.IGNORECASE,
+)
+_CLOSE = re.compile(
+    rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|/thinking|/think|END_THINKING)\|>|<unused95>", re.IGNORECASE
+)
+_CHANNEL = re.compile(r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
+_CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
+_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>")
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """The answer in `text`, and what was thought before it. Thinking that does not end leaves no answer.
+
+    The tags are told from a corpus that quotes them by place and form: those of a prompt's values are broken.
+    """
+    if "<|channel|>" in text:
+        return _of_channels(text)
+    opened = _OPEN.match(text)
+    closed = _CLOSE.search(text)
+    if closed is None:
+        return ("", text[opened.end() :]) if opened else (text, "")
+    begin = opened.end() if opened else 0
+    answer = _SOLUTION.sub("", text[closed.end() :])
+    return answer.strip(), text[begin : closed.start()].strip()
+
+
+def _of_channels(text: str) -> tuple[str, str]:
+    """The `final` channel of the Harmony format (gpt-oss), and all others."""
+    answer, thought = "", [text[: text.index("<|channel|>")].removesuffix("<|start|>assistant")]
+    starts = list(_CHANNEL.finditer(text))
+    for number, start in enumerate(starts):
+        end = starts[number + 1].start() if number + 1 < len(starts) else len(text)
+        said = _CHANNEL_END.split(text[start.end() : end])[0]
+        if start[1] == "final":
+            answer = said
+        else:
+            thought.append(said)
+    return answer.strip(), "".join(thought).strip()
+
+
+def ends_reasoning(text: str) -> bool:
+    """Whether a text ends with the end tag of a reasoning, white space aside."""
+    said = text.rstrip()
+    return any(match.end() == len(said) for match in _CLOSE.finditer(said)) or said.endswith("final<|message|>")
+
+
+def starts_to_think(text: str) -> bool:
+    """Whether a text, perhaps cut off after its first token, begins with an opening tag."""
+    return bool(_OPEN.match(text)) or text.lstrip().startswith("<|channel|>")
+
+
+def reasoning_beside(message: Mapping[str, Any]) -> str:
+    """The reasoning in a message's own fields, "" if there is none."""
+    for name in FIELDS:
+        if isinstance(found := message.get(name), str) and found.strip():
+            return found
+    details = message.get("reasoning_details")
+    if isinstance(details, list):
+        return "".join(str(part.get("text") or part.get("summary") or "") for part in details if isinstance(part, dict))
+    return ""
