@@ -69,7 +69,8 @@ class Source:
     """A corpus: how to find its files, read their records and turn one record into text.
 
     Only `name` and `parse` are required; without `find` and `read`, the engine expands paths, directories and globs
-    (keeping files that match `files`) and reads JSONL, JSON arrays, Parquet and text, bare or inside gz, zst, tar, zip.
+    (keeping files that match `files`) and reads JSONL, JSON arrays, Parquet, CSV and text, bare or inside gz, bz2,
+    xz, zst, tar, zip.
 
     parse: `parse(data, *, options...) -> str | None`: the document's text; None for a record without one (it is dropped
         with reason `no_text`). It may raise `Drop(reason, value)` for one that the options leave out, and ValueError,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kun_builder import Drop, Record, Source, hookimpl
-from kun_builder.readers import Records
+from kun_builder.readers import PACKED, Records
 
 kun_api = 1
 ASKED, ANSWER = {"role": "user", "content": "怎样晒被子？"}, {"role": "assistant", "content": "选晴天的上午摊开来晒。"}
@@ -63,5 +63,5 @@ def _choices(data: dict[str, Any]) -> list[Any]:
 @hookimpl
 def kun_sources() -> list[Source]:
     """Chat logs. What may be done with them, only their owner knows."""
-    files = tuple(f"*.{kind}{end}" for kind in ("jsonl", "ndjson") for end in ("", ".gz", ".zst"))
+    files = tuple(f"*.{kind}{end}" for kind in ("jsonl", "ndjson") for end in PACKED)
     return [Source(name="chat-logs", parse=parse, read=read, files=files, license="unknown", sample=SAMPLE)]

@@ -13,13 +13,13 @@ from typing import Any
 
 from kun_builder import Record, Source, hookimpl
 from kun_builder.errors import SourceError
-from kun_builder.readers import Documents, Records
+from kun_builder.readers import PACKED, Documents, Records
 
 kun_api = 1
 SAMPLE = {"title": "椒盐排条的做法", "text": "椒盐排条是上海本帮菜里的经典家常菜，外酥里嫩，咸香适口。"}
 _FILES = (
-    *(f"*.{kind}{end}" for kind in ("jsonl", "ndjson", "json", "txt", "md") for end in ("", ".gz", ".zst")),
-    *("*.parquet", "*.tar", "*.tar.gz", "*.tgz", "*.tar.zst", "*.zip"),
+    *(f"*.{kind}{end}" for kind in ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "md", "tar") for end in PACKED),
+    *("*.parquet", "*.tgz", "*.tbz2", "*.txz", "*.zip"),
 )
 _FIELD = re.compile(r"\{([^{}]+)\}")
 

@@ -6,6 +6,7 @@
 from typing import Any
 
 from kun_builder import Source, hookimpl
+from kun_builder.readers import PACKED
 
 kun_api = 1
 SAMPLE = {"text": "颈阔肌是使嘴向下伸张的肌肉。它是一块表面肌肉，也就是说，它不直接连在骨骼上，与胸锁乳突肌重叠。"}
@@ -23,7 +24,7 @@ def kun_sources() -> list[Source]:
         Source(
             name="skypile",
             parse=parse,
-            files=("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"),
+            files=tuple(f"*.jsonl{end}" for end in PACKED),
             license="Skywork Community License",
             homepage="https://huggingface.co/datasets/Skywork/SkyPile-150B",
             citation="Wei et al.: Skywork: A More Open Bilingual Foundation Model. arXiv:2310.19341, 2023.",

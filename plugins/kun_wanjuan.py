@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from kun_builder import Source, hookimpl
+from kun_builder.readers import PACKED
 
 kun_api = 1
 SAMPLE = {
@@ -58,7 +59,7 @@ def kun_sources() -> list[Source]:
         Source(
             name="wanjuan",
             parse=parse,
-            files=("*.jsonl", "*.jsonl.gz", "*.jsonl.tar.gz", "*.jsonl.zst"),
+            files=tuple(f"*.jsonl{tar}{end}" for tar in ("", ".tar") for end in PACKED),
             depth=2,
             license="cc-by-4.0",  # of the collection; its authors say that some subsets may have other terms
             redistributable=True,

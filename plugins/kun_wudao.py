@@ -6,6 +6,7 @@
 from typing import Any
 
 from kun_builder import Source, hookimpl
+from kun_builder.readers import PACKED
 
 kun_api = 1
 SAMPLE = {
@@ -35,7 +36,7 @@ def kun_sources() -> list[Source]:
         Source(
             name="wudao",
             parse=parse,
-            files=("*.json", "*.json.gz", "*.json.zst"),
+            files=tuple(f"*.json{end}" for end in PACKED),
             license="WuDaoCorpora data usage agreement (not an open licence)",
             homepage="https://data.baai.ac.cn/details/WuDaoCorporaText",
             citation="Yuan et al.: WuDaoCorpora: A super large-scale Chinese corpora for pre-training language models. "

@@ -1,4 +1,6 @@
-"""JSON arrays of any length in constant memory, going on after a broken element.
+"""JSON arrays, and values without a line end between them, of any length in constant memory.
+
+Reading goes on after a broken element.
 
 A record mostly ends where `}, {"<first key>":` stands: unescaped quotes make that impossible inside a string. Such a
 piece is parsed as a line would be. Where that fails (elements of another shape, objects nested alike, the last element)
@@ -19,11 +21,15 @@ from kun_builder.readers.decode import BLANK, json_record
 from kun_builder.readers.streams import Stream
 from kun_builder.types import Record
 
-_OPEN = re.compile(rb'(?:\xef\xbb\xbf)?[\s\x00]*(?:\[|\{\s*"RECORDS"\s*:\s*\[|(?=\{[ \t\r]*\n))')
-_BETWEEN = re.compile(rb"[\s,\x00]*(?:\][\s\]},\x00]*\[?)?")
+_OPEN = re.compile(rb'(?:\xef\xbb\xbf)?[\s\x00\x1e]*(?:\[|\{\s*"RECORDS"\s*:\s*\[|(?=\{[ \t\r]*\n))')
+# Between values: commas, the record separators of RFC 7464, and byte order marks of files that were put together.
+GAP = rb"[\s,\x00\x1e]*(?:\xef\xbb\xbf[\s,\x00\x1e]*)*"
+_START = re.compile(GAP)
+_JOINED = re.compile(rb"\}%s\{" % GAP)
+_BETWEEN = re.compile(rb"%s(?:\][\s\]},\x00\x1e]*%s\[?)?" % (GAP, GAP))
 _KEY = rb'"[^"\\\s,:\]}][^"\\]{0,200}"'  # not beginning as what follows a string: `},{"` may be a string's end
 _FIRST_KEY = re.compile(rb"\{\s*(%s)\s*:" % _KEY)
-_BOUNDARY = rb"\}\s*,?\s*(?=\{\s*%s\s*:)"
+_BOUNDARY = rb"\}" + GAP + rb"(?=\{\s*%s\s*:)"
 _ANY_BOUNDARY = re.compile(_BOUNDARY % _KEY)
 _SCANNER = json.JSONDecoder(strict=False)
 
@@ -35,31 +41,71 @@ that is taken for a broken one)."""
 
 def opens_array(head: bytes) -> bool:
     """Whether a stream that begins so is an array (`[`, `{"RECORDS": [`) or a run of values over several lines."""
-    if not (opening := _OPEN.match(head)):
+    if opening := _OPEN.match(head):
+        line, _, rest = head[opening.start() :].partition(b"\n")
+        return bool(json_record(line, 0, 0).error) or not rest.strip(BLANK)
+    start = _start(head)
+    end = head.find(b"\n", start)
+    if head[start : start + 1] != b"{" or end < 0 or not json_record(head[start:end], 0, 0).error:
         return False
-    line, _, rest = head[opening.start() :].partition(b"\n")
-    return bool(json_record(line, 0, 0).error) or not rest.strip(BLANK)
+    return _scan(head, start, len(head), False) > end
+
+
+def joined(line: bytes) -> bool:
+    """Whether `line` may hold several objects, by its bytes alone: `}{`, with anything that separates values between.
+
+    A list of objects looks the same; whether it is one value, parsing tells.
+    """
+    return line.count(b"}") > 1 and bool(_JOINED.search(line))
+
+
+def opens_several(line: bytes) -> bool:
+    """Whether `line`, which is no JSON value, begins with a whole object that another follows."""
+    start = _start(line)
+    if line[start : start + 1] != b"{" or not (end := _scan(line, start, len(line), False)):
+        return False
+    return bool(_JOINED.match(line, end - 1))
+
+
+def _start(data: bytes) -> int:
+    match = _START.match(data)
+    return match.end() if match else 0
 
 
 def json_array(stream: Stream, cursor: Cursor) -> Iterator[Record]:
     """The elements of one array, of several in a row, or of a wrapped one."""
     view = _View(stream)
     view.skip(_OPEN)
+    yield from _elements(stream, view, cursor, _ANY_BOUNDARY)
+
+
+def json_values(stream: Stream, cursor: Cursor, at: int) -> Iterator[Record]:
+    """The objects of `stream`, which begins at byte `at` of its file, whatever separates them.
+
+    A broken one ends where an object with the first one's first key begins; others may be parts of it.
+    """
+    view = _View(stream, at)
+    view.skip(_START)
+    yield from _elements(stream, view, cursor, None)
+
+
+def _elements(stream: Stream, view: _View, cursor: Cursor, fallback: re.Pattern[bytes] | None) -> Iterator[Record]:
     boundary = None
     while view.at_object or view.skip(_BETWEEN):
         boundary = boundary or _boundary(view)
-        record = _element(view, cursor, boundary or _ANY_BOUNDARY)
+        record = _element(view, cursor, boundary or _ANY_BOUNDARY, fallback or boundary or _ANY_BOUNDARY)
         if record.error and view.ended and view.at == len(view.data) and stream.failure:
-            stream.rest = (
-                (record.offset or 0) - cursor.base,
-                record.raw,
-            )  # cut off with the stream, not broken by itself
+            # cut off with the stream, not broken by itself
+            stream.rest = (record.offset or 0) - cursor.base, record.raw
         elif cursor.take():
             yield record
 
 
-def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record:
-    """The element ahead, and go past it. What it is depends on the bytes only, not on how they came in."""
+def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes], fallback: re.Pattern[bytes]) -> Record:
+    """The element ahead, and go past it. What it is depends on the bytes only, not on how they came in.
+
+    One that cannot be parsed ends at `boundary`, or at `fallback` where that does not come.
+    """
     index, size = cursor.index, _SMALL
     while True:
         view.fill(size)
@@ -77,7 +123,7 @@ def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes]) -> Record
                 view.at = end
                 return record
         if last or size >= _LARGE:
-            edge = edge or _ANY_BOUNDARY.search(data, here, limit)
+            edge = edge or fallback.search(data, here, limit)
         if last or (edge and size >= _LARGE):
             view.at = edge.end() if edge else limit
             return json_record(data[here : view.at], index, offset)
@@ -111,8 +157,8 @@ def _scan(data: bytes, here: int, limit: int, last: bool) -> int:
 class _View:
     """The part of a stream that is in memory; reading stands at `at` in it, which is `offset` in the stream."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream, self._base = stream, 0
+    def __init__(self, stream: Stream, base: int = 0) -> None:
+        self._stream, self._base = stream, base
         self.data, self.at, self.ended = b"", 0, False
 
     @property

@@ -36,12 +36,22 @@ def decode(raw: bytes) -> str | None:
     try:
         return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError:
-        share, text = max(_legacy(raw), default=(0.0, ""))
-        return text if share >= _COMMON else None
+        codec = legacy_codec(raw)
+        return raw.decode(codec) if codec else None
+
+
+def legacy_codec(raw: bytes) -> str:
+    """The legacy encoding of `raw`, or "" where it is UTF-8 or in doubt."""
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        share, codec = max(_legacy(raw), default=(0.0, ""))
+        return codec if share >= _COMMON else ""
+    return ""
 
 
 def _legacy(raw: bytes) -> Iterable[tuple[float, str]]:
-    """Readings of `raw` in the legacy encodings, with the share of common characters among those beyond ASCII."""
+    """Legacy encodings of `raw`, after the share of common characters among those beyond ASCII."""
     for codec in _LEGACY:
         try:
             text = raw.decode(codec)
@@ -50,7 +60,7 @@ def _legacy(raw: bytes) -> Iterable[tuple[float, str]]:
         foreign = [char for char in text if char > "\x7f"]
         if len(foreign) >= _FEWEST:
             common = _common_characters(codec)
-            yield sum(char in common for char in foreign) / len(foreign), text
+            yield sum(char in common for char in foreign) / len(foreign), codec
 
 
 @functools.cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
+from kun_builder.readers.arrays import GAP, joined, json_values, opens_several
 from kun_builder.readers.cursor import MAX_RECORD, NOT_UTF8, TOO_LONG, Cursor, broken
 from kun_builder.readers.decode import BLANK, NO_ENCODING, decode, json_record
 from kun_builder.readers.streams import Stream
@@ -17,16 +19,62 @@ Pieces: TypeAlias = Iterator[tuple[int, bytes]]
 """Pieces of a stream, each after the byte where it begins."""
 
 
+_MARK = b"\xef\xbb\xbf"
+_SEPARATORS = BLANK + b",\x1e"
+_NO_RECORD = re.compile(rb"%s[\[\]]?%s\Z" % (GAP, GAP))  # brackets alone: an array within the lines
+
+
 def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record]:
-    """One JSON value per line. Blank lines are no records."""
-    for at, line in lines(stream):
-        index, offset = cursor.index, cursor.base + at
-        if not line.strip(BLANK) or not cursor.take():
-            continue
+    """One JSON value per line; or several, where the line end between objects was lost. Blank lines are no records.
+
+    What stands between values is no part of them: commas, and the record separators of RFC 7464.
+    """
+    source = Lines(stream)
+    for at, line in source:
+        if not _NO_RECORD.match(line):
+            yield from _line(line, at, cursor, source.beyond, stream)
+    if stream.failure and stream.rest and joined(stream.rest[1]):
+        at, line = stream.rest
+        yield from _values(line, at, cursor, None, stream)
+
+
+def _line(line: bytes, at: int, cursor: Cursor, beyond: Beyond | None, stream: Stream) -> Iterator[Record]:
+    index, offset = cursor.index, cursor.base + at
+    record = None
+    if joined(line):
+        record = None if beyond else json_record(_value(line), index, offset)
+        if (record is None or record.error) and opens_several(line):
+            yield from _values(line, at, cursor, beyond, stream)
+            return
+    if cursor.take():
         if len(line) > MAX_RECORD:
             yield broken(TOO_LONG, f"no line end within {MAX_RECORD} bytes", index, offset, line)
         else:
-            yield json_record(line, index, offset)
+            yield record or json_record(_value(line), index, offset)
+
+
+def _value(line: bytes) -> bytes:
+    """The line without what may stand around its value: a comma, a record separator, the mark of another file."""
+    if line[:1] == b"{" and line.endswith(b"}"):
+        return line
+    ends = line.strip(BLANK).removesuffix(_MARK).strip(_SEPARATORS)
+    return ends if len(ends) < len(line.strip(BLANK)) else line
+
+
+def _values(line: bytes, at: int, cursor: Cursor, beyond: Beyond | None, stream: Stream) -> Iterator[Record]:
+    """The objects of a line, of which `line` is all or, if there is more `beyond` it, the beginning."""
+    begun = [line]
+
+    def read(size: int) -> bytes:
+        data = begun.pop() if begun else (beyond.read() if beyond else b"")
+        if not data and stream.failure:
+            raise EOFError(stream.failure)
+        return data
+
+    part = Stream(read, stream.name)
+    yield from json_values(part, cursor, at)
+    if stream.failure:
+        stream.rest = part.rest or (at + part.position, b"")
 
 
 def text_documents(stream: Stream, cursor: Cursor, documents: Documents) -> Iterator[Record]:
@@ -44,32 +92,64 @@ def text_documents(stream: Stream, cursor: Cursor, documents: Documents) -> Iter
             yield Record(index, text.replace("\r\n", "\n").strip(), offset)
 
 
-def lines(stream: Stream) -> Pieces:
-    """Lines without their line feed. Of one longer than MAX_RECORD only the beginning, itself longer than that."""
-    carry, offset, skipping = b"", 0, False
-    while chunk := stream.read():
-        pieces = (carry + chunk).split(b"\n")
-        carry = pieces.pop()
-        for piece in pieces:
-            if not skipping:
+class Lines:
+    """Lines without their line feed, each after the byte where it begins.
+
+    Of a line longer than MAX_RECORD only the beginning, itself longer than that, while `beyond` reads what follows.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.beyond: Beyond | None = None
+
+    def __iter__(self) -> Pieces:
+        stream, carry, offset = self._stream, b"", 0
+        while chunk := stream.read():
+            pieces = (carry + chunk).split(b"\n")
+            carry = pieces.pop()
+            for piece in pieces:
                 yield offset, piece
-            offset += len(piece) + 1
-            skipping = False
-        if len(carry) > MAX_RECORD or skipping:
-            if not skipping:
+                offset += len(piece) + 1
+            if len(carry) > MAX_RECORD:
+                self.beyond = beyond = Beyond(stream)
                 yield offset, carry
-            offset += len(carry)
-            carry, skipping = b"", True
-    if stream.failure:
-        stream.rest = offset, carry
-    elif carry:
-        yield offset, carry
+                self.beyond = None
+                offset += len(carry) + beyond.skip()
+                carry = beyond.following
+        if stream.failure:
+            stream.rest = offset, carry
+        elif carry:
+            yield offset, carry
+
+
+class Beyond:
+    """The rest of a line that is too long to be held."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._ended, self._size = stream, False, 0
+        self.following = b""
+
+    def read(self) -> bytes:
+        """Some more of the line; nothing at its end."""
+        if self._ended:
+            return b""
+        data, end, following = self._stream.read().partition(b"\n")
+        self._size += len(data) + len(end)
+        if end or not data:
+            self._ended, self.following = True, following
+        return data or self.read()
+
+    def skip(self) -> int:
+        """Go to the end of the line; bytes in all from where this began, line feed included."""
+        while self.read():
+            pass
+        return self._size
 
 
 def _paragraphs(stream: Stream) -> Pieces:
     """Blocks between blank lines, cut off soon after MAX_RECORD."""
     start, block, size = 0, list[bytes](), 0
-    for offset, line in lines(stream):
+    for offset, line in Lines(stream):
         if line.strip(BLANK):
             start = start if block else offset
             size += len(line)
@@ -97,4 +177,8 @@ def _whole(stream: Stream) -> Pieces:
         yield 0, b"".join(parts)
 
 
-_PIECES: dict[Documents, Callable[[Stream], Pieces]] = {"file": _whole, "paragraph": _paragraphs, "line": lines}
+_PIECES: dict[Documents, Callable[[Stream], Pieces]] = {
+    "file": _whole,
+    "paragraph": _paragraphs,
+    "line": lambda stream: iter(Lines(stream)),
+}

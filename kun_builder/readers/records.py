@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 
 from kun_builder.readers.arrays import json_array, opens_array
 from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT, Cursor, broken
+from kun_builder.readers.decode import BLANK
+from kun_builder.readers.delimited import delimited_rows
+from kun_builder.readers.encodings import as_utf8
+from kun_builder.readers.foreign import foreign_format
 from kun_builder.readers.lines import Documents, json_lines, text_documents
 from kun_builder.readers.parquet import parquet_rows
 from kun_builder.readers.streams import Stream, open_file, unpack
@@ -14,14 +18,16 @@ from kun_builder.types import Record
 
 _HEAD = 1 << 16  # bytes by which a format is told
 _JSON_NAME = re.compile(r"\.(jsonl|ndjson|json)(\.|$)", re.IGNORECASE)
+_TABLE_NAME = re.compile(r"\.(csv|tsv|tab)(\.|$)", re.IGNORECASE)
 _TEXT_NAME = re.compile(r"\.(txt|text|md|markdown)(\.|$)", re.IGNORECASE)
 
 
 class Records:
     """An iterator over the records of the file `path`, from record `start` on.
 
-    JSON lines, JSON arrays (also `{"RECORDS": [...]}`, and objects printed over several lines), Parquet and plain text,
-    bare or inside gz, zst, tar and zip; the format is told by content, text by name where it could be either.
+    JSON lines, JSON arrays (also `{"RECORDS": [...]}`, and objects printed over several lines or without a line end
+    between them), Parquet, CSV, TSV and plain text, bare or inside gz, bz2, xz, zst, tar and zip; the format is told by
+    content, tables by name, and text by name where it could be either. A format that is not read is named.
     `documents` says what a document of a text file is. The same file gives the same records, wherever reading starts.
 
     `wanted` (index -> bool, asked once per record) and `progress` (bytes read from disk) may be set before the first
@@ -48,7 +54,8 @@ class Records:
 
 def read_stream(stream: Stream, cursor: Cursor, documents: Documents = "file") -> Iterator[Record]:
     """Records of `stream`, and of all files in it if it is an archive."""
-    for member in unpack(stream):
+    for packed in unpack(stream):
+        member = as_utf8(packed)
         if not member.hidden:
             yield from _records(member, cursor, documents)
         while member.read():  # an archive goes on where its member ends
@@ -64,17 +71,22 @@ def _records(stream: Stream, cursor: Cursor, documents: Documents) -> Iterator[R
     head = stream.peek(_HEAD)
     if head.startswith(b"PAR1"):
         return parquet_rows(stream, cursor)
-    body = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not _TEXT_NAME.search(stream.name) and body:
+    body = head.removeprefix(b"\xef\xbb\xbf").lstrip(BLANK + b"\x1e")
+    text = bool(_TEXT_NAME.search(stream.name))
+    if not text:
         if opens_array(body):
             return json_array(stream, cursor)
         if body.startswith(b"{") or _JSON_NAME.search(stream.name):
             return json_lines(stream, cursor)
-    if b"\0" in head and not _TEXT_NAME.search(stream.name):
-        return _unknown(head, cursor)
+    if not text and (named := foreign_format(head) or (b"\0" in head and "neither JSON, Parquet, CSV nor text")):
+        return _unknown(named, head, cursor)
+    if b"\r" in head and b"\n" not in head:
+        stream.feed_lines()
+    if not text and _TABLE_NAME.search(stream.name):
+        return delimited_rows(stream, cursor, head)
     return text_documents(stream, cursor, documents)
 
 
-def _unknown(head: bytes, cursor: Cursor) -> Iterator[Record]:
+def _unknown(named: str, head: bytes, cursor: Cursor) -> Iterator[Record]:
     if cursor.take():
-        yield broken(UNKNOWN_FORMAT, "neither JSON, Parquet nor text", cursor.index - 1, cursor.base, head)
+        yield broken(UNKNOWN_FORMAT, named, cursor.index - 1, cursor.base, head)

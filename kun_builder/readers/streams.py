@@ -1,11 +1,14 @@
-"""From a file to plain byte streams: gzip, Zstandard, tar and zip, nested as they come, told by content.
+"""From a file to plain byte streams: gzip, bzip2, xz, Zstandard, tar and zip, nested as they come, told by content.
 
 A stream that breaks ends there: what came before is good, and `failure` says why it ended.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -20,7 +23,7 @@ from kun_builder.errors import SourceError
 CHUNK = 1 << 20
 Read = Callable[[int], bytes]
 
-_DAMAGE = (EOFError, OSError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 _NESTED = 5  # containers within containers; an archive may contain itself
 
 
@@ -52,6 +55,12 @@ class Stream:
         while len(self._ahead) < size and (data := self._raw(CHUNK)):
             self._ahead += data
         return self._ahead[:size]
+
+    def feed_lines(self) -> None:
+        """Have line feeds where carriage returns are; positions stay."""
+        read = self._read
+        self._ahead = self._ahead.replace(b"\r", b"\n")
+        self._read = lambda size: read(size).replace(b"\r", b"\n")
 
     def _raw(self, size: int) -> bytes:
         if self.failure:
@@ -95,11 +104,11 @@ def unpack(stream: Stream, depth: int = 0) -> Iterator[Stream]:
     An archive that is broken between two members yields an empty stream with a `failure`.
     """
     head = stream.peek(512)
-    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+    opener = next((opener for magic, opener in _COMPRESSED if magic.match(head)), None)
     if depth == _NESTED:
         yield stream
     elif opener:
-        yield from unpack(Stream(opener(stream), stream.name.rpartition(".")[0]), depth + 1)
+        yield from unpack(Stream(opener(stream), _COMPRESSED_NAME.sub("", stream.name)), depth + 1)
     elif head[257:262] == b"ustar" or stream.name.endswith(".tar"):
         yield from _tar(stream, depth + 1)
     elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -108,39 +117,86 @@ def unpack(stream: Stream, depth: int = 0) -> Iterator[Stream]:
         yield stream
 
 
+# --- compression -----------------------------------------------------------------------------------------------
+
+
 def _gzip(stream: Stream) -> Read:
     return gzip.GzipFile(fileobj=stream, mode="rb").read1  # type: ignore[call-overload,no-any-return]
 
 
+def _streams(decoder_type: Callable[[], Any]) -> Callable[[Stream], Read]:
+    """For bzip2 and xz, whose files may be several streams one after the other, with zeros between them."""
+
+    def opener(stream: Stream) -> Read:
+        decoder = decoder_type()
+
+        def read(size: int) -> bytes:
+            nonlocal decoder
+            while True:
+                data = b""
+                if decoder.eof:
+                    data = decoder.unused_data.lstrip(b"\0")
+                    while not data and (chunk := stream.read(_COMPRESSED_CHUNK)):
+                        data = chunk.lstrip(b"\0")
+                    if not data:
+                        return b""
+                    decoder = decoder_type()
+                elif decoder.needs_input and not (data := stream.read(_COMPRESSED_CHUNK)):
+                    raise EOFError("the compressed data is cut off")
+                if out := decoder.decompress(data, size):
+                    return bytes(out)
+
+        return read
+
+    return opener
+
+
 def _zstandard(stream: Stream) -> Read:
+    """Frames one after the other; those to be skipped, as pzstd writes them, are skipped by the decoder itself."""
     import zstandard
 
     decoder: Any = None
-    pending = b""
+    pending, failure = b"", ""
+
+    def step() -> bytes:
+        nonlocal decoder, pending, failure
+        if decoder is None or decoder.eof:
+            decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+        data, pending = pending[:_ZSTANDARD_STEP], pending[_ZSTANDARD_STEP:]
+        try:
+            out: bytes = decoder.decompress(data)
+        except zstandard.ZstdError as error:
+            failure, out = str(error), b""
+        if decoder.eof:
+            pending = decoder.unused_data + pending
+        return out
 
     def read(size: int) -> bytes:
-        nonlocal decoder, pending
-        while data := pending or stream.read(1 << 16):
-            if decoder is None or decoder.eof:
-                decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-            try:
-                out: bytes = decoder.decompress(data)
-            except zstandard.ZstdError as error:
-                raise EOFError(str(error)) from error
-            pending = decoder.unused_data if decoder.eof else b""
-            if out:
-                return out
-        if decoder is not None and not decoder.eof:
-            raise EOFError("the last Zstandard frame is cut off")
-        return b""
+        nonlocal pending
+        parts, have = [], 0
+        while have < size and not failure and (pending := pending or stream.read(_COMPRESSED_CHUNK)):
+            parts.append(step())
+            have += len(parts[-1])
+        if not have and (failure or (decoder is not None and not decoder.eof)):  # what was good is handed out first
+            raise EOFError(failure or "the last Zstandard frame is cut off")
+        return b"".join(parts)
 
     return read
 
 
-_COMPRESSED: dict[bytes, Callable[[Stream], Read]] = {
-    b"\x1f\x8b": _gzip,
-    b"\x28\xb5\x2f\xfd": _zstandard,
-}
+_COMPRESSED_CHUNK = 1 << 16
+_ZSTANDARD_STEP = 1 << 9
+"""Bytes that its decoder gets at a time: it has no limit of its own, and makes up to 32 KB of one byte."""
+
+_COMPRESSED: tuple[tuple[re.Pattern[bytes], Callable[[Stream], Read]], ...] = (
+    (re.compile(rb"\x1f\x8b"), _gzip),
+    (re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), _zstandard),
+    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), _streams(bz2.BZ2Decompressor)),
+    (re.compile(rb"\xfd7zXZ\x00|\x5d\x00\x00"), _streams(lzma.LZMADecompressor)),
+)
+PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
+"""Ends of the names of files, bare and compressed, for the `files` of a source."""
+_COMPRESSED_NAME = re.compile(r"\.(gz|zst|zstd|bz2|xz|lzma)$", re.IGNORECASE)
 
 
 # --- archives --------------------------------------------------------------------------------------------------
@@ -205,6 +261,9 @@ def _zip(stream: Stream, depth: int) -> Iterator[Stream]:
             archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
             yield Stream(_nothing, stream.name, failure=f"zip: {error}")
+            return
+        if "[Content_Types].xml" in archive.namelist():
+            yield Stream(_nothing, stream.name, failure="an Office document (docx, xlsx, pptx): save it as text or CSV")
             return
         for info in archive.infolist():
             if info.is_dir():

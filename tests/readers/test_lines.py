@@ -1,4 +1,6 @@
+import gzip
 import json
+import random
 
 import orjson
 import pytest
@@ -121,7 +123,7 @@ def test_text_is_told_by_name_where_it_looks_like_json():
     assert records_of(b'{"text": "a"}\n', name="part-0")[0].data == {"text": "a"}
     assert records_of("《没有后缀》".encode(), name="part-0")[0].data == "《没有后缀》"
     assert records_of(b"\x7fELF\x00\x01", name="part-0")[0].error.startswith("unknown_format: ")
-    assert records_of("一篇".encode("utf-16"), name="x.txt")[0].error.startswith("not_utf8: ")
+    assert records_of(b"\x00\xff one", name="x.txt")[0].error.startswith("not_utf8: ")
 
 
 def test_a_long_text_says_how_to_cut_it(monkeypatch):
@@ -130,6 +132,107 @@ def test_a_long_text_says_how_to_cut_it(monkeypatch):
     (record,) = records_of(b"a b\n" * 100, [7] * 40, "x.txt")
     assert "documents: paragraph" in record.error
     assert len(records_of(b"a b\n" * 100, (), "x.txt", "line")) == 100
+
+
+OBJECTS = st.lists(
+    st.fixed_dictionaries(
+        {"text": st.text('ab中"{},\\', max_size=8), "of": st.lists(st.just({"text": "inner"}), max_size=3)}
+    ),
+    min_size=1,
+    max_size=8,
+)
+GAPS = st.sampled_from(
+    [b"", b" ", b"\r", b",", b"\n", b",\n", b"\n,\n", b"\n\x1e", b"\xef\xbb\xbf", b"\n\xef\xbb\xbf", b"\t", b"\0"]
+)
+
+
+def _run_together(objects, gaps):
+    pieces = [json.dumps(row, ensure_ascii=False).encode() for row in objects]
+    return b"".join(piece + gap for piece, gap in zip(pieces, gaps, strict=False))
+
+
+@given(OBJECTS, st.lists(GAPS, min_size=8, max_size=8), SIZES, st.sampled_from(["x.jsonl", "x.json", "part-0"]))
+def test_objects_without_a_line_end_between_them(objects, gaps, sizes, name):
+    """Whatever stands or is missing between objects, each is a record at its byte, from any of them on."""
+    data = _run_together(objects, gaps)
+    found = records_of(data, sizes, name)
+    assert [record.data for record in found] == objects
+    assert [record.index for record in found] == list(range(len(objects)))
+    for record in found:
+        assert json.JSONDecoder().raw_decode(data[record.offset :].decode().lstrip("\ufeff\x1e\0"))[0] == record.data
+    for start in range(len(objects) + 1):
+        assert records_of(data, sizes, name, start=start) == found[start:]
+    assert records_of(data, sizes, name, wanted=lambda index: index % 2 == 0) == found[::2]
+
+
+@given(OBJECTS, SIZES)
+def test_a_sequence_of_rfc_7464(objects, sizes):
+    """Record separators stand before values, which may be printed over several lines."""
+    for indent in (None, 2):
+        data = b"".join(b"\x1e" + json.dumps(row, indent=indent).encode() + b"\n" for row in objects)
+        assert [record.data for record in records_of(data, sizes, "x.json-seq")] == objects
+
+
+@given(OBJECTS, st.lists(GAPS.filter(lambda gap: b"\n" not in gap), min_size=8, max_size=8), SIZES)
+def test_one_endless_line_is_read_in_pieces(objects, gaps, sizes):
+    """A line of any length is read object by object, and the lines behind it are."""
+    data = _run_together([*objects, *objects, *objects], gaps * 3) + b'\n{"text": "next"}\n'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "MAX_RECORD", 150)
+        found = records_of(data, sizes)
+    assert [record.data for record in found if not record.error] == [*objects * 3, {"text": "next"}]
+
+
+def test_a_broken_object_in_a_line_costs_itself():
+    """Among objects in one line, one that is broken ends where the next begins; none of its parts is a record."""
+    lost = b'{"id": 2, "of": [{"x": 1}, {"x": 2}], oops}'
+    found = records_of(b'{"id": 1}' + lost + b'{"id": 3}\n' + lost + b"\n")
+    assert [record.data for record in found] == [{"id": 1}, None, {"id": 3}, None]
+    assert [record.raw for record in found if record.error] == [lost, lost]
+
+
+def test_what_is_cut_off_in_one_line_keeps_its_records():
+    """Where a compressed file of a single line ends too early, its whole objects are read and the rest is told once."""
+    whole = b"".join(
+        b'{"n": %d, "text": "%s"}' % (n, random.Random(n).randbytes(20).hex().encode()) for n in range(500)
+    )
+    found = records_of(gzip.compress(whole)[:-5000], name="x.jsonl.gz")
+    assert len(found) > 100
+    assert [record.data["n"] for record in found[:-1]] == list(range(len(found) - 1))
+    assert found[-1].error.startswith("broken_file: ")
+    assert whole[found[-1].offset :].startswith(found[-1].raw)
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@given(st.lists(st.text("ab中😀", max_size=9), min_size=1, max_size=5), SIZES)
+def test_utf_16_and_utf_32_are_read(codec, texts, sizes):
+    """Text in UTF-16 or UTF-32 is what it is in UTF-8, with a byte order mark or, for JSON, without one."""
+    data = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in texts)
+    assert [record.data["text"] for record in records_of(data.encode(codec), sizes)] == texts
+    if codec in ("utf-16", "utf-32"):
+        for kind in ("file", "line", "paragraph"):
+            plain = records_of(data.encode(), (), "x.txt", kind)
+            assert records_of(data.encode(codec), sizes, "x.txt", kind) == plain
+
+
+def test_half_a_character_at_the_end_of_utf_16_is_told():
+    """A UTF-16 file that ends within a character gives what is before, and says so; half a pair is left out."""
+    data = '{"text": "一"}\n{"text": "二"}\n'.encode("utf-16")
+    found = records_of(data + b"\x4e")
+    assert [record.data for record in found[:2]] == [{"text": "一"}, {"text": "二"}]
+    assert found[2].error.startswith("broken_file: ")
+    half = '{"text": "a'.encode("utf-16") + b"\x3d\xd8" + '"}\n'.encode("utf-16-le")
+    assert records_of(half)[0].data == {"text": "a"}
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.csv"])
+def test_carriage_returns_alone_end_lines(name):
+    """Lines of old Mac files end, in text and tables, as others do."""
+    found = records_of(b"text\rone\r\rtwo\r", name=name, documents="line")
+    assert [record.data for record in found][-2:] == {
+        "x.txt": ["one", "two"],
+        "x.csv": [{"text": "one"}, {"text": "two"}],
+    }[name]
 
 
 @pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")

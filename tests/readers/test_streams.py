@@ -1,10 +1,15 @@
+import bz2
 import gzip
 import io
 import json
+import lzma
 import random
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 
+import pyarrow as pa
 import pytest
 import zstandard
 from hypothesis import given
@@ -43,16 +48,27 @@ def _zip(files):
     return buffer.getvalue()
 
 
+def _pzstd(data):
+    frame = zstandard.compress(data)
+    return struct.pack("<III", 0x184D2A50, 4, len(frame)) + frame
+
+
 WRAPPERS = {
     "x.jsonl": lambda parts: b"".join(parts),
     "x.jsonl.gz": lambda parts: _gz(b"".join(parts)),
     "x.jsonl.zst": lambda parts: zstandard.compress(b"".join(parts)),
     "many members.gz": lambda parts: b"".join(map(_gz, parts)),
     "many frames.zst": lambda parts: b"".join(map(zstandard.compress, parts)),
+    "skippable frames.zst": lambda parts: b"".join(map(_pzstd, parts)),
+    "x.jsonl.bz2": lambda parts: b"".join(bz2.compress(part) for part in parts),
+    "x.jsonl.xz": lambda parts: (bytes(8)).join(lzma.compress(part) for part in parts),
+    "x.jsonl.lzma": lambda parts: lzma.compress(b"".join(parts), lzma.FORMAT_ALONE),
     "x.tar": lambda parts: _tar({f"{number}.jsonl": part for number, part in enumerate(parts)}),
     "x.tar.gz": lambda parts: _gz(_tar({f"./{'long' * 40}/{n}.jsonl": part for n, part in enumerate(parts)})),
     "x.tar.zst": lambda parts: zstandard.compress(_tar({f"{n}.jsonl": part for n, part in enumerate(parts)})),
     "x.zip": lambda parts: _zip({f"folder/{number}.jsonl": part for number, part in enumerate(parts)}),
+    "x.tar.xz": lambda parts: lzma.compress(_tar({f"{n}.jsonl": part for n, part in enumerate(parts)})),
+    "x.tbz2": lambda parts: bz2.compress(_tar({f"{n}.jsonl": part for n, part in enumerate(parts)})),
     "gz in tar": lambda parts: _tar({f"{number}.jsonl.gz": _gz(part) for number, part in enumerate(parts)}),
     "zip in tar.gz": lambda parts: _gz(_tar({f"{n}.zip": _zip({"a.jsonl": part}) for n, part in enumerate(parts)})),
     "named like nothing": lambda parts: _gz(b"".join(parts)),
@@ -72,7 +88,7 @@ def test_containers_do_not_show(name, parts, sizes):
 LONG = [{"text": f"第{number}条 {random.Random(number).random()}"} for number in range(200)]
 
 
-@given(st.sampled_from(["x.jsonl.gz", "x.jsonl.zst", "x.tar", "x.tar.gz", "gz in tar"]), st.data())
+@given(st.sampled_from(["x.jsonl.gz", "x.jsonl.zst", "x.jsonl.xz", "x.tar", "x.tar.gz", "gz in tar"]), st.data())
 def test_what_is_cut_off_is_told_once(name, data):
     """A container that ends too early gives the whole records before its end, and one broken record that says so."""
     whole = WRAPPERS[name]([_lines(LONG)])
@@ -96,9 +112,58 @@ def test_garbage_in_a_compressed_file():
     trailing = records_of(_gz(_lines(LONG)) + b"garbage", name="x.gz")
     assert [record.data for record in trailing[:-1]] == LONG
     assert trailing[-1].error.startswith("broken_file: ")
-    frames = records_of(zstandard.compress(_lines(LONG)) + b"garbage", name="x.zst")
-    assert [record.data for record in frames[:-1]] == LONG
-    assert frames[-1].error.startswith("broken_file: ")
+    for name, compress in {"zst": zstandard.compress, "bz2": bz2.compress, "xz": lzma.compress}.items():
+        found = records_of(compress(_lines(LONG)) + b"garbage", name=f"x.{name}")
+        assert [record.data for record in found[:-1]] == LONG
+        assert found[-1].error.startswith("broken_file: ")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+def test_a_bomb_is_unpacked_in_pieces(compress):
+    """A few bytes that unpack to very many are read in pieces: one record that is too long, in little memory."""
+    bomb = compress(b'{"text": "' + b"a" * (1 << 27) + b'"}\n{"text": "b"}')
+    tracemalloc.start()
+    found = records_of(bomb, name="x.jsonl")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [record.error.partition(":")[0] for record in found] == ["record_too_long", ""]
+    assert peak < 120 << 20
+
+
+FOREIGN = {
+    "7-Zip": b"7z\xbc\xaf\x27\x1c\0\4",
+    "RAR": b"Rar!\x1a\x07\x01\x00",
+    "LZ4": b"\x04\x22\x4d\x18\x64\x40",
+    "Avro": b"Obj\x01\x04\x14avro.codec",
+    "PDF": b"%PDF-1.7\n",
+    "HTML": b"<!DOCTYPE html>\n<html><body>an error page</body></html>",
+    "SQLite": b"SQLite format 3\0\x10\0",
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_format_that_is_not_read_is_named(name):
+    """A file of another kind is one broken record that says what it is, and never a text."""
+    (record,) = records_of(FOREIGN[name], name="part-0")
+    assert record.error.startswith("unknown_format: ")
+    assert name in record.error
+
+
+def test_arrow_and_office_files_are_named():
+    """Real Arrow files and Office documents say what they are."""
+    sink = io.BytesIO()
+    table = pa.table({"text": ["一"]})
+    for open_writer in (pa.ipc.new_file, pa.ipc.new_stream):
+        sink = io.BytesIO()
+        with open_writer(sink, table.schema) as writer:
+            writer.write_table(table)
+        (record,) = records_of(sink.getvalue(), name="data-00000-of-00001.arrow")
+        assert "an Arrow file" in record.error
+    (record,) = records_of(
+        _zip({"[Content_Types].xml": b"<?xml ?>", "xl/worksheets/sheet1.xml": b"<x/>"}), name="x.xlsx"
+    )
+    assert "Office" in record.error
 
 
 def test_a_broken_header_costs_its_member():
