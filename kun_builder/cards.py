@@ -51,6 +51,10 @@ class RunFacts:
     """Path of its lock file in the repository."""
     steps: tuple[Mapping[str, Any], ...]
     models: Mapping[str, Mapping[str, Any]]
+    review: Mapping[str, Any] | None = None
+    """What people said of its pairs (`verdicts.summary`)."""
+    evaluation: Mapping[str, Any] | None = None
+    """What a model said of them (`kun-build evaluate pairs`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,10 +231,12 @@ def _derived(facts: CardFacts) -> dict[str, Any]:
         "lock": list(facts.runs.values())[-1].lock,
         "left": _left(facts),
         "rejected": _rejected(facts),
+        "forms": _forms(facts),
+        "judged": any(run.review or run.evaluation for run in facts.runs.values()),
         "columns": {name: _kind(kind) for name, kind in facts.configs["provenance"].features.items()},
         "languages": _languages(facts),
         "pictures": CAPTIONS.items(),
-        "templates": tuple(f"{name}.md.jinja" for name in ("en", "zh", "details")),
+        "templates": tuple(f"{name}.md.jinja" for name in ("en", "zh", "quality", "details")),
     }
 
 
@@ -254,6 +260,15 @@ def _rejected(facts: CardFacts) -> dict[str, dict[str, int]]:
                 for reason, count in step["reasons"] if step["label"] == label else ():
                     found.setdefault(f"{label}: {reason}", {})[name] = count
     return found
+
+
+def _forms(facts: CardFacts) -> dict[str, dict[str, int]]:
+    """Rows of each split by the form of their instructions, the most frequent forms first."""
+    found: dict[str, dict[str, int]] = {}
+    for name, (_, stats) in facts.splits.items():
+        for form, count in stats.forms.items():
+            found.setdefault(form, {})[name] = count
+    return dict(sorted(found.items(), key=lambda item: -sum(item[1].values())))
 
 
 def _kind(feature: Any) -> str:

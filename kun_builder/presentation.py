@@ -8,6 +8,7 @@ from kun_builder.hub.finished import open_run
 from kun_builder.hub.release import present
 from kun_builder.report import replace_file
 from kun_builder.report_page import report_page
+from kun_builder.verdicts import EVALUATION, FOLDER
 
 
 def write_presentation(path: Path) -> Path:
@@ -20,12 +21,13 @@ def write_presentation(path: Path) -> Path:
         replace_file(run.folder.dataset / name, content)
     page = path / "report.html"
     rejected = {name: run.folder.rejected / f"{name}.parquet" for name in run.report.splits}
-    replace_file(page, report_page(run.report, run.kept, run.stats, rejected).encode())
+    replace_file(page, report_page(run.report, run.kept, run.stats, rejected, run.judged).encode())
     return page
 
 
 def is_presented(path: Path) -> bool:
-    """Whether the page is there and not older than the report and the lock file."""
+    """Whether the page is there and not older than what it was made of."""
     page = path / "report.html"
-    made_of = (path / "report.json", path / "recipe.lock.yaml")
+    made_of = [path / "report.json", path / "recipe.lock.yaml"]
+    made_of += [part for part in (path / EVALUATION, *(path / FOLDER).glob("*.jsonl")) if part.exists()]
     return page.exists() and all(page.stat().st_mtime_ns >= part.stat().st_mtime_ns for part in made_of)

@@ -18,6 +18,7 @@ from kun_builder.page import render
 from kun_builder.plots import pictures, threshold_of, to_svg
 from kun_builder.report import RunReport
 from kun_builder.stats import SplitStats, read_columns, rows_at, spread
+from kun_builder.verdicts import KINDS
 
 KEPT_SAMPLE, REJECTED_SAMPLE, REASON_SAMPLE = 600, 900, 40
 """Rows on the page: kept ones in all, rejected ones in all, and of one reason in one split."""
@@ -30,8 +31,12 @@ def report_page(
     kept: Mapping[str, Sequence[Path]],
     stats: Mapping[str, SplitStats],
     rejected: Mapping[str, Path],
+    judged: Mapping[str, Any],
 ) -> str:
-    """The page of a finished run: its report, and per split the files of its kept rows, figures, rejected rows."""
+    """The page of a finished run: its report, and per split the files of its kept rows, figures, rejected rows.
+
+    judged: what people and a model said of its pairs (`FinishedRun.judged`).
+    """
     charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()}, threshold_of(report.steps))
     rows = {"kept": list(_kept_rows(kept)), "rejected": list(_rejected_rows(rejected))}
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
@@ -41,6 +46,9 @@ def report_page(
         {**rows, "totals": totals},
         report=report,
         totals=totals,
+        judged=judged,
+        kinds=KINDS,
+        stats=stats,
         funnels={name: funnel(split) for name, split in report.splits.items()},
         costs=list(_costs(report)),
         endpoints=list(_endpoints(report.serving)),

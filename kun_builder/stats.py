@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kun_builder.forms import FormCounts
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -68,6 +70,10 @@ class SplitStats:
     perplexity_range: tuple[float, float] | None = None
     """Lowest and highest perplexity that the step which measured it let pass."""
     asks: Mapping[str, int] = field(default_factory=dict)
+    forms: Mapping[str, int] = field(default_factory=dict)
+    """In which forms instructions ask (see `forms`)."""
+    patterns: Mapping[str, int] = field(default_factory=dict)
+    """The largest groups of instructions that are alike but for their subject."""
     languages: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Mapping[str, str], ...] = ()
     """A few rows, evenly spread: id, instruction, output."""
@@ -113,6 +119,8 @@ def split_stats(kept: Sequence[Path], rejected: Sequence[Path]) -> SplitStats:
         perplexity_elsewhere=_histogram("perplexity", elsewhere),
         perplexity_range=found.range,
         asks=dict(found.asks),
+        forms=dict(found.forms.forms.most_common()),
+        patterns=found.forms.largest(),
         languages=dict(found.languages),
         examples=tuple(_examples(kept, found.rows)),
     )
@@ -139,6 +147,7 @@ class _Kept:
         self.counts: dict[str, list[int]] = {"instruction": empty[:], "output": empty[:]}
         self.range: tuple[float, float] | None = None
         self.asks: Counter[str] = Counter()
+        self.forms = FormCounts()
         self.languages: Counter[str] = Counter()
 
     def add(self, table: pa.Table) -> None:
@@ -153,6 +162,7 @@ class _Kept:
         if "language" in table.column_names:
             self.languages.update(v for v in table["language"].to_pylist() if v)
         self.asks.update(_asks(table["instruction"]))
+        self.forms.add(table["instruction"].to_pylist())
 
     def widen(self, table: pa.Table) -> None:
         """Take the perplexities of rows that were let pass into the range."""

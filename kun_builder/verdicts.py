@@ -118,7 +118,7 @@ def _verdict(line: bytes, place: str) -> Verdict:
             good=good,
             id=str(record.get("id") or ""),
             instruction=str(record.get("instruction") or ""),
-            output=str(record.get("output") or record.get("text") or ""),
+            output=str(record.get("output") or ""),
             kinds=kinds,
             stratum=str(record.get("stratum") or "kept"),
             stratum_rows=int(record.get("stratum_rows") or 0),

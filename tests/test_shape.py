@@ -12,7 +12,8 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    cache errors status types tables markdown stats page limits
+    cache errors status types tables markdown forms page limits
+    stats
     hookspecs prompts readers report metrics
     contract options journal cards plots verdicts
     engines plan report_page

@@ -53,6 +53,13 @@ def sample_rows(path: Path, count: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def label_of(name: str) -> str:
+    """What an opponent is called in a report: a place on this machine is nobody's."""
+    if (Path(name) / "report.json").exists():
+        return f"run {read_report(Path(name) / 'report.json').name}"
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
 def matches_with(rows: list[dict[str, Any]], name: str, seed: int = 0) -> list[Match]:
     """Each row's match against `name`: `raw`, the folder of a run, or a dataset in a file, a folder or on the Hub."""
     if name == RAW:

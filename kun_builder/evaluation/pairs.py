@@ -18,7 +18,7 @@ import orjson
 
 from kun_builder.errors import Drop, RejectedError
 from kun_builder.evaluation.judge import best, choose, prompt_for
-from kun_builder.evaluation.opponents import Match, Side, matches_with, sample_rows, side
+from kun_builder.evaluation.opponents import Match, Side, label_of, matches_with, sample_rows, side
 from kun_builder.generation import Generator, open_models
 from kun_builder.journal import Journal
 from kun_builder.prompts import Prompt
@@ -200,7 +200,7 @@ def evaluate_pairs(
     the common one, so that the same question costs once. Raises RunError, TrainingError or ModelError.
     """
     rows = sample_rows(run, sample, seed)
-    matches = {name: matches_with(rows, name, seed) for name in dict.fromkeys(against)}
+    matches = {label_of(name): matches_with(rows, name, seed) for name in dict.fromkeys(against)}
     marked = [(str(row.get("text") or ""), side(row)) for row in rows] if rubric else []
     report = read_report(run / "report.json")
     info, comparisons, marks = asyncio.run(

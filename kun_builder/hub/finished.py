@@ -24,6 +24,7 @@ from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.stats import SplitStats, split_stats
 from kun_builder.types import Source
+from kun_builder.verdicts import read_evaluation, run_verdicts, still_true, summary
 from kun_builder.withhold import refuse_copies, stays_here, without_text
 
 _AGAIN = "build the run again with --fresh"
@@ -66,6 +67,17 @@ class FinishedRun:
         return {
             name: split_stats(files, [path for path in [rejected / f"{name}.parquet"] if path.exists()])
             for name, files in self.kept.items()
+        }
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        """What people (`review`) and a model (`evaluation`) said of the rows as they are now; None where nobody did."""
+        verdicts = run_verdicts(self.folder.path)
+        rejected = [self.folder.rejected / f"{name}.parquet" for name in self.report.splits]
+        true = still_true(verdicts, self.kept.values(), rejected) if verdicts else []
+        return {
+            "review": summary(true) if true else None,
+            "evaluation": read_evaluation(self.folder.path, self.report.signature),
         }
 
     @cached_property

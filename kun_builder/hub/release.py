@@ -264,7 +264,7 @@ def _run_entry(run: FinishedRun) -> dict[str, Any]:
     report = run.report
     steps = [{key: step[key] for key in _STEP} for step in report.steps]
     facts = {"name": report.name, "version": report.version, "created": report.created, "seed": report.seed}
-    return {**facts, "limit": report.limit, "lock": LOCK, "steps": steps, "models": dict(report.models)}
+    return {**facts, "limit": report.limit, "lock": LOCK, "steps": steps, "models": dict(report.models), **run.judged}
 
 
 def _lock_of(old: Mapping[str, Any], key: str, base: Base) -> tuple[str, bytes]:

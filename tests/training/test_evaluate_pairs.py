@@ -181,7 +181,7 @@ def test_what_is_no_opponent_is_named(run, tmp_path):
 def test_same_pairs_are_ties_and_cost_nothing(run, engines, tmp_path):
     """A run against itself is all ties without a question."""
     found, asked = judged(run, engines, likes_polish, tmp_path, against=[str(run)], sample=5, rubric=False)
-    assert found["comparisons"][str(run)]["ties"] == 5
+    assert found["comparisons"]["run my-kun"]["ties"] == 5
     assert not [prompt for prompt in asked if "【甲】" in prompt]
 
 
