@@ -63,7 +63,11 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_prompt_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`, those that the model thought in before it answered."""
     cost: float = 0.0
+    reasoning_cost: float = 0.0
+    """Of `cost`, what `reasoning_tokens` are charged at."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -307,7 +307,8 @@ class _Run:
     def _usage(self, stage: str, model: str, tally: Tally) -> Usage:
         spec = self._recipe.models[model]
         cost = (tally.prompt_tokens * spec.cost_in + tally.completion_tokens * spec.cost_out) / 1e6
-        return Usage(stage=stage, model=model, cost=cost, **asdict(tally))
+        thought = tally.reasoning_tokens * spec.cost_out / 1e6
+        return Usage(stage=stage, model=model, cost=cost, reasoning_cost=thought, **asdict(tally))
 
 
 def _step_report(step: Step) -> dict[str, Any]:

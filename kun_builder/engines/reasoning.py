@@ -21,6 +21,10 @@ _OPEN = re.compile(
 _CLOSE = re.compile(
     rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|/thinking|/think|END_THINKING)\|>|<unused95>", re.IGNORECASE
 )
+_BARE_CHANNELS = re.compile(
+    r"\s*analysis(?=[A-Z\u4e00-\u9fff])(.*?)(?:assistant(?:commentary.*?assistant)?final(.*)|$)", re.DOTALL
+)
+"""Channels whose control tokens a server has left out: the words of their heads run into the text."""
 _CHANNEL = re.compile(r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>")
@@ -33,6 +37,8 @@ def split_reasoning(text: str) -> tuple[str, str]:
     """
     if "<|channel|>" in text:
         return _of_channels(text)
+    if bare := _BARE_CHANNELS.fullmatch(text):
+        return (bare[2] or "").strip(), bare[1].strip()
     opened = _OPEN.match(text)
     closed = _CLOSE.search(text)
     if closed is None:
@@ -72,7 +78,18 @@ def reasoning_beside(message: Mapping[str, Any]) -> str:
     for name in FIELDS:
         if isinstance(found := message.get(name), str) and found.strip():
             return found
-    details = message.get("reasoning_details")
-    if isinstance(details, list):
-        return "".join(str(part.get("text") or part.get("summary") or "") for part in details if isinstance(part, dict))
+    for name, kinds in (("reasoning_details", None), ("content", ("thinking", "reasoning"))):
+        parts = message.get(name)
+        if isinstance(parts, list):
+            thoughts = [part for part in parts if isinstance(part, dict) and (not kinds or part.get("type") in kinds)]
+            if said := "".join(map(_thought, thoughts)):
+                return said
     return ""
+
+
+def _thought(part: Mapping[str, Any]) -> str:
+    """The text of a part; Mistral's parts of thinking hold parts of text."""
+    found = next((part[name] for name in ("text", "thinking", "reasoning", "summary") if part.get(name)), "")
+    if isinstance(found, list):
+        return "".join(_thought(inner) for inner in found if isinstance(inner, dict))
+    return str(found)

@@ -1,0 +1,70 @@
+"""A chat server in a thread that is one function, for whole builds: `with replies(function) as server`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeAlias
+
+Reply: TypeAlias = "tuple[int, Any]"
+"""A status and a body: bytes as they are, anything else as JSON."""
+
+
+class Replies:
+    """A running server. `asked` are the bodies of all POST requests, the questions of the start included."""
+
+    def __init__(self, reply: Callable[[dict[str, Any]], Reply]) -> None:
+        self.asked: list[dict[str, Any]] = []
+        replies = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                known = self.path == "/v1/models"
+                self._send(200 if known else 404, {"data": [{"id": "m", "max_model_len": 4096}]} if known else {})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path != "/v1/chat/completions":
+                    self._send(404, {})
+                    return
+                replies.asked.append(body)
+                self._send(*reply(body))
+
+            def _send(self, status: int, value: Any) -> None:
+                data = value if isinstance(value, bytes) else json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@contextmanager
+def replies(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[Replies]:
+    """Answer each request to the chat route by `reply(body)`, on a free port of 127.0.0.1."""
+    running = Replies(reply)
+    thread = threading.Thread(target=running.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield running
+    finally:
+        running.server.shutdown()
+        thread.join()
+        running.server.server_close()
+
+
+def said(text: str | None, finish: str = "stop", **message: Any) -> Reply:
+    """An answer that is in order."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+    return 200, {"choices": [choice], "usage": {"prompt_tokens": 30, "completion_tokens": 20}}

@@ -1,0 +1,82 @@
+"""Whole builds against servers whose answers are odd, in the ways in which those of real servers are."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from servers.replies import replies, said
+
+from kun_builder.plugins import load_plugins
+from kun_builder.recipe import load_recipe
+from kun_builder.runner import build
+from kun_builder.status import Status
+
+TOPICS = ("月食", "晒被子", "竹笋焯水", "自行车链条", "芦苇")
+TEXT = "{}有三个要点。先准备好需要的东西，再按照顺序一步一步去做，最后检查结果是否合适，不要着急。"
+ANSWER = "要点有三条：先准备好需要的东西，再按照顺序一步一步去做，最后检查结果是否合适。"
+THOUGHT = "用户给了一段资料，我需要先弄清楚它讲什么，再写出合适的内容。"
+PROMPTS = {
+    "label": "[system]\n你是出题人。\n[user]\n文字：{text}\n",
+    "score": "[system]\n你评价指令，只答{good}或者{bad}。\n[user]\n{instruction}\n",
+    "polish": "[system]\n你是编辑。\n[user]\n问题：{instruction}\n资料：{text}\n",
+}
+
+
+def wanted(body):
+    """What a server in order would say."""
+    asked = json.dumps(body["messages"], ensure_ascii=False)
+    topic = next((topic for topic in TOPICS if topic in asked), "家务")
+    words = {"出题人": f"请说明{topic}的要点有哪些？", "评价": "好", "编辑": ANSWER}
+    return next((text for word, text in words.items() if word in asked), "yes")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """`run(reply, **model)`: the report of a build, its kept rows, its reasons by stage, and the server."""
+    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+    registry = load_plugins([])
+
+    def run(reply, **model):
+        rows = [json.dumps({"text": TEXT.format(topic)}, ensure_ascii=False) for topic in TOPICS]
+        (tmp_path / "in.jsonl").write_text("\n".join(rows), "utf-8")
+        stages = [
+            {"label": {"chat_prompt": PROMPTS["label"], "temperature": 0}},
+            *({name: {"prompt": PROMPTS[name]}} for name in ("score", "polish")),
+        ]
+        with replies(reply) as server:
+            chat = {"engine": "openai", "endpoints": [server.url], "model": "m", **model}
+            split = {"source": "generic", "path": "in.jsonl"}
+            recipe = {"name": "t", "models": {"chat": chat}, "splits": {"web": split}, "stages": stages}
+            path = tmp_path / "recipe.yaml"
+            path.write_text(json.dumps(recipe, ensure_ascii=False), "utf-8")
+            report = build(load_recipe(path, registry, output=tmp_path / "run"), registry, status=Status())
+        kept = [row for file in (tmp_path / "run/kept").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+        lost = pq.read_table(tmp_path / "run/rejected/web.parquet").to_pylist()
+        return report, kept, [(row["_stage"], row["_reason"], row["_value"]) for row in lost], server
+
+    return run
+
+
+FINAL = "<|start|>assistant<|channel|>final<|message|>"
+THINKING = {
+    "inline": lambda text: said(f"<think>\n{THOUGHT}\n</think>\n\n{text}"),
+    "end tag": lambda text: said(f"{THOUGHT}\n</think>\n\n{text}"),
+    "beside": lambda text: said(f"\n\n{text}", reasoning_content=THOUGHT),
+    "parts": lambda text: said([{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": text}]),
+    "channels": lambda text: said(f"<|channel|>analysis<|message|>{THOUGHT}<|end|>{FINAL}{text}<|return|>"),
+    "bare channels": lambda text: said(f"analysis{THOUGHT}assistantfinal{text}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", THINKING)
+def test_what_a_model_thinks_is_paid_for_and_never_kept(run, form):
+    """In a whole build, every row comes through without its reasoning, whose tokens and cost the report has apart."""
+    report, kept, lost, _ = run(lambda body: THINKING[form](wanted(body)), cost={"input": 1, "output": 10})
+    assert lost == []
+    assert len(kept) == len(TOPICS)
+    assert {row["output"] for row in kept} == {ANSWER}
+    assert not any(THOUGHT in row["instruction"] for row in kept)
+    for use in report.usage:
+        assert 0 < use.reasoning_tokens < use.completion_tokens
+        assert use.reasoning_cost == pytest.approx(use.reasoning_tokens * 10 / 1e6)
+        assert use.reasoning_cost < use.cost
