@@ -9,15 +9,17 @@ from typing import Any
 
 import yaml
 
-from kun_builder.errors import PublishError, SourceError
+from kun_builder.errors import PublishError
 from kun_builder.hub.finished import open_run
+from kun_builder.hub.published_recipe import Mine, read_lock, take
 from kun_builder.hub.release import compare_rows, digest_rows, rows_of
 from kun_builder.hub.repo import Head, Repository
 from kun_builder.recipe.file import Dumper
-from kun_builder.report import RunReport
+from kun_builder.recipe.parts import Catalog
+from kun_builder.report import RunReport, replace_file
 
-Build = Callable[[Path, Path, int | None], RunReport]
-"""Builds a recipe: `build(recipe file, run folder, limit)`."""
+Build = Callable[[Path, Mapping[str, Any], int | None], RunReport]
+"""Builds a recipe in its file's folder: `build(recipe file, what it says, limit)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,45 +55,38 @@ class Reproduction:
         return {**asdict(self), "identical": self.identical}
 
 
-def reproduce(repo: Repository, revision: str, folder: Path, paths: Mapping[str, str], build: Build) -> Reproduction:
+def reproduce(
+    repo: Repository, revision: str, folder: Path, mine: Mine, catalog: Catalog, build: Build
+) -> Reproduction:
     """Build every split of `repo` at `revision` again, in `folder`, by `build`.
 
-    paths: inputs of splits whose files are elsewhere on this machine. Raises PublishError if the dataset is not one of
-    kun-builder's.
+    mine: what only the user can say, above all where the input of each split is on this machine. Raises PublishError
+    if the dataset is not one of kun-builder's, or needs what the user has not given.
     """
     head = repo.head(revision)
     if head.manifest is None:
         raise PublishError(f"{repo.name} was not published by kun-builder", hint="there is no .kun/manifest.json in it")
-    splits, drift = [], []
-    for key, facts in head.manifest["runs"].items():
-        wanted = [name for name, split in head.manifest["splits"].items() if split["run"] == key]
-        document = yaml.safe_load(repo.read(head.commit, facts["lock"]))
-        recipe = write_recipe(document, folder / key / "recipe.yaml", wanted, paths)
-        try:
-            report = build(recipe, folder / key, (document.get("lock") or {}).get("limit"))
-        except SourceError as error:
-            raise SourceError(error.message, hint="say where the input is here, with --path SPLIT=PATH") from error
-        splits += _compare(repo, head, folder / key, wanted)
-        drift += _drift(facts, report)
+    recipes, splits, drift = {}, [], []
+    for key in head.manifest["runs"]:
+        document = read_lock(repo.read(head.commit, head.manifest["runs"][key]["lock"]))
+        recipes[key] = document, take(document, _splits_of(head.manifest, key), mine, catalog)
+    for key, (document, recipe) in recipes.items():  # all of it is known to be complete before anything is built
+        path = folder / key / "recipe.yaml"
+        replace_file(path, yaml.dump(recipe, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode())
+        report = build(path, recipe, _limit(document))
+        splits += _compare(repo, head, folder / key, _splits_of(head.manifest, key))
+        drift += _drift(head.manifest["runs"][key], report)
     return Reproduction(repo=repo.name, commit=head.commit, splits=tuple(splits), drift=tuple(drift))
 
 
-def write_recipe(document: Mapping[str, Any], target: Path, splits: Sequence[str], paths: Mapping[str, str]) -> Path:
-    """The recipe of a lock file with only these splits, and their inputs as seen from here."""
-    recipe = {name: value for name, value in document.items() if name not in ("lock", "publish")}
-    missing = [name for name in splits if name not in document["splits"]]
-    if missing:
-        raise PublishError(f"the lock file says nothing of {', '.join(missing)}")
-    dirs = [path for path in (recipe.get("plugins") or {}).get("dirs", ()) if Path(path).is_dir()]
-    recipe["plugins"] = {**(recipe.get("plugins") or {}), "dirs": dirs}  # others are another machine's
-    recipe["splits"] = {name: _located(document["splits"][name], paths.get(name)) for name in splits}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(yaml.dump(recipe, Dumper=Dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return target
+def _splits_of(manifest: Mapping[str, Any], run: str) -> list[str]:
+    return [name for name, split in manifest["splits"].items() if split["run"] == run]
 
 
-def _located(split: Mapping[str, Any], path: str | None) -> dict[str, Any]:
-    return {**split, "path": [path]} if path else dict(split)
+def _limit(document: Mapping[str, Any]) -> int | None:
+    facts = document.get("lock")
+    limit = facts.get("limit") if isinstance(facts, dict) else None
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _compare(repo: Repository, head: Head, folder: Path, splits: Sequence[str]) -> list[Comparison]:

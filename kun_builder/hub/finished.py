@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -25,7 +26,7 @@ from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.stats import SplitStats, split_stats
 from kun_builder.types import Source
 from kun_builder.verdicts import read_evaluation, run_verdicts, still_true, summary
-from kun_builder.withhold import refuse_copies, stays_here, without_text
+from kun_builder.withhold import refuse_copies, refuse_text, stays_here, without_text
 
 _AGAIN = "build the run again with --fresh"
 
@@ -139,7 +140,9 @@ def open_finished(path: Path) -> FinishedRun:
     for split, facts in run.report.splits.items():
         for files in (run.kept[split], *(run.found(config, split) for config in CONFIGS)):
             _count(split, files, facts.kept)
-    refuse_copies(path for split in sorted(run.withheld) for path in run.kept[split])
+    for split in sorted(run.withheld):
+        refuse_copies(run.kept[split])
+        refuse_text(run.kept[split], _published(run.found("provenance", split)))
     return run
 
 
@@ -209,6 +212,18 @@ def _count(split: str, files: Sequence[Path], expected: int) -> None:
     if parquet and rows != expected:
         where = parquet[0].parent
         raise PublishError(f"{where} has {rows} rows of `{split}`, but the report says {expected}", hint=_AGAIN)
+
+
+def _published(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of Parquet or JSONL files."""
+    for path in files:
+        if path.suffix == ".parquet":
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=10_000):
+                    yield from batch.to_pylist()
+        else:
+            with path.open("rb") as lines:
+                yield from map(orjson.loads, lines)
 
 
 def _memory(metadata: pq.FileMetaData) -> int:

@@ -19,6 +19,7 @@ import orjson
 from kun_builder.cards import CardFacts, ConfigFacts, RunFacts, card, check_card
 from kun_builder.errors import PublishError
 from kun_builder.folder import CONFIGS, readable
+from kun_builder.hub.manifest import FORMAT, MANIFEST
 from kun_builder.plots import pictures, threshold_of, to_png, to_svg
 from kun_builder.report import SplitReport, StepCounts
 from kun_builder.stats import SplitStats, read_columns
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
     from kun_builder.hub.finished import FinishedRun
 
-MANIFEST = ".kun/manifest.json"
 LOCK = "recipe.lock.yaml"
-FORMAT = 1
 
 Digests = dict[str, "npt.NDArray[np.uint64]"]
 """Of each row of a split: `id` and `row`, 64-bit hashes of its id and of its instruction and output; sorted by id."""
@@ -126,21 +125,6 @@ def _dressing(
     readme = card(facts := replace(facts, pictures=tuple(charts)))
     check_card(readme, facts)
     return {"README.md": readme.encode(), **{f"plots/{name}.png": to_png(to_svg(c)) for name, c in charts.items()}}
-
-
-def read_manifest(content: bytes) -> dict[str, Any]:
-    """A manifest of ours. Raises PublishError for one that this version cannot read."""
-    try:
-        manifest: dict[str, Any] = orjson.loads(content)
-        version = manifest["format"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise PublishError(f"{MANIFEST} in the repository is not a manifest of kun-builder") from error
-    if version != FORMAT:
-        raise PublishError(
-            f"the repository was last published by another version of kun-builder (manifest format {version})",
-            hint="publish with a kun-builder at least as new as that one",
-        )
-    return manifest
 
 
 def file_facts(content: Path | bytes) -> FileFacts:

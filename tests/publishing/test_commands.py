@@ -150,8 +150,15 @@ def test_report(shell):
 
 def test_reproduce(shell):
     """A published dataset is built again from its lock file, row for row; a changed input is found out."""
-    where = ("--endpoint", shell.endpoint, "--token", ALICE, "--json")
-    same = json.loads(shell("reproduce", "alice/web", "--revision", "v1", "--output", "again", *where))
+    shell("reproduce", "alice/web", "--token", ALICE, "--recipe", "recipe.yaml", "--path", "web=", code=2)
+    mine = ("--plugins-dir", STAGES, "--plugins-dir", "plugins", "--endpoint", shell.endpoint)
+    where = (*mine, "--token", ALICE, "--json")
+    shell("reproduce", "alice/web", "--output", "again", *where, code=1)
+    assert "split `web`: where is its input here? It was built from ['data/a.jsonl']" in shell.said
+    own = ("--recipe", "recipe.yaml", "--token", ALICE, "--json")
+    same = json.loads(shell("reproduce", "alice/web", "--revision", "v1", "--output", "again", *own))
+    assert "- judge:" in shell.said, "what will be built is shown"
+    assert list((shell.folder / "again").glob("*/journal/*")), "the answers are in a journal of their own"
     assert same["identical"]
     assert same["splits"][0]["same"] == same["splits"][0]["published"] > 0
     other = shell.folder / "other/a.jsonl"
