@@ -62,7 +62,8 @@ def without_text(table: pa.Table) -> pa.Table:
 
 def _emptied(column: pa.ChunkedArray, empty: Sequence[bool]) -> pa.ChunkedArray:
     """The column with null for some rows; by slices, since Arrow can take rows of most types only."""
-    chunks, start = [], 0
+    chunks: list[pa.Array] = []
+    start = 0
     for same, run in itertools.groupby(empty):
         rows = len(list(run))
         chunks += [pa.nulls(rows, column.type)] if same else column.slice(start, rows).chunks

@@ -272,6 +272,7 @@ def test_reproduce_of_a_hostile_dataset(tmp_path, hub_server, hub, published):
     assert "planted" not in shell.said
     assert not (tmp_path / "ran").exists()
     server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.slow
