@@ -78,6 +78,7 @@ class Source:
     find: `find(path, *, options...) -> Iterable[str]`: the inputs behind one `path:` of the recipe.
     read: `read(input, start, *, options...) -> Iterator[Record]`: records from index `start` on.
     files: glob patterns of the files to take from a directory.
+    columns: the fields that `parse` uses; of a Parquet file, only these are read. Without it, all are.
     depth: how many trailing parts of a path name a file in row ids (WanJuan repeats file names in each folder).
     license, homepage, citation: for the card; `redistributable` False keeps raw text out of what is published.
     sample: one real-looking record, shown by `kun-build plugins NAME`.
@@ -88,6 +89,7 @@ class Source:
     find: Callable[..., Iterable[str]] | None = None
     read: Callable[..., Iterator[Record]] | None = None
     files: tuple[str, ...] = ("*",)
+    columns: tuple[str, ...] = ()
     depth: int = 1
     license: str = ""
     redistributable: bool = False

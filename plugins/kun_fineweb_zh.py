@@ -28,6 +28,7 @@ def kun_sources() -> list[Source]:
             name="fineweb-zh",
             parse=parse,
             files=("*.parquet",),
+            columns=("text", "score"),
             depth=2,  # V2.1 has a folder for each band of scores
             license="OpenCSG Community License",  # so its text says; `apache-2.0` in the metadata alone is not enough
             homepage="https://huggingface.co/datasets/opencsg/Fineweb-Edu-Chinese-V2.1",

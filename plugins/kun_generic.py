@@ -38,13 +38,22 @@ def parse(data: Any, *, text: str = "text", title: str = "") -> str | None:
 
 
 def _string(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise ValueError(f"binary, not text: {value[:20]!r}")
     return "" if value is None else str(value)
 
 
-def read(input: str, start: int, *, documents: Documents = "file") -> Iterator[Record]:
+def _fields(text: str, title: str) -> list[str]:
+    """The fields that `parse` uses."""
+    return [*(_FIELD.findall(text) or [text]), *([title] if title else [])]
+
+
+def read(
+    input: str, start: int, *, documents: Documents = "file", text: str = "text", title: str = ""
+) -> Iterator[Record]:
     """Records of a file. documents: what a document of a plain text file is: all of it, a paragraph (between blank
     lines) or a line."""
-    return Records(input, start, documents=documents)
+    return Records(input, start, documents=documents, columns=_fields(text, title))
 
 
 def find_hub(path: str) -> Iterable[str]:
@@ -53,7 +62,14 @@ def find_hub(path: str) -> Iterable[str]:
 
 
 def read_hub(
-    input: str, start: int, *, config: str = "", split: str = "train", revision: str = "main"
+    input: str,
+    start: int,
+    *,
+    config: str = "",
+    split: str = "train",
+    revision: str = "main",
+    text: str = "text",
+    title: str = "",
 ) -> Iterator[Record]:
     """Rows of a dataset of the Hub, or of a folder that `load_dataset` takes, streaming. Only a `revision` that is a
     commit stays the same; a new commit behind a branch is not noticed."""
@@ -61,6 +77,8 @@ def read_hub(
 
     try:
         rows = load_dataset(input, config or None, split=split, revision=revision, streaming=True)
+        if known := [name for name in rows.column_names or () if name in _fields(text, title)]:
+            rows = rows.select_columns(known)  # a date that Python does not know would end the run
         for index, row in enumerate(rows.skip(start), start):
             yield Record(index, row)
     except (OSError, ValueError) as error:

@@ -25,6 +25,7 @@ def kun_sources() -> list[Source]:
             name="skypile",
             parse=parse,
             files=tuple(f"*.jsonl{end}" for end in PACKED),
+            columns=("text",),
             license="Skywork Community License",
             homepage="https://huggingface.co/datasets/Skywork/SkyPile-150B",
             citation="Wei et al.: Skywork: A More Open Bilingual Foundation Model. arXiv:2310.19341, 2023.",

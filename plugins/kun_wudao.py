@@ -37,6 +37,7 @@ def kun_sources() -> list[Source]:
             name="wudao",
             parse=parse,
             files=tuple(f"*.json{end}" for end in PACKED),
+            columns=("title", "content"),
             license="WuDaoCorpora data usage agreement (not an open licence)",
             homepage="https://data.baai.ac.cn/details/WuDaoCorporaText",
             citation="Yuan et al.: WuDaoCorpora: A super large-scale Chinese corpora for pre-training language models. "

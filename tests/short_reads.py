@@ -25,6 +25,6 @@ def stream_of(data: bytes, sizes: Iterable[int] = (), name: str = "x.jsonl") -> 
     return Stream(read, name)
 
 
-def records_of(data: bytes, sizes=(), name="x.jsonl", documents="file", **cursor):
+def records_of(data: bytes, sizes=(), name="x.jsonl", documents="file", columns=(), **cursor):
     """All records of `data`."""
-    return list(read_stream(stream_of(data, sizes, name), Cursor(**cursor), documents))
+    return list(read_stream(stream_of(data, sizes, name), Cursor(**cursor), documents, columns))

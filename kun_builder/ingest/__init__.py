@@ -215,7 +215,7 @@ class _Reading:
 
     def _file(self, name: str, path: str, start: int, sample: Sample | None) -> Iterator[Row]:
         source, prefix = self.entry.value, f"{self.split}/{name}:"
-        records: Iterator[Record] = Records(path, start)
+        records: Iterator[Record] = Records(path, start, columns=source.columns)
         if source.read:
             records = source.read(path, start, **accepted(source.read, self.options))
         deciding = isinstance(records, Records)  # our reader asks before it parses

@@ -1,64 +1,134 @@
-"""Parquet: one dict per row, by record batches."""
+"""Parquet: one dict per row, by record batches; of the columns, those that the source needs.
+
+A few kilobytes of Parquet can hold gigabytes, in one value or in one that is repeated, so the sizes that pages declare
+are looked at before anything is unpacked, and a batch has as few rows as keep it small whatever they hold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
-from kun_builder.readers.cursor import BROKEN_FILE, NOT_UTF8, Cursor, broken
+from kun_builder.readers.cursor import BROKEN_FILE, MAX_RECORD, NOT_UTF8, TOO_LONG, Cursor, broken
+from kun_builder.readers.decode import NO_ENCODING, decode
+from kun_builder.readers.pages import PageError, page_sizes
 from kun_builder.readers.streams import Stream, seekable
 from kun_builder.types import Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-_BATCH = 256  # rows; documents may be long
+_BATCH = 256
+"""Rows at most; documents may be long."""
+
+_UNPACKED = 4 * MAX_RECORD
+"""Bytes: of a batch, whatever its rows hold; and of a page, where it unpacks to more than `_RATIO` times its size."""
+
+_LARGEST_PAGE, _RATIO = 1 << 30, 50
 
 
-def parquet_rows(stream: Stream, cursor: Cursor) -> Iterator[Record]:
-    """Rows in order; a row's index counts the rows before it. A row group that cannot be read is one broken record."""
+def parquet_rows(stream: Stream, cursor: Cursor, columns: Sequence[str] = ()) -> Iterator[Record]:
+    """Rows in order; a row's index counts the rows before it. A row group that cannot be read is one broken record.
+
+    columns: those to read, all where none of them is there.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with seekable(stream) as file:
         try:
-            table = pq.ParquetFile(file)
+            table = pq.ParquetFile(file, buffer_size=1 << 20)
         except (pa.ArrowException, OSError) as error:
             stream.failure = f"Parquet: {error}"
             return
+        names = [name for name in table.schema_arrow.names if name in columns] or table.schema_arrow.names
         for group in range(table.num_row_groups):
             first, rows = cursor.index, table.metadata.row_group(group).num_rows
             if first + rows <= cursor.start:
                 cursor.index += rows
                 continue
             try:
-                for batch in table.iter_batches(_BATCH, row_groups=[group]):
+                for batch in table.iter_batches(_batch(file, table, group, names), row_groups=[group], columns=names):
                     yield from _rows(batch, cursor)
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, PageError) as error:
                 cursor.index = max(cursor.index, first)
                 if cursor.take():
-                    yield broken(BROKEN_FILE, f"Parquet, row group {group}: {error}", cursor.index - 1, None)
+                    reason = TOO_LONG if isinstance(error, PageError) and error.large else BROKEN_FILE
+                    yield broken(reason, f"Parquet, row group {group} of {rows} rows: {error}", cursor.index - 1, None)
                 cursor.index = first + rows
 
 
+def _batch(file: IO[bytes], table: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
+    """Rows of a batch, each of which may be as long as the longest page. Raises PageError for a page too large."""
+    facts, largest = table.metadata.row_group(group), 1
+    for column in (facts.column(number) for number in range(facts.num_columns)):
+        if column.path_in_schema in names or column.path_in_schema.startswith(tuple(f"{name}." for name in names)):
+            for packed, unpacked in page_sizes(file, column):
+                if unpacked > _LARGEST_PAGE or (unpacked > _UNPACKED and unpacked > _RATIO * packed):
+                    raise PageError(f"{unpacked} bytes packed into {packed} in column {column.path_in_schema}", True)
+                largest = max(largest, unpacked)
+    return max(1, min(_BATCH, _UNPACKED // largest))
+
+
 def _rows(batch: pa.RecordBatch, cursor: Cursor) -> Iterator[Record]:
-    first = cursor.index
+    first, large = cursor.index, batch.nbytes > MAX_RECORD
     wanted = [number for number in range(batch.num_rows) if cursor.take()]
-    if not wanted:
-        return
+    step = 1 if large else max(1, len(wanted))
+    for start in range(0, len(wanted), step):
+        numbers = wanted[start : start + step]
+        part = batch.slice(numbers[0], 1) if large else batch.take(numbers) if len(numbers) < batch.num_rows else batch
+        if large and part.nbytes > MAX_RECORD:
+            detail = f"a row of {part.nbytes} bytes; the limit is {MAX_RECORD}"
+            yield broken(TOO_LONG, detail, first + numbers[0], None)
+            continue
+        columns = [_values(column) for column in part.columns]
+        for number, row in zip(numbers, zip(*columns, strict=True), strict=True):
+            if NO_ENCODING in row:
+                yield broken(NOT_UTF8, NO_ENCODING, first + number, None)
+            else:
+                yield Record(first + number, dict(zip(part.schema.names, row, strict=True)))
+
+
+# --- values ----------------------------------------------------------------------------------------------------
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python's values. Binary values that are text are text; a date that Python does not know is what can be said of
+    it, for most likely nobody asks for it."""
+    import pyarrow as pa
+
     try:
-        rows = batch.take(wanted).to_pylist()
+        values = column.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError, LookupError, TypeError):
+        values = [_value(cell) for cell in column]
+    return [_text(value) if isinstance(value, bytes) else value for value in values]
+
+
+def _text(value: bytes) -> str | bytes:
+    text = decode(value)
+    return value if text is None else text
+
+
+def _value(cell: pa.Scalar) -> Any:
+    import pyarrow as pa
+
+    try:
+        return cell.as_py()
     except UnicodeDecodeError:
-        rows = [_row(batch.slice(number, 1)) for number in wanted]
-    for number, row in zip(wanted, rows, strict=True):
-        if isinstance(row, UnicodeDecodeError):
-            yield broken(NOT_UTF8, row, first + number, None)
-        else:
-            yield Record(first + number, row)
+        text = decode(cell.as_buffer().to_pybytes()) if hasattr(cell, "as_buffer") else None
+        return NO_ENCODING if text is None else text
+    except (pa.ArrowException, ValueError, OverflowError, LookupError, TypeError):
+        return _number(cell) if pa.types.is_temporal(cell.type) else None
 
 
-def _row(row: pa.RecordBatch) -> Any:
-    try:
-        return row.to_pylist()[0]
-    except UnicodeDecodeError as error:
-        return error
+def _number(cell: pa.Scalar) -> Any:
+    """Of a point in time that no calendar has: the number that the file holds."""
+    import pyarrow as pa
+
+    for kind in (pa.int64(), pa.int32()):
+        try:
+            return cell.cast(kind).as_py()
+        except pa.ArrowException:
+            continue
+    return None

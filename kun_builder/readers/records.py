@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from kun_builder.readers.arrays import json_array, opens_array
 from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT, Cursor, broken
@@ -28,16 +28,19 @@ class Records:
     JSON lines, JSON arrays (also `{"RECORDS": [...]}`, and objects printed over several lines or without a line end
     between them), Parquet, CSV, TSV and plain text, bare or inside gz, bz2, xz, zst, tar and zip; the format is told by
     content, tables by name, and text by name where it could be either. A format that is not read is named.
-    `documents` says what a document of a text file is. The same file gives the same records, wherever reading starts.
+    `documents` says what a document of a text file is; of Parquet, only `columns` are read, all where none of these is
+    there. The same file gives the same records, wherever reading starts.
 
     `wanted` (index -> bool, asked once per record) and `progress` (bytes read from disk) may be set before the first
     record: a JSON line that is not wanted is not parsed. Raises SourceError where the file cannot be opened.
     """
 
-    def __init__(self, path: str, start: int = 0, *, documents: Documents = "file") -> None:
+    def __init__(
+        self, path: str, start: int = 0, *, documents: Documents = "file", columns: Sequence[str] = ()
+    ) -> None:
         self.wanted: Callable[[int], bool] | None = None
         self.progress: Callable[[int], None] | None = None
-        self._path, self._start, self._documents = path, start, documents
+        self._path, self._start, self._documents, self._columns = path, start, documents, columns
         self._records: Iterator[Record] | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -49,15 +52,17 @@ class Records:
 
     def _read(self) -> Iterator[Record]:
         with open_file(self._path, self.progress) as file:
-            yield from read_stream(file, Cursor(self._start, self.wanted), self._documents)
+            yield from read_stream(file, Cursor(self._start, self.wanted), self._documents, self._columns)
 
 
-def read_stream(stream: Stream, cursor: Cursor, documents: Documents = "file") -> Iterator[Record]:
+def read_stream(
+    stream: Stream, cursor: Cursor, documents: Documents = "file", columns: Sequence[str] = ()
+) -> Iterator[Record]:
     """Records of `stream`, and of all files in it if it is an archive."""
     for packed in unpack(stream):
         member = as_utf8(packed)
         if not member.hidden:
-            yield from _records(member, cursor, documents)
+            yield from _records(member, cursor, documents, columns)
         while member.read():  # an archive goes on where its member ends
             pass
         if member.failure and not member.hidden:
@@ -67,10 +72,10 @@ def read_stream(stream: Stream, cursor: Cursor, documents: Documents = "file") -
         cursor.base += member.position
 
 
-def _records(stream: Stream, cursor: Cursor, documents: Documents) -> Iterator[Record]:
+def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequence[str]) -> Iterator[Record]:
     head = stream.peek(_HEAD)
     if head.startswith(b"PAR1"):
-        return parquet_rows(stream, cursor)
+        return parquet_rows(stream, cursor, columns)
     body = head.removeprefix(b"\xef\xbb\xbf").lstrip(BLANK + b"\x1e")
     text = bool(_TEXT_NAME.search(stream.name))
     if not text:

@@ -85,7 +85,7 @@ def _files(source: Source, spec: SplitSpec) -> list[str]:
 
 def _records(source: Source, options: Mapping[str, Any], file: str, start: int = 0) -> Iterator[Record]:
     if source.read is None:
-        return iter(Records(file, start))
+        return iter(Records(file, start, columns=source.columns))
     return iter(source.read(file, start, **accepted(source.read, options)))
 
 
