@@ -20,7 +20,7 @@ from kun_builder.hub.finished import FinishedRun, check_loads, open_finished
 from kun_builder.hub.manifest import MANIFEST
 from kun_builder.hub.release import FileFacts, Release, compose
 from kun_builder.hub.repo import Head, Repository
-from kun_builder.hub.retry import Conflict, LookAgain, Retry
+from kun_builder.hub.retry import Conflict, Retry
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.stats import rows_at
 
@@ -95,15 +95,11 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
     revision = _prepare(repo, target, dry_run)
     if not target.private and repo.private():
         retry.say(f"{target.repo} is private and stays so: its settings on the Hub can make it public")
-    for attempt in range(1, retry.tries + 1):
-        head = repo.head(revision) if revision else Head()
-        try:
-            return _bring(repo, run, target, head, dry_run)
-        except LookAgain as reason:
-            retry.pause(str(reason), attempt, reason.wish)
-    raise PublishError(
-        f"could not commit to {target.repo} in {retry.tries} attempts", hint="push again; what was uploaded stays"
-    )
+
+    def attempt() -> Published:
+        return _bring(repo, run, target, repo.head(revision) if revision else Head(), dry_run)
+
+    return retry.look_again(f"could not commit to {target.repo}", attempt)
 
 
 def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:

@@ -80,6 +80,17 @@ class Retry:
             self.failed(what, error, self.tries, lost=True)
         raise AssertionError("failed() raises")
 
+    def look_again(self, gave_up: str, attempt: Callable[[], Result]) -> Result:
+        """`attempt()`, which begins with what the Hub has; made anew where it raises LookAgain. Raises PublishError."""
+        for number in range(1, self.tries + 1):
+            try:
+                return attempt()
+            except LookAgain as reason:
+                if number < self.tries:
+                    self.pause(str(reason), number, reason.wish)
+        message = f"{gave_up} in {self.tries} attempts"
+        raise PublishError(message, hint="push again; what was uploaded stays")
+
     def failed(self, what: str, error: Exception, attempt: int, *, lost: bool = False) -> None:
         """Wait if another attempt can help; else raise Conflict, LostAnswer, PublishError, or what is not the Hub's."""
         status, wish = _status(error)

@@ -17,10 +17,11 @@ LOAD = """
 import json, sys
 from kun_builder.contract import read_contract
 from kun_builder.errors import KunError
+from kun_builder.hub.retry import Retry
 from kun_builder.training.push import push_model
 from pathlib import Path
 try:
-    url = push_model(Path(sys.argv[1]), sys.argv[2], token=sys.argv[3])
+    url = push_model(Path(sys.argv[1]), sys.argv[2], token=sys.argv[3], retry=Retry(wait=0.02))
 except KunError as error:
     print(json.dumps({"error": error.message}))
 else:
@@ -78,6 +79,28 @@ def test_the_model_is_one_commit_without_the_seeds(hub, folder):
     assert "adapter/adapter_model.safetensors" in found
     assert not [name for name in found if name.startswith(("seeds/", "base/", "checkpoints/"))]
     assert result["prompts"] == {"label": {"completion_prompt": "{text}"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [{"status": 409}, {"status": 412}, {"after": True}], ids=str)
+def test_a_commit_is_made_once(hub, folder, fault):
+    """Where somebody else wrote at the same time, or the answer was lost, there is one commit in the end."""
+    repo = f"alice/once-{len(str(fault))}-{fault.get('status', 0)}"
+    hub.forget()
+    hub.fail("commit", **fault)
+    assert "error" not in push(hub, folder, repo)
+    titles = [commit["title"] for _, commit in hub.store.history(hub.repo(repo, "model").resolve("main"))]
+    assert titles.count("The label model of kun-builder") == 1
+    assert hub.counts()["commit"] == (1 if fault.get("after") else 2)
+
+
+@pytest.mark.slow
+def test_a_repository_that_never_rests_is_an_error(hub, folder):
+    """Where every commit meets somebody else's, the end is an error that says so, and no traceback."""
+    hub.forget()
+    hub.fail("commit", status=412, times=99)
+    assert "could not commit to alice/busy in 6 attempts" in push(hub, folder, "alice/busy")["error"]
+    hub.forget()
 
 
 @pytest.mark.slow
