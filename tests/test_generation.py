@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from kun_builder import generation
 from kun_builder.engines import connect
 from kun_builder.errors import Drop, FatalError, ModelError, RejectedError
 from kun_builder.generation import Asker
+from kun_builder.report import Usage
 from kun_builder.status import Status
 
 
@@ -393,3 +395,9 @@ def test_a_pause_beyond_all_patience_ends_the_run_with_the_servers_words(tmp_pat
             assert len(server.asked) == 1
 
     run(main)
+
+
+def test_a_count_of_rows_fits_the_report():
+    """Every figure that rows count has its place in the report's usage."""
+    reported = {one.name for one in fields(Usage)} - {"stage", "model", "cost", "reasoning_cost"}
+    assert {one.name for one in fields(generation.Tally)} == reported
