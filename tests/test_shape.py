@@ -22,7 +22,7 @@ FLOORS = """
     plugins worker
     ingest shards withhold
     executors folder dataset_stage testing
-    runner explain estimate hub review
+    runner explain estimate hub review shapes
     training presentation reproduce
     evaluation
     align

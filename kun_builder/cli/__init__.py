@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "Write the report page of a finished run, and open it.",
     "review": "Judge pairs of a run by eye: writes a page, takes its verdicts.",
     "explain": "Show everything about one row of a run, kept or not.",
+    "export": "Write the rows of a run in the form that a trainer reads.",
     "push": "Publish a finished run on the Hub.",
     "reproduce": "Build a published dataset again, and compare.",
     "cache": "Show the answers that models have given so far, and prune them.",
