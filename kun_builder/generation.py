@@ -90,6 +90,8 @@ class Model:
 
     info: ModelInfo
     pool: Pool
+    origins: tuple[str, ...]
+    """What stands for its revision in keys: the first for new answers, any for old ones."""
 
 
 class Generator:
@@ -119,6 +121,10 @@ class Generator:
     def info(self, model: str) -> ModelInfo:
         """Who `model` is."""
         return self._models[model].info
+
+    def identity(self, model: str) -> ModelInfo:
+        """Who `model` is as far as results depend on it: what stands for its revision is filled in."""
+        return replace(self._models[model].info, revision=self._models[model].origins[0])
 
     async def count_tokens(self, model: str, text: str) -> int:
         """Number of tokens of `text` for `model`. Raises RejectedError when nobody has told after several attempts."""
@@ -180,15 +186,16 @@ class Generator:
 
     async def _finished(self, model: str, request: Request, asker: Asker) -> Completion:
         """An answer that is on disk: from the journal, from another row that asks the same just now, or asked."""
-        info = self._models[model].info
-        asked = question(info.id, info.revision + info.variant, request)
+        info, (origin, *others) = self._models[model].info, self._models[model].origins
+        asked = question(info.id, origin + info.variant, request)
         while (followers := self._under_way.get(asked.key)) is not None:
             follower: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
             followers.append(follower)
             if (known := await follower) is not None:
                 return self._reused(asker.stage, model, known)
-        if (known := self._journal.get(asked.key)) is not None:
-            return self._reused(asker.stage, model, known)
+        for key in (asked.key, *(question(info.id, other + info.variant, request).key for other in others)):
+            if (known := self._journal.get(key)) is not None:
+                return self._reused(asker.stage, model, known)
         followers = self._under_way[asked.key] = []
         try:
             completion = await self._answered(model, request, asker)
@@ -322,7 +329,9 @@ async def open_models(
         for name, spec in specs.items():
             identity = repr(replace(spec, name="", cost_in=0.0, cost_out=0.0)) + spec.api_key + repr(spec.headers)
             if identity not in shared:
-                shared[identity] = Model(*await stack.enter_async_context(connect(spec, engines, status)))
+                shared[identity] = Model(
+                    *await stack.enter_async_context(connect(spec, engines, status, journal.folder))
+                )
             models[name] = shared[identity]
         yield Generator(models, journal, status)
 

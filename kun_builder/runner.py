@@ -144,6 +144,7 @@ class _Run:
         self._recipe, self._registry, self._plan = recipe, registry, plan
         self._folder, self._status = folder, status
         self._infos, self._executor = infos, executor
+        self._identities = {name: executor.identity(name) for name in infos} if executor else infos
         self._started = time.monotonic()
         self._read: dict[str, StepCounts] = {}
         self._records: dict[str, int] = {}
@@ -185,7 +186,7 @@ class _Run:
         return shards
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
-        key = digest([segment.key(self._infos), [shard.key for shard in shards]])
+        key = digest([segment.key(self._identities), [shard.key for shard in shards]])
         cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label)
         for split, count in counts.items():
             self._counts[split].append(count)
@@ -196,7 +197,7 @@ class _Run:
         return cut
 
     def _sharded(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
-        key = segment.key(self._infos)
+        key = segment.key(self._identities)
         job = make_job(segment, shards[0].living().features.arrow_schema)
         tasks = [self._task(segment, shard, digest([shard.key, key]), job) for shard in shards]
         if segment.kind == "rows":

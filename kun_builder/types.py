@@ -211,7 +211,8 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Who a model is, asked before a run starts. `revision` is a commit, or the digest of a local file."""
+    """Who a model is, asked before a run starts. `revision` is a commit, or the digest of a local file; `fingerprint`
+    is what else a server says of its present state, which no result depends on."""
 
     id: str
     revision: str = ""
@@ -222,6 +223,7 @@ class ModelInfo:
     license: str = ""
     variant: str = ""
     """What else its answers depend on: a digest of the further request fields that the recipe sends along."""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

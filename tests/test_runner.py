@@ -53,7 +53,7 @@ def recipe_file(tmp_path, url, threshold=0.2, rows=40, shard_rows=16):
     path = tmp_path / "recipe.yaml"
     path.write_text(
         f"name: three\nshard_rows: {shard_rows}\n"
-        f"models: {{chat: {{engine: openai, endpoints: ['{url}'], wait: 5}}}}\n"
+        f"models: {{chat: {{engine: openai, endpoints: ['{url}'], wait: 5, revision: r1}}}}\n"
         "splits: {web: {source: lines, path: data/a.jsonl}}\n"
         f"plugins: {{dirs: ['{STAGES}']}}\n"
         f"stages: [clean, same, ask, {{judge: {{threshold: {threshold}}}}}, rewrite]\n",

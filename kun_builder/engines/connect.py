@@ -8,8 +8,10 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
+from kun_builder.engines.origin import notice_changes, origins
 from kun_builder.engines.pool import Pool
 from kun_builder.errors import ModelError, TransientError
 from kun_builder.status import Status
@@ -29,9 +31,9 @@ class EngineEntry(Protocol):
 
 @asynccontextmanager
 async def connect(
-    spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status
-) -> AsyncIterator[tuple[ModelInfo, Pool]]:
-    """Who the model is, and the pool of its endpoints.
+    spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path
+) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...]]]:
+    """Who the model is, the pool of its endpoints, and its origins (`origin.py`); `notes` is the folder of their notes.
 
     An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
     answer yet are set aside as long as one does. Raises ModelError for an unknown engine, for a model that no endpoint
@@ -53,14 +55,24 @@ async def connect(
         for endpoint, other in known:
             _agree(spec, first, info, endpoint, other)
 
+        await asyncio.to_thread(notice_changes, notes, spec, known, status.say)
+        keys = origins(spec, info, endpoints)
+        if keys[0] != info.revision:
+            status.say(
+                f"model `{spec.name}`: {first.url} tells no revision, so its answers are kept under its address; "
+                "`revision:` of the model keeps them wherever it is served"
+            )
+
         async def check(endpoint: Endpoint) -> None:
-            _agree(spec, first, info, endpoint, await endpoint.info())
+            returned = await endpoint.info()
+            _agree(spec, first, info, endpoint, returned)
+            await asyncio.to_thread(notice_changes, notes, spec, [(endpoint, returned)], status.say)
 
         absent = {endpoint.url for endpoint in endpoints} - {endpoint.url for endpoint, _ in known}
         pool = Pool(
             spec.name, endpoints, status, concurrency=spec.concurrency, wait=spec.wait, check=check, absent=absent
         )
-        yield info, await stack.enter_async_context(pool)
+        yield info, await stack.enter_async_context(pool), keys
 
 
 def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[ModelSpec, Engine]]:

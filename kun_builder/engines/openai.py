@@ -91,6 +91,7 @@ class OpenAIEndpoint:
         self._asked = asked
         self._about: ModelInfo | None = None
         self._model = spec.model
+        self._fingerprint, self._changed = "", False
         self._penalty = "repetition_penalty"
         self._refusals = Refusals(server.url)
         self._forms: dict[Kind, str] = {}
@@ -111,7 +112,7 @@ class OpenAIEndpoint:
         answer = await self.complete(Request(_short(about.prompt), max_new_tokens=1, top_logprobs=5))
         if answer.reasoning_tokens or (answer.tokens and starts_to_think(answer.tokens[0].text)):
             self._notice_thinking()
-        return replace(about, logprobs=any(token.top for token in answer.tokens))
+        return replace(about, logprobs=any(token.top for token in answer.tokens), fingerprint=self._fingerprint)
 
     def _notice_thinking(self) -> None:
         self._room = self._thinking_tokens
@@ -203,7 +204,9 @@ class OpenAIEndpoint:
         manners = self._manners.get(kind) or next(all_manners(self._thinking, kind))
         body = manners.body(self._model, prompt, tokens, {**fields, **self._extra})
         limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0)
-        return (await self._server.post(_PATHS[kind], body, limit=limit))[0]
+        answer = (await self._server.post(_PATHS[kind], body, limit=limit))[0]
+        self._recognise(answer)
+        return answer
 
     def _variant(self) -> str:
         """A digest of what the recipe adds to every request; empty where it adds nothing."""
@@ -211,6 +214,16 @@ class OpenAIEndpoint:
             return ""
         added = orjson.dumps((self._extra, self._thinking), option=orjson.OPT_SORT_KEYS)
         return "+" + hashlib.sha256(added).hexdigest()[:16]
+
+    def _recognise(self, answer: Any) -> None:
+        """Keep the server's `system_fingerprint`, and warn when it is another one than before."""
+        found = answer.get("system_fingerprint") if isinstance(answer, dict) else None
+        if not isinstance(found, str) or found == self._fingerprint:
+            return
+        if self._fingerprint and not self._changed:
+            self._changed = True  # once: behind some addresses there are many servers, which take turns
+            log.warning("%s was %.80r and says now that it is %.80r", self.url, self._fingerprint, found)
+        self._fingerprint = found
 
     def _fields(self, request: Request, kind: Kind, form: str) -> Fields:
         """The optional fields of a request, in the server's names."""

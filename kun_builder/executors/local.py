@@ -28,7 +28,7 @@ from kun_builder.generation import Tally
 from kun_builder.rows import Outcome, RowRunner
 from kun_builder.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
 from kun_builder.status import Status
-from kun_builder.types import Row
+from kun_builder.types import ModelInfo, Row
 from kun_builder.worker import Job, Result, RunRows, run_table
 
 if TYPE_CHECKING:
@@ -196,6 +196,10 @@ class RowExecutor:
     def serving(self) -> Mapping[str, Any]:
         """What the serving layer has to tell: windows over time, endpoints, retries."""
         return self._generator.report()
+
+    def identity(self, model: str) -> ModelInfo:
+        """Who `model` is as far as results depend on it."""
+        return self._generator.identity(model)
 
     def run(self, tasks: Sequence[Task]) -> list[ShardRecord]:
         """Records of the tasks, in order. Rows are counted one by one as they end."""

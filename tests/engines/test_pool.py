@@ -67,7 +67,7 @@ def test_a_killed_endpoint_loses_no_row_and_is_used_again(tmp_path):
     said = []
 
     async def main(servers):
-        async with models(tmp_path, *servers, status=Status(say=said.append)) as generator:
+        async with models(tmp_path, *servers, status=Status(say=said.append), revision="r") as generator:
             work = asyncio.create_task(rows(generator, range(900)))
             await asyncio.to_thread(answered, servers[1], 300)
             await asyncio.to_thread(servers[1].kill)
@@ -115,7 +115,7 @@ def test_when_none_is_left_the_run_waits_and_goes_on(tmp_path):
     said = []
 
     async def main(server):
-        async with models(tmp_path, server, status=Status(say=said.append), wait=60) as generator:
+        async with models(tmp_path, server, status=Status(say=said.append), revision="r", wait=60) as generator:
             work = asyncio.create_task(rows(generator, range(400)))
             await asyncio.sleep(0.5)
             await asyncio.to_thread(server.kill)

@@ -1,0 +1,57 @@
+"""Whose answers are whose: under which name the journal keeps them, and whether a server is still the one it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kun_builder.cache import write_note
+from kun_builder.types import Endpoint, ModelInfo, ModelSpec
+
+_NOTES = "servers.json"
+
+
+def origins(spec: ModelSpec, info: ModelInfo, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    """What stands for the revision in keys: the revision, or where none is known the address of each endpoint.
+
+    New answers are kept under the first one and looked for under all: endpoints of one model are declared to be the
+    same. A server that kun-build starts itself has no address that would mean anything.
+    """
+    if info.revision or not spec.endpoints:
+        return (info.revision,)
+    return tuple(f"at {endpoint.url}" for endpoint in endpoints)
+
+
+def notice_changes(
+    folder: Path, spec: ModelSpec, known: Iterable[tuple[Endpoint, ModelInfo]], say: Callable[[str], None]
+) -> None:
+    """Say which server has another revision or fingerprint than when it was last asked; `folder` remembers them.
+
+    A folder that cannot be written is no reason to stop: then nothing is remembered.
+    """
+    if not spec.endpoints:
+        return
+    path = folder / _NOTES
+    notes = _read(path)
+    before = dict(notes)
+    for endpoint, info in known:
+        now, name = info.revision or info.fingerprint, f"{endpoint.url} {info.id}"
+        if now and notes.get(name, now) != now:
+            what = "its answers are asked for anew" if info.revision else "answers that it gave before are used again"
+            say(f"model `{spec.name}`: {endpoint.url} was {notes[name]} and is {now} now; {what}")
+        if now:
+            notes[name] = now
+    if notes != before:
+        try:
+            write_note(path, notes)
+        except OSError:
+            return
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        notes = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
