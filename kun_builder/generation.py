@@ -9,18 +9,17 @@ What is answered is on disk before `ask` returns. What fails is tried again, or 
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-import resource
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
 
 from kun_builder.engines.connect import EngineEntry, connect
 from kun_builder.engines.pool import Pool
+from kun_builder.engines.process import allow_connections, rare_collections
 from kun_builder.errors import Drop, FatalError, RejectedError, TransientError
 from kun_builder.journal import Journal, question
 from kun_builder.status import Status
@@ -124,7 +123,9 @@ class Generator:
 
     def identity(self, model: str) -> ModelInfo:
         """Who `model` is as far as results depend on it: what stands for its revision is filled in."""
-        return replace(self._models[model].info, revision=self._models[model].origins[0])
+        return replace(
+            self._models[model].info, revision=self._models[model].origins[0] + self._models[model].info.variant
+        )
 
     async def count_tokens(self, model: str, text: str) -> int:
         """Number of tokens of `text` for `model`. Raises RejectedError when nobody has told after several attempts."""
@@ -322,8 +323,8 @@ async def open_models(
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)
-        _allow_connections()
-        stack.enter_context(_rare_collections())
+        allow_connections()
+        stack.enter_context(rare_collections())
         shared: dict[str, Model] = {}
         models = {}
         for name, spec in specs.items():
@@ -334,24 +335,3 @@ async def open_models(
                 )
             models[name] = shared[identity]
         yield Generator(models, journal, status)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Let Python look for cyclic garbage less often: thousands of tasks live at once, there is next to no garbage among
-    them, and at the default of every 700 objects looking for it took an eighth of the time."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-def _allow_connections() -> None:
-    """Let this process open as many files as the system permits: each request in flight is a connection."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
