@@ -10,8 +10,9 @@ from typing import Any
 from kun_builder.errors import RunError, suggest
 from kun_builder.folder import RunFolder
 from kun_builder.journal import Journal
+from kun_builder.measures import Owner
 from kun_builder.report import RunReport, read_report
-from kun_builder.stats import read_columns, rows_at
+from kun_builder.stats import owners, read_columns, rows_at
 from kun_builder.tables import VERDICT
 
 _PLACE = ("id", "split", "file", "position", "offset")
@@ -86,17 +87,26 @@ def _steps(report: RunReport, row: Mapping[str, Any], journal: Journal) -> Itera
     ended_at = row.get("_stage")
     if ended_at is not None and ended_at not in [step["label"] for step in report.steps]:
         return
+    measures = owners(report.steps)
     for step in report.steps:
         calls = [call for call in row.get("calls") or () if call["stage"] == step["label"]]
         yield {
             "step": step["label"],
             "version": f"{step['package']} {step['package_version']}, stage version {step['version']}",
             "options": {name: value for name, value in step["options"].items() if "\n" not in str(value)},
+            "measured": list(_measured(row, step["label"], measures)),
             "result": row["_reason"] if step["label"] == ended_at else "passed",
             "requests": [_request(report, call, journal) for call in calls],
         }
         if step["label"] == ended_at:
             return
+
+
+def _measured(row: Mapping[str, Any], label: str, measures: Mapping[str, Owner]) -> Iterator[dict[str, Any]]:
+    """The numbers that a step has put on the row, with the limits that were set for them."""
+    for column, owner in measures.items():
+        if label in owner.labels and row.get(column) is not None:
+            yield {"column": column, "value": row[column], "least": owner.least, "most": owner.most}
 
 
 def _request(report: RunReport, call: Mapping[str, Any], journal: Journal) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _FROM, _UP_TO = ("least_", "min_"), ("most_", "max_")
-_FLOATS = ("double", "float")
+FLOATS = ("double", "float")
+NUMBERS = (*FLOATS, "int32", "int64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,21 @@ class Limit:
         return measured is None or (measured >= self.value if self.at_least else measured <= self.value)
 
 
-def limits_of(steps: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> list[Limit]:
+def limits_of(
+    steps: Iterable[Mapping[str, Any]], columns: Iterable[str] = (), *, kinds: tuple[str, ...] = FLOATS
+) -> list[Limit]:
     """The thresholds of steps as a report has them (`label`, `stage`, `options`, `adds`), in their order.
 
-    columns: the measured columns there are, for steps of older reports, which do not say what they add.
+    columns: the measured columns there are, for steps of older reports, which do not say what they add. kinds: types of
+    the columns that count.
     """
     known = tuple(columns)
-    return [limit for step in steps for limit in _limits(step, known)]
+    return [limit for step in steps for limit in _limits(step, known, kinds)]
 
 
-def _limits(step: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[Limit]:
+def _limits(step: Mapping[str, Any], known: tuple[str, ...], kinds: tuple[str, ...]) -> Iterator[Limit]:
     adds = step.get("adds")
-    columns = known if adds is None else tuple(name for name, kind in adds.items() if kind in _FLOATS)
+    columns = known if adds is None else tuple(name for name, kind in adds.items() if kind in kinds)
     for option, value in step["options"].items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue

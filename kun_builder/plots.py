@@ -6,12 +6,14 @@ Transparent, in middle tones that stand out on a white page and on a dark one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from kun_builder.measures import SHARE_EDGES, Histogram, Measure
 from kun_builder.report import SplitReport
-from kun_builder.stats import LENGTH_EDGES, PERPLEXITY_EDGES, Histogram, SplitStats
+from kun_builder.stats import SplitStats
 
 if TYPE_CHECKING:
     import altair as alt
@@ -23,22 +25,29 @@ REJECTED, ELSEWHERE, CUT = "#c25a66", "#8a919b", "#b5820f"
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#0d1117"
 
 WIDTH = 640
+_NARROW = 480
+"""Below it, panels stand one above the other."""
+_FILE_NAME = re.compile(r"\w[\w-]*", re.ASCII)
 _ROUND = [digit * 10**power for power in range(5) for digit in (1, 2, 5)]
 """Ticks of logarithmic axes."""
 
 
-def pictures(
-    splits: Mapping[str, tuple[SplitReport, SplitStats]], threshold: float | None
-) -> dict[str, dict[str, Any]]:
-    """Vega-Lite specifications by name. `threshold`: the score from which rows are kept, if a stage has one."""
+def pictures(splits: Mapping[str, tuple[SplitReport, SplitStats]], *, width: int = WIDTH) -> dict[str, dict[str, Any]]:
+    """Vega-Lite specifications by name, each `width` pixels wide without its labels: one for each measured column."""
     stats = {name: stat for name, (_, stat) in splits.items()}
-    charts = {"funnel": _funnel({name: report for name, (report, _) in splits.items()}), "lengths": _lengths(stats)}
-    if any(stat.score for stat in stats.values()):
-        charts["scores"] = _scores(stats, threshold)
-    if any(stat.perplexity for stat in stats.values()):
-        charts["perplexity"] = _perplexity(stats)
-    charts["asks"] = _asks(stats)
+    charts = {
+        "funnel": _funnel({name: report for name, (report, _) in splits.items()}, width),
+        "lengths": _lengths(stats, width),
+    }
+    charts |= {f"measure-{name}": _measured(stats, name, width) for name in measured_columns(stats)}
+    charts["asks"] = _asks(stats, width)
     return {name: styled(chart).to_dict() for name, chart in charts.items()}
+
+
+def measured_columns(stats: Mapping[str, SplitStats]) -> list[str]:
+    """Columns of numbers that any split has and that can name a file, in the order of the steps."""
+    names = dict.fromkeys(name for stat in stats.values() for name in stat.measures)
+    return [name for name in names if _FILE_NAME.fullmatch(name)]
 
 
 def threshold_of(steps: Iterable[Mapping[str, Any]]) -> float | None:
@@ -96,7 +105,7 @@ def _chart(rows: list[dict[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=rows))
 
 
-def _funnel(reports: Mapping[str, SplitReport]) -> Any:
+def _funnel(reports: Mapping[str, SplitReport], width: int) -> Any:
     import altair as alt
 
     rows, order = [], ["records"]
@@ -108,12 +117,12 @@ def _funnel(reports: Mapping[str, SplitReport]) -> Any:
     bars = _chart(rows).encode(
         y=alt.Y("step:N", sort=order, title=None),
         yOffset=alt.YOffset("split:N", sort=list(reports)),
-        x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=5, format=",.0f")),
+        x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=5, tickMinStep=1, format=",.0f")),
     )
     text = bars.mark_text(align="left", dx=4, color=TEXT, fontSize=10).encode(text=alt.Text("rows:Q", format=","))
     marks = bars.mark_bar(cornerRadiusEnd=2).encode(color=_colour(reports))
     height = max(120, 15 * len(order) * len(reports))
-    return (marks + text).properties(title="Rows left after each step", width=WIDTH, height=height)
+    return (marks + text).properties(title="Rows left after each step", width=width, height=height)
 
 
 def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
@@ -126,7 +135,7 @@ def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
         yield histogram.edges[full[-1] + 1], 0
 
 
-def _lengths(stats: Mapping[str, SplitStats]) -> Any:
+def _lengths(stats: Mapping[str, SplitStats], width: int) -> Any:
     import altair as alt
 
     rows = [
@@ -145,44 +154,51 @@ def _lengths(stats: Mapping[str, SplitStats]) -> Any:
             y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format="%")),
             color=_colour(stats),
         )
-        .properties(width=WIDTH // 2 - 20, height=200)
+        .properties(width=width // 2 - 20 if width >= _NARROW else width, height=200)
     )
-    return lines.facet(column=alt.Column("of:N", title=None)).properties(title="Length of instructions and outputs")
+    side_by_side = {"column": alt.Column("of:N", title=None)}
+    panels = lines.facet(**(side_by_side if width >= _NARROW else {"row": alt.Row("of:N", title=None)}))
+    return panels.properties(title="Length of instructions and outputs")
 
 
 _FATES = {"kept": PALETTE[0], "rejected by this": REJECTED, "rejected by another step": ELSEWHERE}
 
 
-def _stacked(stats: Mapping[str, SplitStats], measure: str) -> Iterator[dict[str, Any]]:
+def _stacked(measures: Mapping[str, Measure]) -> Iterator[dict[str, Any]]:
     """Bins of one measure per split: kept rows from the ground, rejected ones on top of them."""
-    for name, stat in stats.items():
-        ground = [0] * len(LENGTH_EDGES + PERPLEXITY_EDGES)
-        for fate, end in zip(_FATES, ("", "_rejected", "_elsewhere"), strict=True):
-            histogram = getattr(stat, f"{measure}{end}")
-            for at, count in enumerate(histogram.counts if histogram else ()):
+    for name, measure in measures.items():
+        ground = [0] * len(measure.kept.counts)
+        for fate, histogram in zip(_FATES, (measure.kept, measure.rejected, measure.elsewhere), strict=True):
+            for at, count in enumerate(histogram.counts):
                 edges = {"from": histogram.edges[at], "to": histogram.edges[at + 1]}
                 if count:
-                    yield {
-                        "kind": "bin",
-                        "split": name,
-                        "fate": fate,
-                        **edges,
-                        "low": ground[at],
-                        "rows": ground[at] + count,
-                    }
+                    rows = {"low": ground[at], "rows": ground[at] + count}
+                    yield {"kind": "bin", "split": name, "fate": fate, **edges, **rows}
                 ground[at] += count
 
 
-def _measured(
-    stats: Mapping[str, SplitStats], measure: Literal["score", "perplexity"], rules: list[dict[str, Any]]
-) -> Any:
-    """Histograms of a measure, kept above rejected, one panel a split; dashed lines at `rules`."""
+def _cuts(measures: Mapping[str, Measure]) -> Iterator[dict[str, Any]]:
+    """Where rows were cut: at the limits that were set, else at the nearest values that were rejected, if any were."""
+    for name, measure in measures.items():
+        marks = {"least": measure.least, "most": measure.most}
+        marks |= {"rejected up to": measure.cut_below, "rejected from": measure.cut_above}
+        for said, value in marks.items():
+            if value is not None:
+                yield {"split": name, "kind": "cut", "from": value, "label": f"{said} {value:.4g}"}
+
+
+def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> Any:
+    """Histograms of a column, kept above rejected, one panel a split; dashed lines where rows were cut."""
     import altair as alt
 
-    rows = [*_stacked(stats, measure), *rules]
-    span = alt.Scale(type="log", nice=False) if measure == "perplexity" else alt.Scale(domain=[0, 1])
-    ticks = alt.Axis(grid=False, values=_ROUND) if measure == "perplexity" else alt.Axis(grid=False, tickCount=10)
-    base = alt.Chart().encode(x=alt.X("from:Q", scale=span, title=measure, axis=ticks))
+    measures = {name: stat.measures[column] for name, stat in stats.items() if column in stat.measures}
+    shares = all(measure.kept.edges == SHARE_EDGES for measure in measures.values())
+    cuts = [cut for cut in _cuts(measures) if cut["from"] > 0 or shares]  # a logarithmic axis has no place for zero
+    span = alt.Scale(domain=[0, 1]) if shares else alt.Scale(type="log", nice=False)
+    ticks = alt.Axis(grid=False, tickCount=10) if shares else alt.Axis(grid=False, values=_ROUND, labelOverlap=True)
+    bottom = {"from": SHARE_EDGES[1]} if not shares else {}
+    rows = [{**row, **(bottom if not row["from"] else {})} for row in (*_stacked(measures), *cuts)]
+    base = alt.Chart().encode(x=alt.X("from:Q", scale=span, title=column, axis=ticks))
     fate = alt.Color("fate:N", scale=alt.Scale(domain=[*_FATES], range=[*_FATES.values()]), title=None)
     count = alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"))
     bars = (
@@ -196,29 +212,12 @@ def _measured(
         .mark_text(color=CUT, align="left", dx=3, dy=-2, baseline="bottom", fontSize=10)
         .encode(y=alt.value(0), text=alt.Text("label:N"))
     )
-    layers = alt.layer(bars, lines, names, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=110)
-    return layers.facet(row=alt.Row("split:N", title=None, sort=list(stats))).resolve_scale(y="independent")
+    layers = alt.layer(bars, lines, names, data=alt.InlineData(values=rows)).properties(width=width, height=110)
+    panels = layers.facet(row=alt.Row("split:N", title=None, sort=list(stats))).resolve_scale(y="independent")
+    return panels.properties(title=f"{column} of kept and of rejected rows")
 
 
-def _scores(stats: Mapping[str, SplitStats], threshold: float | None) -> Any:
-    cuts = [
-        {"split": name, "kind": "cut", "from": threshold, "label": f"kept from {threshold:g}"}
-        for name, stat in stats.items()
-        if threshold is not None and stat.score
-    ]
-    return _measured(stats, "score", cuts).properties(title="Scores, and the threshold")
-
-
-def _perplexity(stats: Mapping[str, SplitStats]) -> Any:
-    cuts = [
-        {"split": name, "kind": "cut", "from": value, "label": f"{value:.0f}"}
-        for name, stat in stats.items()
-        for value in stat.perplexity_range or ()
-    ]
-    return _measured(stats, "perplexity", cuts).properties(title="Perplexity, and the range that its step let pass")
-
-
-def _asks(stats: Mapping[str, SplitStats]) -> Any:
+def _asks(stats: Mapping[str, SplitStats], width: int) -> Any:
     import altair as alt
 
     rows = [
@@ -236,5 +235,5 @@ def _asks(stats: Mapping[str, SplitStats]) -> Any:
             x=alt.X("share:Q", title="share of instructions", axis=alt.Axis(format="%", tickCount=6)),
             color=_colour(stats),
         )
-        .properties(title="What instructions ask for", width=WIDTH, height=max(100, 10 * len(asks) * len(stats)))
+        .properties(title="What instructions ask for", width=width, height=max(100, 10 * len(asks) * len(stats)))
     )

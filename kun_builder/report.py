@@ -48,8 +48,20 @@ class SplitReport:
     license: str = ""
     homepage: str = ""
     citation: str = ""
-    redistributable: bool = False
+    redistributable: bool | None = None
+    """Whether the raw text may be passed on; None where nobody has said so."""
     plugin: str = ""
+    title: str = ""
+    """What the corpus is called; empty where only the user knows, and has not said it."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SplitReport:
+        """Back from plain data. Earlier versions named a corpus by its source, a user's own one by that of the file."""
+        if "title" not in data:
+            own = data.get("license") == "unknown"
+            data = {**data, "title": "" if own else data["source"]}
+            data |= {"license": "", "redistributable": None} if own else {}
+        return cls(**{**data, "stages": tuple(StepCounts(**step) for step in data["stages"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +101,8 @@ class RunReport:
     steps: tuple[Mapping[str, Any], ...]
     """Per step: label, stage, plugin, package, version, options, prompts in full, models."""
     usage: tuple[Usage, ...] = ()
+    machine: str = ""
+    """What the run was made on: processors, architecture, memory. Servers are machines of their own."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each segment took in the run that finished."""
     serving: Mapping[str, Any] = field(default_factory=dict)
@@ -115,17 +129,13 @@ def read_report(path: Path) -> RunReport:
     """The report in `path`. Raises RunError if it is missing or not a report of ours."""
     try:
         data = orjson.loads(path.read_bytes())
-        splits = {name: _split(value) for name, value in data.pop("splits").items()}
+        splits = {name: SplitReport.from_json(value) for name, value in data.pop("splits").items()}
         usage = tuple(Usage(**value) for value in data.pop("usage"))
         return RunReport(**{**data, "steps": tuple(data["steps"])}, splits=splits, usage=usage)
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist", hint="the run is unfinished; run kun-build again to go on") from error
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} is not a report of this version: {error}") from error
-
-
-def _split(data: Mapping[str, Any]) -> SplitReport:
-    return SplitReport(**{**data, "stages": tuple(StepCounts(**step) for step in data["stages"])})
 
 
 def add_counts(parts: Iterable[StepCounts]) -> list[StepCounts]:

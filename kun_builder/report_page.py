@@ -15,7 +15,7 @@ from typing import Any
 
 from kun_builder.cards import funnel
 from kun_builder.page import render
-from kun_builder.plots import pictures, threshold_of, to_svg
+from kun_builder.plots import pictures, to_svg
 from kun_builder.report import RunReport
 from kun_builder.stats import SplitStats, read_columns, rows_at, spread
 from kun_builder.verdicts import KINDS
@@ -37,7 +37,7 @@ def report_page(
 
     judged: what people and a model said of its pairs (`FinishedRun.judged`).
     """
-    charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()}, threshold_of(report.steps))
+    charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()})
     rows = {"kept": list(_kept_rows(kept)), "rejected": list(_rejected_rows(rejected))}
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
     totals["rejected"] = sum(Counter(reason for *_, reason in _reasons(rejected)).values())

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import kun_builder
 from kun_builder.contract import check_contracts
+from kun_builder.corpus import Declared, declared
 from kun_builder.dataset_stage import run_dataset_stage
 from kun_builder.engines.tokenizers import resolve_tokenizer
 from kun_builder.errors import RunError
@@ -28,6 +29,7 @@ from kun_builder.executors.patience import close_on
 from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.generation import Tally
 from kun_builder.ingest import ingest, input_key
+from kun_builder.machine import machine
 from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, roles
 from kun_builder.plugins import Registry, load_plugins
 from kun_builder.prompts import Prompt
@@ -84,7 +86,7 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
             "models": {name: [m.engine, m.model, m.revision, m.prompt, m.options] for name, m in recipe.models.items()},
             "steps": [step.identity(unknown) for step in plan.steps],
             "splits": {
-                name: [spec.source, spec.options, input_key(name, spec, registry.sources[spec.source])]
+                name: [spec.source, spec.options, spec.declared, input_key(name, spec, registry.sources[spec.source])]
                 for name, spec in recipe.splits.items()
             },
         }
@@ -239,7 +241,7 @@ class _Run:
         kept = {}
         for split in self._recipe.splits:
             mine = [shard for shard in shards if shard.split == split]
-            withheld = stays_here(self._registry.sources[self._recipe.splits[split].source].value)
+            withheld = stays_here(self._declared(split))
             kept[split] = writer.write_split(split, mine, {"steps": self._step_facts()}, withheld=withheld)
             rejected = [shard for shard in self._dead if shard.split == split]
             write_rejected(self._folder, split, rejected, schema)
@@ -280,6 +282,7 @@ class _Run:
             models={name: asdict(info) for name, info in self._infos.items()},
             steps=tuple(_step_report(step) for step in self._plan.steps),
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
+            machine=machine(),
             phases=self._phases,
             serving=self._executor.serving() if self._executor else {},
         )
@@ -292,12 +295,13 @@ class _Run:
             records=self._records[name],
             kept=kept,
             stages=(self._read[name], *self._funnel(name)),
-            license=entry.value.license,
-            homepage=entry.value.homepage,
-            citation=entry.value.citation,
-            redistributable=entry.value.redistributable,
             plugin=" ".join(filter(None, (entry.plugin, entry.version, entry.digest))),
+            **self._declared(name),
         )
+
+    def _declared(self, split: str) -> Declared:
+        spec = self._recipe.splits[split]
+        return declared(self._registry.sources[spec.source].value, spec)
 
     def _funnel(self, name: str) -> list[StepCounts]:
         """Counts of each step; the measuring half of a dataset stage is worth a line only where it lost a row."""

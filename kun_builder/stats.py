@@ -6,21 +6,24 @@ Bins are the same for every run, so that splits of different releases can stand 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.forms import FormCounts
+from kun_builder.limits import NUMBERS, limits_of
+from kun_builder.measures import Histogram, Measure, Owner, Spread, histogram, measure, spread_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LENGTH_EDGES = tuple(round(2 ** (step / 2)) for step in range(2, 30))
 """Characters: 2 to 23,170, two bins for each doubling."""
-PERPLEXITY_EDGES = tuple(round(2 ** (step / 2), 1) for step in range(2, 40))
-SCORE_EDGES = tuple(round(step / 20, 2) for step in range(21))
 
+TEXTS = ("instruction", "output")
+"""Columns of text that every result has."""
 ASKS = {
     "translate": r"翻译|(?i:\btranslat)",
     "code": r"代码|编程|(?i:\b(?:code|python|sql|script)\b)",
@@ -40,35 +43,17 @@ ASKS = {
 _EXAMPLES = 3
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Counts between neighbouring edges; values outside go into the first or last bin."""
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-
-    @property
-    def total(self) -> int:
-        """Number of values."""
-        return sum(self.counts)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SplitStats:
-    """One split: its kept rows, and the scores and perplexities of those that were measured and rejected."""
+    """One split: its kept rows, and what was measured of them and of the rejected ones."""
 
     rows: int
     instruction_length: Histogram
     output_length: Histogram
-    score: Histogram | None = None
-    score_rejected: Histogram | None = None
-    """Of rows that the step which measured it rejected; `_elsewhere`: that another step rejected."""
-    score_elsewhere: Histogram | None = None
-    perplexity: Histogram | None = None
-    perplexity_rejected: Histogram | None = None
-    perplexity_elsewhere: Histogram | None = None
-    perplexity_range: tuple[float, float] | None = None
-    """Lowest and highest perplexity that the step which measured it let pass."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """Per column of numbers that a step adds, in the order of the steps."""
+    texts: Mapping[str, TextFacts] = field(default_factory=dict)
+    """Of `instruction` and `output`."""
     asks: Mapping[str, int] = field(default_factory=dict)
     forms: Mapping[str, int] = field(default_factory=dict)
     """In which forms instructions ask (see `forms`)."""
@@ -84,40 +69,62 @@ class SplitStats:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SplitStats:
+        """Back from plain data; what only earlier versions counted is left out."""
+        known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+        known |= {name: histogram(data[name]) for name in ("instruction_length", "output_length")}
+        known["examples"] = tuple(data["examples"])
+        known["measures"] = {name: Measure.from_json(value) for name, value in data.get("measures", {}).items()}
+        known["texts"] = {name: TextFacts.from_json(value) for name, value in data.get("texts", {}).items()}
+        return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFacts:
+    """One column of text among the kept rows: how many different ones there are, and their lengths in characters."""
+
+    different: int
+    length: Spread | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TextFacts:
         """Back from plain data."""
-        fixed = dict(data, examples=tuple(data["examples"]))
-        for name, value in data.items():
-            if isinstance(value, Mapping) and value.keys() == {"edges", "counts"}:
-                fixed[name] = Histogram(tuple(value["edges"]), tuple(value["counts"]))
-        fixed["perplexity_range"] = tuple(data["perplexity_range"]) if data["perplexity_range"] else None
-        return cls(**fixed)
+        return cls(different=data["different"], length=Spread(**data["length"]) if data["length"] else None)
 
 
-def split_stats(kept: Sequence[Path], rejected: Sequence[Path]) -> SplitStats:
-    """Figures of one split from the files of its kept rows and of its rejected ones."""
+def owners(steps: Iterable[Mapping[str, Any]]) -> dict[str, Owner]:
+    """The columns of numbers that the steps of a report add, in order, each with the limits that were set last."""
+    found: dict[str, Owner] = {}
+    for step in steps:
+        adds = step.get("adds", {step["stage"]: "double"})  # reports of earlier versions do not say: as it is called
+        columns = [name for name, kind in adds.items() if kind in NUMBERS]
+        limits = limits_of([step], columns, kinds=NUMBERS)
+        for column in columns:
+            old = found.get(column, Owner(labels=()))
+            sides = {one.at_least: one.value for one in limits if one.column == column}
+            found[column] = Owner(
+                labels=(*old.labels, step["label"]),
+                least=sides.get(True, old.least),
+                most=sides.get(False, old.most),
+                alone=len(columns) == 1,
+            )
+    return found
+
+
+def split_stats(
+    kept: Sequence[Path], rejected: Sequence[Path], measured: Mapping[str, Owner] | None = None
+) -> SplitStats:
+    """Figures of one split from the files of its kept rows and of its rejected ones; `measured`: columns of numbers."""
     found = _Kept()
-    for table in read_columns(kept, ("instruction", "output", "score", "perplexity", "language")):
+    for table in read_columns(kept, (*TEXTS, "language")):
         found.add(table)
-    here: dict[str, list[int]] = {}
-    elsewhere: dict[str, list[int]] = {}
-    for table in read_columns(rejected, ("score", "perplexity", "_stage")):
-        for measure in ("score", "perplexity"):
-            by_it = _rejected_by(table, measure)
-            _measure(table.filter(by_it), here, measure)
-            _measure(rest := table.filter(_not(by_it)), elsewhere, measure)
-            if measure == "perplexity":
-                found.widen(rest)
+    sources = (partial(read_columns, kept), partial(read_columns, rejected))
+    measures = {name: measure(owner, name, *sources) for name, owner in (measured or {}).items()}
     return SplitStats(
         rows=found.rows,
         instruction_length=Histogram(LENGTH_EDGES, tuple(found.counts["instruction"])),
         output_length=Histogram(LENGTH_EDGES, tuple(found.counts["output"])),
-        score=_histogram("score", found.counts),
-        score_rejected=_histogram("score", here),
-        score_elsewhere=_histogram("score", elsewhere),
-        perplexity=_histogram("perplexity", found.counts),
-        perplexity_rejected=_histogram("perplexity", here),
-        perplexity_elsewhere=_histogram("perplexity", elsewhere),
-        perplexity_range=found.range,
+        measures={name: said for name, said in measures.items() if said},
+        texts={name: found.texts(name) for name in TEXTS},
         asks=dict(found.asks),
         forms=dict(found.forms.forms.most_common()),
         patterns=found.forms.largest(),
@@ -144,47 +151,36 @@ class _Kept:
     def __init__(self) -> None:
         self.rows = 0
         empty = [0] * (len(LENGTH_EDGES) - 1)
-        self.counts: dict[str, list[int]] = {"instruction": empty[:], "output": empty[:]}
-        self.range: tuple[float, float] | None = None
+        self.counts: dict[str, list[int]] = {name: empty[:] for name in TEXTS}
         self.asks: Counter[str] = Counter()
         self.forms = FormCounts()
         self.languages: Counter[str] = Counter()
+        self._lengths: dict[str, list[Any]] = {name: [] for name in TEXTS}
+        self._hashes: dict[str, list[Any]] = {name: [] for name in TEXTS}
 
     def add(self, table: pa.Table) -> None:
+        import numpy as np
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         self.rows += table.num_rows
-        for name in ("instruction", "output"):
-            _count(self.counts[name], LENGTH_EDGES, pc.utf8_length(table[name]))
-        for measure in ("score", "perplexity"):
-            _measure(table, self.counts, measure)
-        self.widen(table)
-        if "language" in table.column_names:
+        for name in TEXTS:
+            texts = table[name].cast(pa.string())
+            lengths = pc.utf8_length(texts.drop_null())
+            _count(self.counts[name], LENGTH_EDGES, lengths)
+            self._lengths[name].append(lengths.to_numpy().astype(np.float64))
+            self._hashes[name].append(np.fromiter(map(hash, texts.to_pylist()), np.int64, len(texts)))
+        if "language" in table.column_names and pa.types.is_string(table.schema.field("language").type):
             self.languages.update(v for v in table["language"].to_pylist() if v)
-        self.asks.update(_asks(table["instruction"]))
-        self.forms.add(table["instruction"].to_pylist())
+        self.asks.update(_asks(table["instruction"].cast(pa.string())))
+        self.forms.add(table["instruction"].cast(pa.string()).to_pylist())
 
-    def widen(self, table: pa.Table) -> None:
-        """Take the perplexities of rows that were let pass into the range."""
-        import pyarrow.compute as pc
+    def texts(self, name: str) -> TextFacts:
+        """Facts of a column of text."""
+        import numpy as np
 
-        if "perplexity" in table.column_names and table["perplexity"].null_count < len(table):
-            ends = pc.min_max(table["perplexity"]).as_py()
-            low, high = self.range or (ends["min"], ends["max"])
-            self.range = (min(low, ends["min"]), max(high, ends["max"]))
-
-
-def _rejected_by(table: pa.Table, stage: str) -> pa.ChunkedArray:
-    """Which rows a step of this stage rejected; the second one of a recipe is labelled `stage-2`."""
-    import pyarrow.compute as pc
-
-    return pc.fill_null(pc.match_substring_regex(table["_stage"], rf"^{stage}(-\d+)?$"), False)
-
-
-def _not(mask: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.invert(mask)
+        different = len(np.unique(np.concatenate([np.empty(0, np.int64), *self._hashes[name]])))
+        return TextFacts(different=different, length=spread_of(np.concatenate([np.empty(0), *self._lengths[name]])))
 
 
 def _asks(instructions: pa.ChunkedArray) -> dict[str, int]:
@@ -200,23 +196,12 @@ def _asks(instructions: pa.ChunkedArray) -> dict[str, int]:
     return {name: count for name, count in [*counts.items(), ("other", int(free.sum()))] if count}
 
 
-def _measure(table: pa.Table, counts: dict[str, list[int]], name: str) -> None:
-    edges = SCORE_EDGES if name == "score" else PERPLEXITY_EDGES
-    if name in table.column_names and table[name].null_count < len(table):
-        _count(counts.setdefault(name, [0] * (len(edges) - 1)), edges, table[name].drop_null())
-
-
 def _count(counts: list[int], edges: Sequence[float], values: pa.ChunkedArray) -> None:
     import numpy as np
 
     clipped = np.clip(values.to_numpy(), edges[0], edges[-1])
     for at, count in enumerate(np.histogram(clipped, edges)[0].tolist()):
         counts[at] += count
-
-
-def _histogram(name: str, counts: Mapping[str, Sequence[int]]) -> Histogram | None:
-    edges = SCORE_EDGES if name == "score" else PERPLEXITY_EDGES
-    return Histogram(edges, tuple(counts[name])) if name in counts else None
 
 
 def _examples(paths: Sequence[Path], rows: int) -> Iterator[dict[str, str]]:

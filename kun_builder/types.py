@@ -80,6 +80,7 @@ class Source:
     files: glob patterns of the files to take from a directory.
     columns: the fields that `parse` uses; of a Parquet file, only these are read. Without it, all are.
     depth: how many trailing parts of a path name a file in row ids (WanJuan repeats file names in each folder).
+    corpus: False for a reader of whatever files a user has: the card does not take its name for that of the corpus.
     license, homepage, citation: for the card; `redistributable` False keeps raw text out of what is published.
     sample: one real-looking record, shown by `kun-build plugins NAME`.
     """
@@ -91,6 +92,7 @@ class Source:
     files: tuple[str, ...] = ("*",)
     columns: tuple[str, ...] = ()
     depth: int = 1
+    corpus: bool = True
     license: str = ""
     redistributable: bool = False
     homepage: str = ""

@@ -7,16 +7,17 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kun_builder.corpus import Declared
 from kun_builder.errors import PublishError
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import SplitReport
-from kun_builder.types import Source
 
 DIGEST = "text_sha256"
 _KEPT = ("id", "split", "file", "calls", "steps", *RESULT_COLUMNS)
@@ -31,9 +32,10 @@ Forms = tuple[str, str]
 those."""
 
 
-def stays_here(corpus: Source | SplitReport) -> bool:
+def stays_here(corpus: Declared | SplitReport) -> bool:
     """Whether its raw text may not be passed on: it says so, or no licence is declared that would allow it."""
-    return not (corpus.license and corpus.redistributable)
+    facts = asdict(corpus) if isinstance(corpus, SplitReport) else corpus
+    return not (facts["license"] and facts["redistributable"])
 
 
 def without_text(table: pa.Table) -> pa.Table:

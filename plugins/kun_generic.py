@@ -88,8 +88,8 @@ def read_hub(
 
 @hookimpl
 def kun_sources() -> list[Source]:
-    """Files of the common formats, and the Hub. What their licence is, only the user knows."""
+    """Files of the common formats, and the Hub. Title and licence only the user knows, who says them of a split."""
     return [
-        Source(name="generic", parse=parse, read=read, files=_FILES, license="unknown", sample=SAMPLE),
-        Source(name="hub", parse=parse, find=find_hub, read=read_hub, depth=2, license="unknown", sample=SAMPLE),
+        Source(name="generic", parse=parse, read=read, files=_FILES, corpus=False, sample=SAMPLE),
+        Source(name="hub", parse=parse, find=find_hub, read=read_hub, depth=2, corpus=False, sample=SAMPLE),
     ]

@@ -138,7 +138,9 @@ def _report(
     def step(label: str, plugin: str, models: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
         facts = {"label": label, "stage": label, "plugin": plugin, "package": "kun-builder", "version": "1"}
         facts |= {"package_version": "0.1.0", "digest": "0123456789abcdef"}
-        return {**facts, "options": options, "models": models}
+        kinds = {"perplexity": "double", "label": "string", "score": "double"}
+        adds = {"instruction" if label == "label" else label: kinds[label]}
+        return {**facts, "options": options, "models": models, "adds": adds}
 
     return RunReport(
         name=name,
@@ -170,7 +172,13 @@ def _split(rows: int, source: Mapping[str, Any]) -> SplitReport:
         _step("label", fluent, labelled, quarantined={"rejected": by[2]}),
         _step("score", labelled, rows, dropped={"below_threshold": by[0]}),
     )
-    facts = {"source": "wudao", "license": "cc0-1.0", "homepage": "https://example.org/corpus", "redistributable": True}
+    facts = {
+        "source": "wudao",
+        "title": "wudao",
+        "license": "cc0-1.0",
+        "homepage": "https://example.org/corpus",
+        "redistributable": True,
+    }
     return SplitReport(**{**facts, "citation": "@misc{corpus}", **source}, read=read, kept=rows, stages=steps)
 
 

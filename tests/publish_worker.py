@@ -25,7 +25,7 @@ for function in (http_backoff, getattr(http_stream_backoff, "__wrapped__", http_
     function.__kwdefaults__["base_wait_time"] = 0.01  # the client's own waits
 
 
-kun_builder.hub.release.pictures = lambda splits, threshold: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}
+kun_builder.hub.release.pictures = lambda splits: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}
 kun_builder.hub.release.to_svg = json.dumps
 kun_builder.hub.release.to_png = str.encode
 

@@ -12,14 +12,14 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    cache errors status types tables markdown forms page limits
+    cache errors status types tables markdown measures page limits machine forms
     stats
     hookspecs prompts readers report metrics
     contract options journal cards plots verdicts
     engines plan report_page
     generation
     recipe rows
-    plugins worker
+    plugins worker corpus
     ingest shards withhold
     executors folder dataset_stage testing
     runner explain estimate hub review shapes

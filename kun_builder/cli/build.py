@@ -64,7 +64,7 @@ def command(
 
     from kun_builder.cli.funnel import show_result
     from kun_builder.cli.progress import progress
-    from kun_builder.presentation import is_presented, write_presentation
+    from kun_builder.presentation import is_presented
     from kun_builder.runner import build  # after the check: it imports `datasets`
     from kun_builder.status import Status
 
@@ -73,11 +73,23 @@ def command(
         report = build(checked, registry, fresh=fresh, status=status)
     if not is_presented(checked.output):
         out.note("writing the card and the report page")
-        write_presentation(checked.output)
+        _present(checked.output, out)
     if not repo or out.format == "human":
         show_result(report, checked, out)
     if repo:
         push_run(checked.output, repo, out, **pushing)
+
+
+def _present(run: Path, out: Output) -> None:
+    """Card, pictures and page: whatever fails in them costs neither the run, which is complete, nor its exit status."""
+    from kun_builder.presentation import write_presentation
+
+    try:
+        write_presentation(run)
+    except Exception as error:  # of a column that a stranger's plugin made, or of a library that draws it
+        what = " ".join(str(error).split()) or type(error).__name__
+        out.note(f"the run is complete, but its card and report page could not be written: {what}")
+        out.note(f"`kun-build report {run}` tries it again")
 
 
 @contextmanager

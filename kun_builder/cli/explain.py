@@ -54,8 +54,15 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
         yield f"\n{step['step']} ({step['version']}): {step['result']}"
         if step["options"]:
             yield "  " + ", ".join(f"{name}={value}" for name, value in step["options"].items())
+        for one in step["measured"]:
+            yield f"  {_limited(**one)}"
         for request in step["requests"]:
             yield from _asked(request)
+
+
+def _limited(column: str, value: object, least: float | None, most: float | None) -> str:
+    limits = [f"{said} {limit:g}" for said, limit in (("at least", least), ("at most", most)) if limit is not None]
+    return f"{column}: {value}" + (f" ({', '.join(limits)})" if limits else "")
 
 
 def _ended(outcome: str, stage: str = "", reason: str = "", value: str | None = None) -> str:

@@ -98,7 +98,7 @@ def _facts(kind: str, entry: Entry[Any]) -> dict[str, Any]:
 
 def _license(kind: str, entry: Entry[Any]) -> str:
     """Of a source, the corpus's; else the package's."""
-    return str(entry.value.license if kind == "source" else entry.owner.license)
+    return str((entry.value.license or "as its split says") if kind == "source" else entry.owner.license)
 
 
 def _list(entries: list[tuple[str, Entry[Any]]]) -> None:

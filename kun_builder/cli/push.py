@@ -98,12 +98,14 @@ def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **optio
 
 def check_target(repo: str, recipe: Recipe, registry: Registry, out: Output, **options: Any) -> None:
     """What would end the publishing of a recipe's result ends it here, before anything is built."""
+    from kun_builder.corpus import declared
     from kun_builder.hub import check_access
     from kun_builder.hub.finished import check_licences
     from kun_builder.hub.retry import Retry
 
     settings = recipe.publish.model_dump()
-    check_licences({name: registry.sources[split.source].value for name, split in recipe.splits.items()}, settings)
+    corpora = {name: declared(registry.sources[split.source].value, split) for name, split in recipe.splits.items()}
+    check_licences(corpora, settings)
     options.pop("dry_run")
     check_access(make_target(repo, settings, **options), retry=Retry(say=out.note))
 

@@ -166,12 +166,13 @@ def _change(release: Release, head: Head, target: Target) -> Change:
             f"somebody else has changed {target.repo}: {', '.join(lost)}, of a split that this run does not make",
             hint="undo that on the Hub, or publish the run that made the split again, with --yes",
         )
-    foreign = [path for path in changed if path in (*add, *delete)]
+    foreign = [path for path in changed if path in (*add, *delete) and path not in release.merged]
     foreign += [path for path in add if path in head.tree and path not in ours and path != MANIFEST]
     if foreign and not target.replace:
         raise PublishError(
             f"somebody else has changed {target.repo}: {', '.join(foreign)}",
-            hint="look at these files; push again with --yes to replace them",
+            hint="look at these files; push again with --yes to replace them. Words between the two lines for your own"
+            " words in README.md are kept in any case",
         )
     _refuse_mixture(release, head, ours, target)
     return Change(add, delete)

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from kun_builder.corpus import Declared
 from kun_builder.errors import PublishError
 from kun_builder.folder import CONFIGS, RunFolder, data_path
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, SplitReport, read_report
-from kun_builder.stats import SplitStats, split_stats
-from kun_builder.types import Source
+from kun_builder.stats import SplitStats, owners, split_stats
 from kun_builder.verdicts import read_evaluation, run_verdicts, still_true, summary
 from kun_builder.withhold import refuse_copies, refuse_text, stays_here, without_text
 
@@ -48,7 +48,17 @@ class FinishedRun:
     @property
     def acknowledged(self) -> bool:
         """Whether the user has said to know the licences of withheld splits."""
-        return publish_settings(self.lock).get("license_acknowledged") is True
+        return self.publish.get("license_acknowledged") is True
+
+    @property
+    def notes(self) -> str:
+        """The person's own words for the card."""
+        return str(self.publish.get("notes") or "").strip()
+
+    @cached_property
+    def publish(self) -> Mapping[str, Any]:
+        """What the recipe says of publishing."""
+        return publish_settings(self.lock)
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -64,9 +74,9 @@ class FinishedRun:
     @cached_property
     def stats(self) -> dict[str, SplitStats]:
         """Figures of each split's rows."""
-        rejected = self.folder.rejected
+        rejected, measured = self.folder.rejected, owners(self.report.steps)
         return {
-            name: split_stats(files, [path for path in [rejected / f"{name}.parquet"] if path.exists()])
+            name: split_stats(files, [p for p in [rejected / f"{name}.parquet"] if p.exists()], measured)
             for name, files in self.kept.items()
         }
 
@@ -183,24 +193,29 @@ def publish_settings(lock: bytes) -> Mapping[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def check_licences(corpora: Mapping[str, Source | SplitReport], publish: Mapping[str, Any]) -> None:
+def check_licences(corpora: Mapping[str, Declared | SplitReport], publish: Mapping[str, Any]) -> None:
     """Raise PublishError unless the user has acknowledged the licences of corpora whose text stays here."""
     names = sorted(name for name, corpus in corpora.items() if stays_here(corpus))
     if names and publish.get("license_acknowledged") is not True:
-        said = ", ".join(f"{name} ({corpora[name].license or 'no licence declared'})" for name in names)
+        said = ", ".join(f"{name} ({_licence_of(corpora[name]) or 'no licence declared'})" for name in names)
         raise PublishError(
             f"the licence of these sources is not declared or does not allow to pass their text on: {said}",
             hint="read the licences; if publishing what was derived from them is allowed, say so in the recipe with"
-            " `publish: {license_acknowledged: true}`, and run kun-build again. The raw text stays here in any case",
+            " `publish: {license_acknowledged: true}`, and run kun-build again. The raw text stays here until a split"
+            " says `license: ...` and `redistributable: true`",
         )
 
 
+def _licence_of(corpus: Declared | SplitReport) -> str:
+    return corpus.license if isinstance(corpus, SplitReport) else corpus["license"]
+
+
 def _license(report: RunReport, publish: Mapping[str, Any]) -> str:
-    """The recipe's licence, else that of the sources if they share one."""
+    """The recipe's licence, else that of the sources if they share one; empty if nobody has declared any."""
     if chosen := publish.get("license"):
         return str(chosen)
     declared = {split.license for split in report.splits.values()}
-    return (declared.pop() or "other") if len(declared) == 1 else "other"
+    return declared.pop() if len(declared) == 1 else "other"
 
 
 def _count(split: str, files: Sequence[Path], expected: int) -> None:

@@ -81,6 +81,15 @@ class _Model(_Facts):
     revision: str
 
 
+class _Usage(_Facts):
+    stage: str
+    model: str
+    requests: _Count
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    cost: float
+
+
 class _RunEntry(_Facts):
     name: str
     version: str
@@ -88,6 +97,10 @@ class _RunEntry(_Facts):
     lock: _Lock
     steps: list[_Step]
     models: dict[str, _Model]
+    usage: list[_Usage] = []
+    seconds: float = 0.0
+    machine: str = ""
+    hardware: str = ""
 
 
 class _Release(_Facts):
@@ -99,6 +112,7 @@ class _Manifest(_Facts):
     splits: dict[_Split, _SplitEntry]
     runs: dict[_Run, _RunEntry]
     releases: list[_Release]
+    notes: dict[str, str] = {}
 
 
 def read_manifest(content: bytes) -> dict[str, Any]:

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from kun_builder.cards import CardFacts, ConfigFacts, RunFacts, card, check_card
+from kun_builder.cards import card
+from kun_builder.cards.metadata import check_card
 from kun_builder.errors import PublishError
-from kun_builder.folder import CONFIGS, readable
+from kun_builder.folder import CONFIGS
+from kun_builder.hub.card_facts import card_facts
 from kun_builder.hub.manifest import FORMAT, MANIFEST
-from kun_builder.plots import pictures, threshold_of, to_png, to_svg
-from kun_builder.report import SplitReport, StepCounts
-from kun_builder.stats import SplitStats, read_columns
+from kun_builder.hub.own_words import merge, with_words, words_of
+from kun_builder.plots import pictures, to_png, to_svg
+from kun_builder.stats import read_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from datasets import Features
 
     from kun_builder.hub.finished import FinishedRun
 
+CARD = "README.md"
 LOCK = "recipe.lock.yaml"
 
 Digests = dict[str, "npt.NDArray[np.uint64]"]
@@ -49,12 +51,13 @@ class FileFacts:
 class Base:
     """The release that a repository holds now, or nothing.
 
-    read: content of a small file. digests: the rows of a published split.
+    read: content of a small file. digests: the rows of a published split. holds: whether a file is there.
     """
 
     manifest: Mapping[str, Any] | None = None
     read: Callable[[str], bytes] = lambda path: b""
     digests: Callable[[str], Digests] = lambda split: no_digests()
+    holds: Callable[[str], bool] = lambda path: True
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Release:
     rows: Mapping[str, int]
     """Rows of every split."""
     changes: Mapping[str, Any]
+    merged: frozenset[str] = frozenset()
+    """Files that somebody else has changed in a place that is theirs, and whose change is in ours."""
 
 
 def compose(run: FinishedRun, base: Base, repo: str) -> Release:
@@ -80,7 +85,8 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     releases = _releases(run, old, base)
     files: dict[str, Path | bytes] = {**run.files, LOCK: run.lock}
     files |= {path: content for path, content in locks.values()}
-    files |= _dressing(repo, run, splits, runs, releases)
+    notes, merged = _own_words(run, old, base)
+    files |= _dressing(repo, run, splits, runs, releases, notes["shown"])
     facts_of = {path: file_facts(content) for path, content in files.items()} | _kept_files(old, kept, files)
     owners = {path: split for split, entry in splits.items() for path in entry["files"]}
     manifest = {
@@ -89,11 +95,26 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
         "splits": splits,
         "runs": runs,
         "releases": releases,
+        "notes": notes,
     }
     files[MANIFEST] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
     facts_of[MANIFEST] = file_facts(files[MANIFEST])
     rows = {name: entry["report"]["kept"] for name, entry in splits.items()}
-    return Release(files, facts_of, manifest, rows, releases[-1])
+    return Release(files, facts_of, manifest, rows, releases[-1], merged)
+
+
+def _own_words(run: FinishedRun, old: Mapping[str, Any], base: Base) -> tuple[dict[str, str], frozenset[str]]:
+    """The person's words for the card, and whether the published card differs from ours by nothing but them."""
+    before: Mapping[str, Any] = old.get("notes", {})
+    if CARD not in old.get("files", {}) or not base.holds(CARD):
+        return {"recipe": run.notes, "shown": merge(run.notes, before, None)}, frozenset()
+    card = base.read(CARD).decode("utf-8", "replace")
+    published = words_of(card)
+    notes = {"recipe": run.notes, "shown": merge(run.notes, before, published)}
+    versions = with_words(card, str(before.get("shown", ""))) if published is not None else ()
+    ours = old["files"][CARD]["sha256"]
+    edited = any(file_facts(version.encode()).sha256 == ours for version in versions)
+    return notes, frozenset({CARD} if edited else ())
 
 
 def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> None:
@@ -109,7 +130,7 @@ def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> No
 def present(run: FinishedRun, repo: str) -> dict[str, bytes]:
     """Card, pictures and lock file of a run by itself, by their path in the dataset's folder `repo`."""
     splits = {name: _split_entry(run, name, "run") for name in run.report.splits}
-    return {LOCK: run.lock, **_dressing(repo, run, splits, {"run": _run_entry(run)}, [])}
+    return {LOCK: run.lock, **_dressing(repo, run, splits, {"run": _run_entry(run)}, [], run.notes)}
 
 
 def _dressing(
@@ -118,10 +139,11 @@ def _dressing(
     splits: Mapping[str, Mapping[str, Any]],
     runs: Mapping[str, Mapping[str, Any]],
     releases: Sequence[Mapping[str, Any]],
+    words: str,
 ) -> dict[str, bytes]:
     """The card and its pictures."""
-    facts = _card_facts(repo, run, splits, runs, releases)
-    charts = pictures(facts.splits, threshold_of(run.report.steps))
+    facts = card_facts(repo, run, splits, runs, releases, words)
+    charts = pictures(facts.splits)
     readme = card(facts := replace(facts, pictures=tuple(charts)))
     check_card(readme, facts)
     return {"README.md": readme.encode(), **{f"plots/{name}.png": to_png(to_svg(c)) for name, c in charts.items()}}
@@ -241,13 +263,15 @@ def _split_entry(run: FinishedRun, name: str, key: str) -> dict[str, Any]:
     }
 
 
-_STEP = ("label", "stage", "plugin", "package", "package_version", "digest", "version", "options", "models")
+_STEP = ("label", "stage", "plugin", "package", "package_version", "digest", "version", "options", "models", "adds")
 
 
 def _run_entry(run: FinishedRun) -> dict[str, Any]:
     report = run.report
-    steps = [{key: step[key] for key in _STEP} for step in report.steps]
+    steps = [{key: step[key] for key in _STEP if key in step} for step in report.steps]
     facts = {"name": report.name, "version": report.version, "created": report.created, "seed": report.seed}
+    facts |= {"usage": [asdict(use) for use in report.usage], "seconds": report.seconds, "machine": report.machine}
+    facts["hardware"] = str(run.publish.get("hardware") or "")
     return {**facts, "limit": report.limit, "lock": LOCK, "steps": steps, "models": dict(report.models), **run.judged}
 
 
@@ -260,64 +284,3 @@ def _kept_files(old: Mapping[str, Any], kept: Mapping[str, Any], new: Mapping[st
     """Facts of the files of splits that stay."""
     paths = [path for entry in kept.values() for path in entry["files"] if path not in new]
     return {path: FileFacts(**{key: old["files"][path][key] for key in ("sha256", "git", "size")}) for path in paths}
-
-
-def _card_facts(
-    repo: str,
-    run: FinishedRun,
-    splits: Mapping[str, Mapping[str, Any]],
-    runs: Mapping[str, Mapping[str, Any]],
-    releases: Sequence[Mapping[str, Any]],
-) -> CardFacts:
-    licenses = {entry["license"] for entry in splits.values()}
-    return CardFacts(
-        title=run.report.name,
-        repo=repo,
-        splits={n: (_report(e["report"]), SplitStats.from_json(e["stats"])) for n, e in splits.items()},
-        runs={key: RunFacts(**{**entry, "steps": tuple(entry["steps"])}) for key, entry in runs.items()},
-        run_of={name: entry["run"] for name, entry in splits.items()},
-        configs={config: _config(config, splits) for config in CONFIGS},
-        license=licenses.pop() if len(licenses) == 1 else "other",
-        withheld=frozenset(name for name, entry in splits.items() if entry["withheld"]),
-        acknowledged=bool(releases) or run.acknowledged,
-        releases=releases,
-        pictures=(),
-        threshold=_common_threshold(runs),
-    )
-
-
-def _common_threshold(runs: Mapping[str, Mapping[str, Any]]) -> float | None:
-    found = {threshold_of(run["steps"]) for run in runs.values()}
-    return found.pop() if len(found) == 1 else None
-
-
-def _report(data: Mapping[str, Any]) -> SplitReport:
-    return SplitReport(**{**data, "stages": tuple(StepCounts(**step) for step in data["stages"])})
-
-
-def _config(config: str, splits: Mapping[str, Mapping[str, Any]]) -> ConfigFacts:
-    named = readable({name: entry["report"]["kept"] for name, entry in splits.items()})
-    entries = {name: splits[name]["configs"][config] for name in named}
-    return ConfigFacts(
-        features=_union(config, {name: entry["features"] for name, entry in entries.items()}),
-        paths={name: entry["path"] for name, entry in entries.items()},
-        sizes={name: (splits[name]["report"]["kept"], entry["bytes"]) for name, entry in entries.items()},
-        download_size=sum(entry["download"] for entry in entries.values()),
-    )
-
-
-def _union(config: str, columns: Mapping[str, Mapping[str, Any]]) -> Features:
-    """The columns of all splits; `datasets` reads one that a split lacks as null. Raises PublishError for a clash."""
-    from datasets import Features
-
-    union: dict[str, Any] = {}
-    owner: dict[str, str] = {}
-    for split, features in columns.items():
-        for name, kind in Features.from_dict(dict(features)).items():
-            if union.setdefault(name, kind) != kind:
-                raise PublishError(
-                    f"column `{name}` of {config} is {kind} in split `{split}`, but {union[name]} in `{owner[name]}`",
-                    hint="publish both splits from one recipe, or into another repository",
-                )
-            owner.setdefault(name, split)
-    return Features(union)

@@ -114,7 +114,9 @@ class Repository:
         if head.manifest is None:
             return Base()
         digests = partial(self._digests, head.commit, head.manifest)
-        return Base(manifest=head.manifest, read=partial(self.read, head.commit), digests=digests)
+        return Base(
+            manifest=head.manifest, read=partial(self.read, head.commit), digests=digests, holds=head.tree.__contains__
+        )
 
     def _digests(self, commit: str, manifest: Mapping[str, Any], split: str) -> Digests:
         """Row digests of a published split; of Parquet, only three columns are downloaded."""

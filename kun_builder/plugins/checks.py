@@ -11,7 +11,8 @@ from typing import Any
 from kun_builder.errors import PluginError
 from kun_builder.options import REQUIRED, Option, merge, options_of, show
 from kun_builder.options.values import adapter, check_options
-from kun_builder.recipe.parts import MODEL_OPTIONS, SPLIT_OPTIONS
+from kun_builder.recipe.parts import MODEL_OPTIONS
+from kun_builder.recipe.splits import SPLIT_OPTIONS
 from kun_builder.tables import VERDICT
 from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
 

@@ -43,6 +43,13 @@ class Publish(_Frozen):
     repo: str = Field(default="", description="Dataset repository on the Hub, as `organization/name`.")
     private: bool = Field(default=True, description="Whether the repository is private.")
     license: str = Field(default="", description="License of the dataset, as the Hub spells it.")
+    license_name: str = Field(default="", description="Name of a license that the Hub has none for (`license: other`).")
+    license_link: str = Field(default="", description="Address of such a license.")
+    authors: tuple[str, ...] = Field(default=(), description="Who stands for the dataset, for the card.")
+    contact: str = Field(default="", description="Where readers of the card can write to.")
+    citation: str = Field(default="", description="BibTeX of the dataset; by default made of what is known.")
+    hardware: str = Field(default="", description="What the models ran on, for the card: `8 x A100 80 GB`.")
+    notes: str = Field(default="", description="Markdown file with your own words for the card, or these words.")
     license_acknowledged: bool = Field(
         default=False, description="That the licenses of the sources were read and are met."
     )
@@ -122,6 +129,7 @@ def load_recipe(
     models, variables = read_models(file, catalog, tuple(endpoints))
     splits = read_splits(file, catalog)
     stages = read_stages(file, catalog)
+    settings = _with_notes(file, settings)
     file.check()
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}
@@ -144,6 +152,20 @@ def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:
             ("name",), f"`name` must be a folder name of letters, digits, `_`, `-`, `.`, not {settings.name!r}"
         )
     return settings
+
+
+def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
+    """The settings with the text of the file of notes in the place of its name: a text of several lines is none."""
+    notes = settings.publish.notes
+    if not notes or "\n" in notes:
+        return settings
+    try:
+        text = (file.path.parent / Path(notes).expanduser()).read_text("utf-8-sig").strip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        file.complain(("publish", "notes"), f"`notes`: the file {notes} cannot be read: {what}")
+        return settings
+    return settings.model_copy(update={"publish": settings.publish.model_copy(update={"notes": text})})
 
 
 def _names_at(place: tuple[Any, ...]) -> list[str]:

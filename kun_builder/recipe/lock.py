@@ -32,7 +32,7 @@ def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> s
         **recipe.model_dump(mode="json", include={"plugins"}, exclude_defaults=True),
         "models": {name: _model(spec, recipe.variables.get(name)) for name, spec in recipe.models.items()},
         "splits": {
-            name: {"source": split.source, "path": list(split.path), **plain_value(split.options)}
+            name: {"source": split.source, "path": list(split.path), **split.declared, **plain_value(split.options)}
             for name, split in recipe.splits.items()
         },
         "stages": [

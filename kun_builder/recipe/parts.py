@@ -20,6 +20,7 @@ from kun_builder.options import Option
 from kun_builder.options.values import check_options
 from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.recipe.secrets import read_api_key, read_headers
+from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 from kun_builder.types import ModelSpec
 
 _CLEANING: tuple[str | dict[str, Any], ...] = ("normalize", "length", "language", "perplexity", "dedup")
@@ -98,11 +99,15 @@ class Catalog(Protocol):
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """One split: its source, the inputs as found from here, and the source's complete options."""
+    """One split: its source, the inputs as found from here, and the source's complete options.
+
+    declared: what the recipe says of the corpus, by the names of `CORPUS_OPTIONS`.
+    """
 
     source: str
     path: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -226,9 +231,6 @@ def url_fault(url: str) -> str:
 
 # --- splits ----------------------------------------------------------------------------------------------------
 
-SPLIT_OPTIONS = (Option("source", str), Option("path", str | tuple[str, ...]))
-"""What every split is told, whatever its source."""
-
 
 def read_splits(file: RecipeFile, catalog: Catalog) -> dict[str, SplitSpec]:
     """The splits."""
@@ -247,14 +249,17 @@ def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
         if not found:
             return None
         options = found.options
-    complete = _checked(file, place, (*SPLIT_OPTIONS, *options), values, f"split `{name}`")
+    free = corpus_options(options)
+    complete = _checked(file, place, (*SPLIT_OPTIONS, *free, *options), values, f"split `{name}`")
     if complete is None:
         return None
     source, paths = complete.pop("source"), complete.pop("path")
+    declared = {option.name: complete.pop(option.name) for option in free}
+    declared = {name: value for name, value in declared.items() if value is not None}
     paths = (paths,) if isinstance(paths, str) else paths
     if not paths or not all(paths):
         file.complain((*place, "path"), f"split `{name}`: `path` is empty")
-    return SplitSpec(source, tuple(locate(path, file.path.parent) for path in paths if path), complete)
+    return SplitSpec(source, tuple(locate(path, file.path.parent) for path in paths if path), complete, declared)
 
 
 def locate(path: str, folder: Path) -> str:

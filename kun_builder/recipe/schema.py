@@ -8,7 +8,8 @@ from typing import Any
 from kun_builder.options import REQUIRED, Option
 from kun_builder.options.values import adapter
 from kun_builder.recipe import Settings
-from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER, SPLIT_OPTIONS, Catalog, Described
+from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER, Catalog, Described
+from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 
 JsonSchema = dict[str, Any]
 
@@ -59,7 +60,7 @@ def _model(name: str, options: tuple[Option, ...]) -> JsonSchema:
 
 
 def _split(name: str, options: tuple[Option, ...]) -> JsonSchema:
-    schema = _options((*SPLIT_OPTIONS, *options))
+    schema = _options((*SPLIT_OPTIONS, *corpus_options(options), *options))
     schema["properties"]["source"] = {"const": name}
     return schema
 

@@ -28,14 +28,16 @@ _CUTS = (0.1, 0.5, 0.9)  # where a damaged copy of a file ends
 def check_source(source: Source, *paths: str | Path, memory: int = 64 << 20, **options: Any) -> list[Row]:
     """Read all of `paths`, as a recipe's `path:` has them, and check what the engine relies on; returns the rows.
 
-    Checked: signature and options; a licence; unique ids that stay the same however the rows are cut into shards;
+    Checked: signature and options; a licence, but for a reader of any corpus (`corpus=False`); unique ids that stay the
+    same however the rows are cut into shards;
     records counted from 0, and the same from any of them on; memory, which must stay under `memory` bytes for any
     length of file (give one that is longer); files that end too early, and records with missing, null or other fields:
     they must be quarantined and not become text. A row is a dict with `id`, `file`, `position`, `offset`, `text` and,
     if it was dropped or quarantined, `_outcome`, `_reason`, `_value`. Raises AssertionError.
     """
     known = declared("source", source)
-    expect(source.license, f"source `{source.name}` has no `license`: what may be done with the corpus is on the card")
+    known_corpus = source.license or not source.corpus
+    expect(known_corpus, f"source `{source.name}` has no `license`: what may be done with the corpus is on the card")
     spec = _spec(source, known, [str(path) for path in paths], options)
     rows = _read(source, spec, 1_000_000)
     expect(_read(source, spec, 2) == rows, f"source `{source.name}` gives other rows when it reads again")

@@ -5,6 +5,7 @@ The snapshots in tests/cards/ are whole cards; `UPDATE_CARDS=1 pytest tests/publ
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from itertools import pairwise
@@ -18,10 +19,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from kun_builder import cards, markdown
-from kun_builder.errors import PublishError
+from kun_builder.cards.metadata import check_card
+from kun_builder.errors import PublishError, RecipeError
 from kun_builder.hub import release
+from kun_builder.hub.card_facts import card_facts, config_facts
 from kun_builder.hub.finished import open_finished, open_run
+from kun_builder.hub.own_words import BEGIN, END, merge, section, words_of
 from kun_builder.hub.release import Base, compose, present
+from kun_builder.plugins import load_plugins
+from kun_builder.recipe import load_recipe
+from kun_builder.report import Usage
 
 CARDS = Path(__file__).parents[1] / "cards"
 CLOSED = {
@@ -184,9 +191,9 @@ def test_metadata_that_reads_back_otherwise(tmp_path):
     run = open_run(make_run(tmp_path / "run", {"wudao": 3}))
     text = present(run, "x/y")["README.md"].decode().replace("data/wudao-*.parquet", "data/*.parquet")
     splits = {name: release._split_entry(run, name, "run") for name in run.report.splits}
-    facts = release._card_facts("x/y", run, splits, {"run": release._run_entry(run)}, [])
+    facts = card_facts("x/y", run, splits, {"run": release._run_entry(run)}, [])
     with pytest.raises(PublishError, match="default"):
-        cards.check_card(text, facts)
+        check_card(text, facts)
 
 
 def test_columns_of_two_releases_clash(tmp_path):
@@ -195,7 +202,7 @@ def test_columns_of_two_releases_clash(tmp_path):
     entries = {name: release._split_entry(run, name, "run") for name in run.report.splits}
     entries["skypile"]["configs"]["provenance"]["features"]["score"] = {"dtype": "string", "_type": "Value"}
     with pytest.raises(PublishError, match=r"`score` of provenance is .* in split `skypile`"):
-        release._config("provenance", entries)
+        config_facts("provenance", entries)
 
 
 def test_licence_names(tmp_path):
@@ -205,3 +212,77 @@ def test_licence_names(tmp_path):
         head = yaml.safe_load(present(replace(run, license=name), "x/y")["README.md"].decode().split("---\n")[1])
         assert {"license": head["license"]} == expected
         assert head.get("license_name") == (name if expected["license"] == "other" else None)
+
+
+WORDS = {
+    "authors": ["Li Bai", "Du Fu"],
+    "contact": "bai@example.org",
+    "hardware": "8 x A100 80 GB",
+    "notes": "## Why\n\nBecause *we* wanted it.\n",
+}
+
+
+def test_what_a_person_signs(tmp_path):
+    """A card has an example as JSON, uses, authors, contact, citations, thanks, costs, hardware and own words."""
+    run = open_finished(make_run(tmp_path / "run", {"wudao": 9}, publish=WORDS))
+    use = Usage(stage="label", model="chat", requests=1234, prompt_tokens=5678, completion_tokens=91011, cost=1.5)
+    run = replace(run, report=replace(run.report, usage=(use,), machine="2 cores (x86_64), 8 GB", seconds=3725.0))
+    text = card_of(run)
+    example = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert example.keys() == {"instruction", "output"}
+    assert f"{BEGIN}\n## Why\n\nBecause *we* wanted it.\n{END}" in text
+    assert "Authors: Li Bai, Du Fu. Contact: bai@example.org." in text.replace(r"\@", "@")
+    assert "| label | chat | 1,234 | 5,678 | 91,011 | 1.50 |" in text
+    assert "1 h 2 min for its last start" in text
+    assert r"2 cores (x86\_64), 8 GB" in text
+    assert "8 x A100 80 GB" in text
+    assert "author = {Li Bai and Du Fu}" in text
+    assert "url = {https://huggingface.co/datasets/my-org/my-kun}" in text
+    assert "### Uses" in text
+    assert "2308.06259" in text
+    assert "the models (org/chat-7b)" in text
+
+
+def test_a_citation_of_ones_own(tmp_path):
+    """A citation that the recipe gives stands in the place of the one that is made."""
+    own = {"citation": "@article{li726, title={Moon}}"}
+    text = card_of(open_finished(make_run(tmp_path / "run", {"wudao": 9}, publish=own)))
+    assert "@article{li726, title={Moon}}" in text
+    assert "@misc{my-kun" not in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "before", "published", "expected"),
+    [
+        ("new", {}, None, "new"),
+        ("", {"recipe": "", "shown": ""}, "theirs", "theirs"),
+        ("old", {"recipe": "old", "shown": "old"}, "old, and theirs", "old, and theirs"),
+        ("new", {"recipe": "old", "shown": "old"}, "old, and theirs", "new, and theirs"),
+        ("new", {"recipe": "old", "shown": "old"}, "all theirs", "all theirs\n\nnew"),
+        ("old", {"recipe": "old", "shown": "old"}, "", ""),
+        ("", {"recipe": "old", "shown": "old"}, None, "old"),
+    ],
+)
+def test_own_words_are_merged(recipe, before, published, expected):
+    """What the recipe says anew goes into what stands on the Hub, whose changes stay; nothing comes back unasked."""
+    assert merge(recipe, before, published) == expected
+    again = {"recipe": recipe, "shown": expected}
+    assert merge(recipe, again, expected) == expected, "a second push changes nothing"
+
+
+@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"]), max_size=80))
+def test_own_words_come_back(words):
+    """Any words stand in the section, and are read back from the card; none of them ends it."""
+    assert words_of(f"# t\n\n{section(words)}\n\nrest") == words.replace("\r\n", "\n").strip()
+
+
+def test_notes_of_a_file(tmp_path):
+    """The recipe's file of notes is read beside it, and its words are in the lock file; a missing one is named."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "models: {chat: {}}\nsplits: {web: {source: generic, path: x.jsonl}}\npublish: {notes: words.md}\n"
+    )
+    with pytest.raises(RecipeError, match=r"recipe.yaml:3: .*words.md"):
+        load_recipe(recipe, load_plugins())
+    (tmp_path / "words.md").write_text("我们的话。")
+    assert load_recipe(recipe, load_plugins()).publish.notes == "我们的话。\n"

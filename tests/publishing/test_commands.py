@@ -99,7 +99,7 @@ def test_text_without_licence_stays_at_home(shell, zygote, hub_server):
     assert all("text" not in row and len(row["text_sha256"]) == 64 for row in rows)
     assert {row["position"] for row in rows} <= set(range(24))
     card = hub_server.read("alice/web", "README.md").decode()
-    assert "**no licence declared**" in card
+    assert "the licence of its source is **not declared**" in card
     assert "has acknowledged" in card
     assert "讲的是" not in json.dumps(rows, ensure_ascii=False) + card
 

@@ -8,6 +8,8 @@ import pytest
 from finished_runs import make_run
 from publishing.conftest import ALICE, BOB
 
+from kun_builder.hub.own_words import BEGIN, END
+
 
 def push(zygote, run, repo, **options):
     return zygote.run("publish_worker:push", run=str(run), repo=repo, **{"token": ALICE, **options})
@@ -79,6 +81,15 @@ def test_someone_edited_the_card(hub, zygote, published, second_run):
     assert hub.repo(published).branches["main"] == edited
     assert not hub.counts()["put"]
     assert push(zygote, second_run, published, replace=True)["verified"]
+
+
+def test_someone_wrote_in_the_card(hub, zygote, published, second_run):
+    """Words between the two lines of the card are kept by the next push, unasked; a second one changes nothing."""
+    card = hub.read(published, "README.md").decode()
+    hub.write(published, {"README.md": card.replace(BEGIN, f"{BEGIN}\r\n## Ours\r\nHandle with care.").encode()})
+    assert push(zygote, second_run, published).get("changed")
+    assert f"{BEGIN}\n## Ours\nHandle with care.\n{END}" in hub.read(published, "README.md").decode()
+    assert not push(zygote, second_run, published)["changed"]
 
 
 def test_someone_changed_a_split_that_stays(hub, zygote, published, second_run):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kun_builder import plots
 from kun_builder.hub.finished import open_run
+from kun_builder.measures import SHARE_EDGES
 from kun_builder.plots import (
     CUT,
     DARK_PAGE,
@@ -26,16 +27,16 @@ from kun_builder.plots import (
     to_png,
     to_svg,
 )
-from kun_builder.stats import ASKS, SCORE_EDGES, SplitStats, rows_at, split_stats, spread
+from kun_builder.stats import ASKS, SplitStats, owners, rows_at, split_stats, spread
 
 
 @pytest.fixture(scope="module")
 def charts(tmp_path_factory):
     run = open_run(make_run(tmp_path_factory.mktemp("run"), {"wudao": 60, "skypile": 40}))
-    return pictures({name: (run.report.splits[name], run.stats[name]) for name in run.stats}, 0.5)
+    return pictures({name: (run.report.splits[name], run.stats[name]) for name in run.stats})
 
 
-@pytest.mark.parametrize("name", ["funnel", "lengths", "scores", "perplexity", "asks"])
+@pytest.mark.parametrize("name", ["funnel", "lengths", "measure-score", "measure-perplexity", "asks"])
 def test_drawn(charts, name):
     """Each picture is drawn as SVG and PNG, with its words, and the same figures give the same PNG."""
     svg = to_svg(charts[name])
@@ -56,7 +57,7 @@ def test_funnel_shows_counts(charts):
 
 def test_score_picture_has_the_threshold(charts):
     """The threshold is written beside its line."""
-    assert "kept from 0.5" in to_svg(charts["scores"])
+    assert "least 0.5" in to_svg(charts["measure-score"])
 
 
 def luminance(colour):
@@ -120,13 +121,18 @@ def test_stats_count_every_row(tmp_path):
         "_stage": ["score", "label", "refine", "perplexity"],
     }
     pq.write_table(pa.table(dead), tmp_path / "dead.parquet")
-    stats = split_stats([tmp_path / "kept.parquet"], [tmp_path / "dead.parquet"])
-    assert stats.rows == stats.instruction_length.total == stats.output_length.total == stats.perplexity.total == 500
-    assert stats.score.total == 499
-    assert stats.score.edges == SCORE_EDGES
-    assert (stats.score_rejected.total, stats.score_elsewhere.total) == (1, 1)
-    assert (stats.perplexity_rejected.total, stats.perplexity_elsewhere.total) == (1, 3)
-    assert stats.perplexity_range == (min(kept["perplexity"]), far * 2), "what a later step rejected had been let pass"
+    options = {"score": {"threshold": 0.2}, "perplexity": {}}
+    steps = [{"label": n, "stage": n, "adds": {n: "double"}, "options": given} for n, given in options.items()]
+    stats = split_stats([tmp_path / "kept.parquet"], [tmp_path / "dead.parquet"], owners(steps))
+    score, perplexity = stats.measures["score"], stats.measures["perplexity"]
+    assert stats.rows == stats.instruction_length.total == stats.output_length.total == perplexity.kept.total == 500
+    assert score.kept.total == 499
+    assert score.kept.edges == SHARE_EDGES
+    assert (score.rejected.total, score.elsewhere.total, score.least, score.beyond) == (1, 1, 0.2, 1)
+    assert (perplexity.rejected.total, perplexity.elsewhere.total) == (1, 3)
+    assert (perplexity.cut_below, perplexity.cut_above) == (None, far * 9), "a later step's rows had been let pass"
+    assert perplexity.spread.median == np.median(kept["perplexity"])
+    assert stats.texts["instruction"].different == 5
     assert stats.asks == {"translate": 100, "how": 200, "write": 100, "other": 100}
     assert set(stats.asks) <= {*ASKS, "other"}
     assert stats.languages == {"zh": 400, "en": 100}
@@ -136,5 +142,5 @@ def test_stats_count_every_row(tmp_path):
 def test_empty_split(tmp_path):
     """A split without any row has a card and pictures, too."""
     run = open_run(make_run(tmp_path / "run", {"wudao": 12, "empty": 0}))
-    charts = pictures({name: (run.report.splits[name], run.stats[name]) for name in run.stats}, None)
+    charts = pictures({name: (run.report.splits[name], run.stats[name]) for name in run.stats})
     assert all(to_svg(chart) for chart in charts.values())
