@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from kun_builder.errors import RunError
+from kun_builder.ownership import Ownership
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, read_report, replace_file
 from kun_builder.shards import Shard
@@ -49,6 +50,11 @@ class RunFolder:
     def report_path(self) -> Path:
         """Where the report is, once the run has finished."""
         return self.path / "report.json"
+
+    @property
+    def owned(self) -> Ownership:
+        """What in the folder is ours to replace."""
+        return Ownership(self.path)
 
     @property
     def dataset(self) -> Path:
@@ -105,8 +111,11 @@ class RunFolder:
         """From when on the journal's answers count for this run, as Unix time; 0 is all of them.
 
         A fresh run deletes the shards of all segments, and remembers when it began until it ends: if it is stopped, the
-        next run goes on with it and finds the answers that it had got.
+        next run goes on with it and finds the answers that it had got. Raises RunError where the folder holds what a
+        run would replace and none has made.
         """
+        self.owned.check()
+        self.owned.claim("shards", ".fresh")
         began = self.path / ".fresh"
         if fresh:
             self.sweep(())
@@ -134,6 +143,9 @@ class DatasetWriter:
         self._rows: dict[str, int] = {}
         self._swaps = {path.parent / f".{path.name}.new": path for path in (folder.kept, folder.dataset)}
         self._kept, self._new = self._swaps
+        folder.owned.claim(
+            *(new.name for new in self._swaps), "rejected", "report.json", "report.html", "recipe.lock.yaml"
+        )
         for new in self._swaps:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
@@ -163,6 +175,8 @@ class DatasetWriter:
     def finish(self) -> None:
         """Write the metadata that `load_dataset` needs, and put the new folders in the old ones' place."""
         (self._new / "README.md").write_text(dataset_metadata(readable(self._rows), self._format), encoding="utf-8")
+        self._folder.owned.claim(*(place.name for place in self._swaps.values()))
+        self._folder.owned.claim(*(f".{place.name}.old" for place in self._swaps.values()))
         self._folder.report_path.unlink(missing_ok=True)  # from here to the new report, the run is not finished
         for new, place in self._swaps.items():
             old = place.parent / f".{place.name}.old"

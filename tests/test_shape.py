@@ -15,7 +15,7 @@ FLOORS = """
     cache errors status types tables markdown measures page limits machine forms
     stats
     hookspecs prompts readers report metrics
-    contract options journal cards plots verdicts
+    ownership contract options journal cards plots verdicts
     engines plan report_page
     generation
     recipe rows
