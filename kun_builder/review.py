@@ -59,7 +59,7 @@ def write_review(path: Path, *, sample: int = SAMPLE, seed: int = 0) -> Path:
 def draw(folder: RunFolder, report: RunReport, *, sample: int = SAMPLE, seed: int = 0) -> list[dict[str, Any]]:
     """Pairs to judge, shuffled: what the page shows, and what its verdicts repeat."""
     chance = random.Random(seed)
-    limits = limits_of(report.steps, ("score", "pair_score", "perplexity"))
+    limits = limits_of(report.steps, _floats(folder, report))
     strata = [*_kept_strata(folder, report, limits), *_rejected_strata(folder, report)]
     drawn: list[dict[str, Any]] = []
     for stratum, number in zip(strata, allot(strata, sample), strict=True):
@@ -67,6 +67,16 @@ def draw(folder: RunFolder, report: RunReport, *, sample: int = SAMPLE, seed: in
         drawn += _rows(folder, stratum, [stratum.places[place] for place in places], limits)
     chance.shuffle(drawn)
     return drawn
+
+
+def _floats(folder: RunFolder, report: RunReport) -> list[str]:
+    """Columns of measured values, for reports of earlier versions, which do not say which step adds which."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = [path for split in report.splits for path in folder.kept_files(split)[:1]]
+    schemas = [pq.read_schema(path) for path in files]
+    return list(dict.fromkeys(field.name for one in schemas for field in one if pa.types.is_floating(field.type)))
 
 
 def allot(strata: Sequence[Stratum], sample: int) -> list[int]:

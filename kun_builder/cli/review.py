@@ -73,6 +73,9 @@ def _take(run: Path, files: tuple[Path, ...], out: Output) -> None:
         f"{found['kept']} kept rows read, {found['good']} good; of all kept rows, {share['value']:.0%} are"
         f" (95 %: {share['low']:.0%} to {share['high']:.0%})"
     )
-    out.table(("what is wrong", ">rows"), [{"what is wrong": k, ">rows": n} for k, n in found["kinds"].items()])
+    kinds = [{"what is wrong": kind, ">rows": rows} for kind, rows in found["kinds"].items()]
+    if kinds:
+        out.table(("what is wrong", ">rows"), kinds)
     rows = [{"rejected for": why, ">read": n["read"], ">good": n["good"]} for why, n in found["rejected"].items()]
-    out.table(("rejected for", ">read", ">good"), rows)
+    if rows:
+        out.table(("rejected for", ">read", ">good"), rows)
