@@ -1,6 +1,6 @@
 """Thresholds out of verdicts: those at which a wanted share of what passes is good, at the least loss of good pairs.
 
-Works for every threshold that cuts a measured column (`kun_builder.limits`), for several at once, and for verdicts that
+Works for every threshold that cuts a measured column (see `limits`), for several at once, and for verdicts that
 were drawn by strata: each weighs as many rows as it stands for.
 """
 

@@ -16,9 +16,10 @@ from huggingface_hub import constants, get_token
 
 from kun_builder.errors import PublishError
 from kun_builder.folder import RunFolder
+from kun_builder.hub.file_facts import FileFacts
 from kun_builder.hub.finished import FinishedRun, check_loads, open_finished
 from kun_builder.hub.manifest import MANIFEST
-from kun_builder.hub.release import FileFacts, Release, compose
+from kun_builder.hub.release import Release, compose
 from kun_builder.hub.repo import Head, Repository
 from kun_builder.hub.retry import Conflict, Retry
 from kun_builder.plan import RESULT_COLUMNS

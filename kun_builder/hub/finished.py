@@ -22,6 +22,7 @@ import yaml
 from kun_builder.corpus import Declared
 from kun_builder.errors import PublishError
 from kun_builder.folder import CONFIGS, RunFolder, data_path
+from kun_builder.hub.file_facts import FileFacts, file_facts
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.stats import SplitStats, owners, split_stats
@@ -67,6 +68,11 @@ class FinishedRun:
         return {name: self.folder.dataset / name for name in sorted(names)}
 
     @cached_property
+    def facts(self) -> dict[str, FileFacts]:
+        """Digests and size of each data file, by its path in the repository: every file is read once for them."""
+        return {path: file_facts(file) for path, file in self.files.items()}
+
+    @cached_property
     def kept(self) -> dict[str, list[Path]]:
         """Files with all that is known of each split's rows; they stay here."""
         return {name: self.folder.kept_files(name) for name in self.report.splits}
@@ -94,7 +100,7 @@ class FinishedRun:
     @cached_property
     def key(self) -> str:
         """Digest of what the run was and of what came out of it."""
-        content = [(path, _sha256(file)) for path, file in self.files.items()]
+        content = [(path, facts.sha256) for path, facts in self.facts.items()]
         return hashlib.sha256(json.dumps([self.report.signature, content]).encode()).hexdigest()[:16]
 
     def files_of(self, split: str) -> list[str]:
@@ -243,8 +249,3 @@ def _published(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def _memory(metadata: pq.FileMetaData) -> int:
     return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,7 @@ from kun_builder.cards.metadata import check_card
 from kun_builder.errors import PublishError
 from kun_builder.folder import CONFIGS
 from kun_builder.hub.card_facts import card_facts
+from kun_builder.hub.file_facts import FileFacts, file_facts
 from kun_builder.hub.manifest import FORMAT, MANIFEST
 from kun_builder.hub.own_words import merge, with_words, words_of
 from kun_builder.plots import pictures, to_png, to_svg
@@ -36,15 +37,6 @@ LOCK = "recipe.lock.yaml"
 
 Digests = dict[str, "npt.NDArray[np.uint64]"]
 """Of each row of a split: `id` and `row`, 64-bit hashes of its id and of its instruction and output; sorted by id."""
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """A file as a repository knows it: `sha256` if it is large, `git` (git's blob id) if it is small."""
-
-    sha256: str
-    git: str
-    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +79,8 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     files |= {path: content for path, content in locks.values()}
     notes, merged = _own_words(run, old, base)
     files |= _dressing(repo, run, splits, runs, releases, notes["shown"])
-    facts_of = {path: file_facts(content) for path, content in files.items()} | _kept_files(old, kept, files)
+    ours = {path: run.facts[path] if path in run.files else file_facts(content) for path, content in files.items()}
+    facts_of = ours | _kept_files(old, kept, files)
     owners = {path: split for split, entry in splits.items() for path in entry["files"]}
     manifest = {
         "format": FORMAT,
@@ -147,25 +140,6 @@ def _dressing(
     readme = card(facts := replace(facts, pictures=tuple(charts)))
     check_card(readme, facts)
     return {"README.md": readme.encode(), **{f"plots/{name}.png": to_png(to_svg(c)) for name, c in charts.items()}}
-
-
-def file_facts(content: Path | bytes) -> FileFacts:
-    """Digests and size of a file, read once."""
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    for chunk in _chunks(content):
-        sha256.update(chunk)
-        git.update(chunk)
-    return FileFacts(sha256.hexdigest(), git.hexdigest(), size)
-
-
-def _chunks(content: Path | bytes) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            yield chunk
 
 
 # --- rows of two releases ----------------------------------------------------------------------------------------

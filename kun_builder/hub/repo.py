@@ -30,8 +30,9 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from kun_builder.errors import PublishError
+from kun_builder.hub.file_facts import FileFacts
 from kun_builder.hub.manifest import MANIFEST, read_manifest
-from kun_builder.hub.release import Base, Digests, FileFacts, Release, digest_rows, rows_of
+from kun_builder.hub.release import Base, Digests, Release, digest_rows, rows_of
 from kun_builder.hub.retry import ReaderFailed, Retry
 
 _TIMEOUT = httpx2.Timeout(300, connect=30)
