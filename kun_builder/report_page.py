@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kun_builder.cards import funnel
+from kun_builder.cards import caption, funnel, measured, prompts, settings
 from kun_builder.page import render
 from kun_builder.plots import pictures, to_svg
 from kun_builder.report import RunReport
@@ -24,6 +24,8 @@ KEPT_SAMPLE, REJECTED_SAMPLE, REASON_SAMPLE = 600, 900, 40
 """Rows on the page: kept ones in all, rejected ones in all, and of one reason in one split."""
 _LONGEST = 6000
 """Characters of one text."""
+_WIDTHS = 900, 540, 250
+"""Pixels of a picture without its labels: for a wide screen, a narrow one, and a telephone."""
 
 
 def report_page(
@@ -37,7 +39,9 @@ def report_page(
 
     judged: what people and a model said of its pairs (`FinishedRun.judged`).
     """
-    charts = pictures({name: (report.splits[name], stat) for name, stat in stats.items()})
+    facts = {name: (report.splits[name], stat) for name, stat in stats.items()}
+    charts = [pictures(facts, width=width) for width in _WIDTHS]
+    drawn = [(caption(name), [_inline(to_svg(chart[name])) for chart in charts]) for name in charts[0]]
     rows = {"kept": list(_kept_rows(kept)), "rejected": list(_rejected_rows(rejected))}
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
     totals["rejected"] = sum(Counter(reason for *_, reason in _reasons(rejected)).values())
@@ -52,7 +56,10 @@ def report_page(
         funnels={name: funnel(split) for name, split in report.splits.items()},
         costs=list(_costs(report)),
         endpoints=list(_endpoints(report.serving)),
-        pictures=[(chart["title"], _inline(to_svg(chart))) for chart in charts.values()],
+        pictures=drawn,
+        measured=measured(stats),
+        steps=[(step, settings(step), prompts(step, report.models)) for step in report.steps],
+        durations=[*report.phases.items(), ("all", report.seconds)],
     )
 
 
@@ -62,9 +69,9 @@ def _inline(svg: str) -> str:
 
 def _costs(report: RunReport) -> Iterator[dict[str, Any]]:
     """What each step asked of each model, over the life of the run folder; retries are those of its last run."""
-    measured = {(one["stage"], one["model"]): one for one in report.serving.get("usage", ())}
+    served = {(one["stage"], one["model"]): one for one in report.serving.get("usage", ())}
     for use in report.usage:
-        one = measured.get((use.stage, use.model), {})
+        one = served.get((use.stage, use.model), {})
         cached = use.cached_prompt_tokens / use.prompt_tokens if use.prompt_tokens else 0.0
         yield asdict(use) | {"cached": cached} | {name: one.get(name, 0) for name in ("retries", "truncated", "empty")}
 

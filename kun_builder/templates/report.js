@@ -17,7 +17,9 @@ function show(name) {
   for (const tab of tabs) tab.setAttribute("aria-selected", String(tab.dataset.tab === name));
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== name;
 }
-for (const tab of tabs) tab.addEventListener("click", () => show(tab.dataset.tab));
+const address = () => tabs.find((tab) => "#" + tab.dataset.tab === location.hash)?.dataset.tab || "overview";
+for (const tab of tabs) tab.addEventListener("click", () => { show(tab.dataset.tab); location.hash = tab.dataset.tab; });
+window.addEventListener("hashchange", () => { show(address()); scrollTo(0, 0); });
 
 // --- differences of two texts: longest common subsequence over words and single Chinese characters
 
@@ -107,7 +109,10 @@ function item(row) {
 function list(section, rows, totals) {
   const search = section.querySelector("input"), list = section.querySelector(".rows");
   const count = section.querySelector(".count"), more = section.querySelector("button.more");
-  const selects = [...section.querySelectorAll("select")];
+  const selects = [...section.querySelectorAll("select[data-column]")], order = section.querySelector("select.sort");
+  const numbers = new Set(rows.flatMap((row) => Object.keys(row).filter((name) => typeof row[name] === "number")));
+  for (const name of numbers) for (const [sign, way] of [["-", "greatest first"], ["+", "least first"]])
+    if (name !== "position" && name !== "offset") order.append(element("option", { value: sign + name }, `${name}, ${way}`));
   const searched = rows.map((row) => Object.values(row).filter((v) => typeof v === "string").join("\n").toLowerCase());
   const key = (row, name) => (name === "reason" ? `${row._stage}: ${row._reason}` : row[name]);
   for (const select of selects) {
@@ -125,16 +130,18 @@ function list(section, rows, totals) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     found = rows.filter((row, at) => words.every((word) => searched[at].includes(word))
       && selects.every((select) => !select.value || String(key(row, select.dataset.column)) === select.value));
+    const sign = order.value[0] === "-" ? -1 : 1, by = order.value.slice(1);
+    if (by) found = found.filter((row) => typeof row[by] === "number").sort((a, b) => sign * (a[by] - b[by]));
     list.replaceChildren();
     shown = 0;
     page();
   }
   search.addEventListener("input", filter);
-  for (const select of selects) select.addEventListener("change", filter);
+  for (const select of [...selects, order]) select.addEventListener("change", filter);
   more.addEventListener("click", page);
   filter();
 }
 
 list(document.getElementById("kept"), data.kept, data.totals.kept);
 list(document.getElementById("rejected"), data.rejected, data.totals.rejected);
-show("overview");
+show(address());

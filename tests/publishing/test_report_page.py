@@ -83,7 +83,7 @@ def test_filters(opened):
     open_tab(opened, "rejected")
     every = counted(opened, "rejected")
     choose = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
-    split, reason = find(opened, "#rejected select")
+    split, reason = find(opened, "#rejected select[data-column]")
     assert len(find(opened, "#rejected select[data-column=reason] option")) == 4
     opened.execute_script(choose, reason, "perplexity: too_high")
     some = counted(opened, "rejected")
@@ -106,6 +106,67 @@ def test_open_a_row(opened):
     assert left.location["x"] < right.location["x"]
     assert "</script><script>document.title" in row.text
     assert "perplexity:" in row.text
+
+
+def test_sorting(opened):
+    """Rows can be put in the order of any number that was measured, and rows without it are not among them."""
+    open_tab(opened, "kept")
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    order = find(opened, "#kept select.sort")[0]
+    choose = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+    scores = {}
+    for way in ("-score", "+score"):
+        opened.execute_script(choose, order, way)
+        find(opened, "#kept summary")[0].click()
+        row = find(opened, "#kept details")[0]
+        said = WebDriverWait(opened, 20).until(lambda _, row=row: re.search(r"score: ([\d.]+)", row.text))
+        scores[way] = float(said[1])
+    assert scores == {"-score": 0.99, "+score": 0.5}
+
+
+def test_tabs_have_addresses(opened):
+    """A tab is opened by the page's address, which changes with the tab; back goes back."""
+    open_tab(opened, "rejected")
+    assert opened.current_url.endswith("#rejected")
+    opened.get(opened.current_url.replace("#rejected", "#kept"))
+    assert find(opened, "#kept .rows")[0].is_displayed()
+    opened.back()
+    assert find(opened, "#rejected .rows")[0].is_displayed()
+
+
+@pytest.mark.parametrize("width", [360, 601, 800, 1001, 1400])
+def test_every_width(opened, width):
+    """At any width the page is not wider than the screen, every count of the funnel is in view, pictures fill it."""
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+        inside = "const box = arguments[0].getBoundingClientRect(); return [box.left, box.right]"
+        boxes = [opened.execute_script(inside, cell) for cell in find(opened, "table.funnel td:last-child")]
+        assert boxes
+        assert all(left >= 0 and right <= width for left, right in boxes)
+        picture = find(opened, "#overview img")[0]
+        assert picture.size["width"] >= 0.9 * (min(width, 1120) - 40)
+        scale = picture.size["width"] / opened.execute_script("return arguments[0].naturalWidth", picture)
+        assert scale * 11 > 9, "the letters of the axes are at least nine pixels high"
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_overview_says_what_was_done(opened):
+    """Each step opens to its options and prompts; measured values, texts and times are in tables."""
+    steps = find(opened, "details.step")
+    assert [step.text.split()[0] for step in steps] == ["perplexity", "label", "score"]
+    for step in steps:
+        step.find_element("css selector", "summary").click()
+    assert "threshold: 0.5" in steps[2].text
+    assert "请为下面的文本写一条指令" in steps[1].text
+    assert "≥ 0.5" in find(opened, "table.measured")[0].text
+    assert "12.5" in find(opened, "table.durations")[0].text
+    assert len(find(opened, "table.texts tr")) == 5
 
 
 def test_more_rows(opened):
