@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError
+from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError, RunError
 from kun_builder.generation import Asker, Tally
 from kun_builder.status import Status
 from kun_builder.tables import DROPPED, QUARANTINED
@@ -115,8 +115,10 @@ class _UnderWay:
 class RowRunner:
     """Runs the rows of several shards at once over one generator, on the generator's event loop."""
 
-    def __init__(self, generator: Generator, status: Status) -> None:
+    def __init__(self, generator: Generator, status: Status, stop_after: int = 0) -> None:
+        """`stop_after`: rows one after the other that fail alike and so end the run; 0 never ends it."""
         self._generator = generator
+        self._stop_after, self._alike, self._failure = stop_after, 0, ("", "")
         self._status = status
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._running = self._order = 0
@@ -214,6 +216,23 @@ class RowRunner:
             self._status.done += 1
             self._running -= 1
             self._fill()
+        self._count_failure(outcome, steps)
+
+    def _count_failure(self, outcome: Outcome, steps: Sequence[Step]) -> None:
+        """Raises RunError for the last of too many rows that failed alike, in one stage and for one reason of error."""
+        if outcome.died_at is None or outcome.outcome != QUARANTINED:
+            self._alike = 0
+            return
+        failure = (steps[outcome.died_at].label, outcome.reason or "")
+        self._alike = self._alike + 1 if failure == self._failure else 1
+        self._failure = failure
+        if self._alike == self._stop_after:
+            raise RunError(
+                f"the last {self._alike} rows all failed at stage `{failure[0]}` as `{failure[1]}`: {outcome.value} "
+                f"(row {outcome.row['id']})",
+                hint="mend the cause and run the same command again: it goes on where it stopped; "
+                "`stop_after_failures: 0` in the recipe lets a run go on all the same",
+            )
 
     def _died(self, outcome: Outcome, steps: Sequence[Step], number: int, how: str, reason: str, value: str) -> None:
         outcome.died_at, outcome.outcome, outcome.reason, outcome.value = number, how, reason, value

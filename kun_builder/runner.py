@@ -125,7 +125,7 @@ def _models(
         models = open_models(specs, registry.engines, journal, status)
         generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
         stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
-        executor = RowExecutor(loop, generator, status)
+        executor = RowExecutor(loop, generator, status, recipe.stop_after_failures)
         stack.callback(executor.stop)  # before the models are closed, however often the user presses Ctrl-C
         yield executor, {name: generator.info(name) for name in specs}
 

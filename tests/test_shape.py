@@ -23,7 +23,7 @@ FLOORS = """
     ingest shards withhold
     executors folder dataset_stage testing
     runner explain estimate hub review shapes
-    training presentation reproduce
+    training presentation reproduce losses
     evaluation
     align
     cli

@@ -64,6 +64,8 @@ def command(
 
     from kun_builder.cli.funnel import show_result
     from kun_builder.cli.progress import progress
+    from kun_builder.folder import RunFolder
+    from kun_builder.losses import check_losses
     from kun_builder.presentation import is_presented
     from kun_builder.runner import build  # after the check: it imports `datasets`
     from kun_builder.status import Status
@@ -76,6 +78,7 @@ def command(
         _present(checked.output, out)
     if not repo or out.format == "human":
         show_result(report, checked, out)
+    check_losses(RunFolder(checked.output), report)
     if repo:
         push_run(checked.output, repo, out, **pushing)
 

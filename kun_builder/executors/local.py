@@ -186,10 +186,12 @@ def _count(record: ShardRecord, status: Status) -> None:
 class RowExecutor:
     """Runs row segments over a generator that lives on its own event loop, in its own thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, generator: Generator, status: Status) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, generator: Generator, status: Status, stop_after: int = 0
+    ) -> None:
         self._loop = loop
         self._generator = generator
-        self._rows = RowRunner(generator, status)
+        self._rows = RowRunner(generator, status, stop_after)
         self._status = status
         self._asked: set[Future[Any]] = set()
 

@@ -65,6 +65,9 @@ class Settings(_Frozen):
     )
     executor: Literal["local"] = Field(default="local", description="What runs the stages: this machine.")
     shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
+    stop_after_failures: int = Field(
+        default=200, ge=0, description="Rows one after the other that fail alike and so end the run; 0 never ends it."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
     format: Literal["parquet", "jsonl"] = Field(default="parquet", description="File format of the dataset.")
     journal: Path | None = Field(
