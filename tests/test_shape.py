@@ -12,7 +12,7 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    cache errors status types tables markdown measures page limits machine forms
+    cache errors retry_after status types tables markdown measures page limits machine forms
     stats
     hookspecs prompts readers report metrics
     ownership contract options journal cards plots verdicts

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ import orjson
 from kun_builder.engines.address import Address, proxy_for
 from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
+from kun_builder.retry_after import asked_pause
 from kun_builder.types import ModelSpec
 
 if TYPE_CHECKING:  # a third of a second of CPU, which every command that only looks at plugins would pay
@@ -38,7 +38,6 @@ _SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 _SHOWN = 300
 _LONGEST_ERROR = 1 << 16
-_LONGEST_PAUSE = 366 * 86400.0
 _CONNECT, _ASIDE = 10.0, 10.0
 """Seconds to open a connection; seconds for a request that is not a generation."""
 
@@ -183,7 +182,7 @@ class Server:
         through = f", through {self._proxy.shown}" if self._proxy else ""
         message = f"{self._shown_route(path)} answered {status}{through}" + (f": {said}" if said else "")
         if status in _TRANSIENT or status >= 500:
-            wait = _retry_after(headers.get("Retry-After", ""))
+            wait = asked_pause(headers.get("Retry-After", ""))
             return TransientError(message, status=status, endpoint=self.url, retry_after=wait)
         if status in _REJECTED:
             return RejectedError(message, status=status, endpoint=self.url)
@@ -228,21 +227,3 @@ def _message(payload: bytes) -> str:
             break
         body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), "")
     return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-
-
-def _retry_after(value: str) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date."""
-    value = value.strip()
-    if not value:
-        return None
-    if value.replace(".", "", 1).isdecimal():
-        return min(float(value), _LONGEST_PAUSE)
-    from email.utils import mktime_tz, parsedate_tz
-
-    parsed = parsedate_tz(value)
-    if parsed is None:
-        return None
-    try:
-        return min(max(0.0, mktime_tz(parsed) - time.time()), _LONGEST_PAUSE)
-    except (OverflowError, ValueError):
-        return None

@@ -18,6 +18,7 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 from kun_builder.errors import PublishError
+from kun_builder.retry_after import asked_pause
 
 Result = TypeVar("Result")
 _RAISED = (OSError, httpx2.HTTPError, RuntimeError, ValueError)
@@ -123,8 +124,7 @@ def _status(error: Exception) -> tuple[int, float | None]:
     """HTTP status (0: no answer) and the seconds that the server asked us to wait."""
     for link in _chain(error):
         if isinstance(link, HfHubHTTPError):
-            after = link.response.headers.get("Retry-After", "")
-            return link.response.status_code, float(after) if after.isdigit() else None
+            return link.response.status_code, asked_pause(link.response.headers.get("Retry-After", ""))
     return 0, None
 
 
