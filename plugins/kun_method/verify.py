@@ -34,7 +34,7 @@ async def run(
     prompt: Prompt = PROMPT,
     good: str = "好",
     bad: str = "差",
-    threshold: Share = 0.9,
+    threshold: Share = 0.91,
     least_support: Share = 0.8,
     least_novelty: Share = 0.4,
     least_coverage: Share = 0.05,
