@@ -182,7 +182,17 @@ def _pair(row: Mapping[str, Any], stratum: Stratum, limits: Sequence[Limit]) -> 
         **{name: str(row.get(name) or "")[:_LONGEST] for name in ("id", "instruction", "output", "text")},
         "stage": row.get("_stage"),
         "reason": row.get("_reason"),
+        "value": _number(row.get("_value")),
         "stratum": stratum.name,
         "stratum_rows": len(stratum.places),
         "measured": measured,
     }
+
+
+def _number(value: str | None) -> float | None:
+    """The number that a row was rejected for; None if it was no number."""
+    try:
+        found = float(value or "")
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None

@@ -55,6 +55,8 @@ class Verdict:
     stratum_rows: int = 0
     reason: str = ""
     """Why the run rejected the row, as `step: reason`; empty if it was kept."""
+    value: float | None = None
+    """The number that it was rejected for; None if that was no number, or is not known."""
     run: str = ""
     measured: Mapping[str, float] = field(default_factory=dict)
 
@@ -122,6 +124,7 @@ def _verdict(line: bytes, place: str) -> Verdict:
             kinds=kinds,
             stratum=str(record.get("stratum") or "kept"),
             stratum_rows=int(record.get("stratum_rows") or 0),
+            value=None if record.get("value") is None else float(record["value"]),
             run=str(record.get("run") or ""),
             reason=f"{step}: {reason}" if step and reason else "",
             measured=_numbers(record) | _numbers(record.get("measured") or {}),
@@ -135,7 +138,7 @@ def _verdict(line: bytes, place: str) -> Verdict:
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
     """Values that stages measured: all numbers that are not the page's own."""
-    own = ("good", "stratum_rows")
+    own = ("good", "stratum_rows", "value")
     return {
         str(name): float(value)
         for name, value in record.items()

@@ -113,9 +113,16 @@ def command(
 
 
 def _judged(run: Path | None, files: tuple[Path, ...]) -> list[Verdict]:
+    from kun_builder.errors import RunError
     from kun_builder.verdicts import read_verdicts, run_verdicts
 
-    return [*(run_verdicts(run) if run else ()), *(verdict for path in files for verdict in read_verdicts(path))]
+    found = run_verdicts(run) if run else []
+    if run and not found:
+        raise RunError(
+            f"{run} has no verdicts yet",
+            hint=f"judge pairs with `kun-build review {run}`, and give it their file with --take",
+        )
+    return [*found, *(verdict for path in files for verdict in read_verdicts(path))]
 
 
 def _chosen(limits: list[Limit], names: tuple[str, ...]) -> list[Limit]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LEAST_ROWS = 10
 """Judged rows that a threshold must keep: a precision of fewer says nothing."""
 _FOLDS = 5
+_ROUNDED = 1e-3
+"""How far the value of a rejection may be from the measured one: stages round what they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +139,17 @@ def calibrate(
 
 
 def _reachable(verdict: Verdict, limits: Sequence[Limit]) -> bool:
-    """Whether the row was kept, or rejected by one of the limits alone."""
+    """Whether the row was kept, or rejected for being beyond one of the limits: then its value is what was measured."""
     if not verdict.reason:
         return True
+    if verdict.value is None:
+        return False
     step = verdict.reason.partition(": ")[0]
     own = [limit for limit in limits if limit.step == step and limit.column in verdict.measured]
-    return any(not limit.keeps(verdict.measured[limit.column]) for limit in own)
+    return any(
+        not limit.keeps(measured := verdict.measured[limit.column]) and abs(measured - verdict.value) < _ROUNDED
+        for limit in own
+    )
 
 
 def _rows(verdicts: Sequence[Verdict], limits: Sequence[Limit]) -> _Rows:

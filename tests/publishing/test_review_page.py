@@ -188,6 +188,7 @@ def test_strata(run):
     near = [pair["measured"]["score"] for pair in drawn if pair["stratum"] == "kept, near a threshold"]
     far = [pair["measured"]["score"] for pair in drawn if pair["stratum"] == "kept, far from all thresholds"]
     assert max(near) <= min(far)
+    assert {pair["value"] for pair in drawn} == {None, 0.21}, "of rejected ones, the number that they were rejected for"
 
 
 def test_the_same_seed_draws_the_same_pairs(run):

@@ -105,11 +105,13 @@ def test_strata_weigh():
 def test_what_no_threshold_brings_back_is_left_out():
     """Rows rejected by a threshold take part; rows rejected for another reason of the same step do not."""
     rows = [(number < 10, {"score": 0.5 + number / 100}) for number in range(20)]
-    below = [Verdict(good=True, id="a", reason="score: low_score", measured={"score": 0.2})]
+    below = [Verdict(good=True, id="a", reason="score: low_score", value=0.2, measured={"score": 0.20004})]
     other = [
         Verdict(good=True, id="b", reason="refine: stammer"),
         Verdict(good=True, id="c", reason="score: unparseable"),
     ]
+    other.append(Verdict(good=True, id="d", reason="score: off_topic", measured={"score": 0.1}))
+    other.append(Verdict(good=True, id="e", reason="score: too_short", value=3.0, measured={"score": 0.1}))
     assert calibrate(verdicts(rows) + below + other, [SCORE], 0.5, least=1).judged == 21
 
 
@@ -241,6 +243,16 @@ def test_from_verdicts_to_the_recipe(kun, recipe, tmp_path):
     assert "20 of 40" in out
     assert json.loads((tmp_path / "run/calibration.json").read_text())["figures_after"]["precision"] == 1
     assert (tmp_path / "run/calibration.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_nobody_judged(kun, recipe, tmp_path):
+    """Without a verdict in the run, the message says how to get some."""
+    (tmp_path / "run").mkdir()
+    code, _, err = kun("calibrate", recipe, "--run", tmp_path / "run")
+    assert code == 1
+    assert "has no verdicts" in err
+    assert "kun-build review" in err
+    assert recipe.read_text() == RECIPE
 
 
 def test_dry_run_and_wrong_usage(kun, recipe, tmp_path):
