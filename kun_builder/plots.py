@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kun_builder.measures import SHARE_EDGES, Histogram, Measure
 from kun_builder.report import SplitReport
@@ -184,7 +184,12 @@ def _cuts(measures: Mapping[str, Measure]) -> Iterator[dict[str, Any]]:
         marks |= {"rejected up to": measure.cut_below, "rejected from": measure.cut_above}
         for said, value in marks.items():
             if value is not None:
-                yield {"split": name, "kind": "cut", "from": value, "label": f"{said} {value:.4g}"}
+                side = "left" if value in (measure.most, measure.cut_above) else "right"
+                yield {"split": name, "kind": "cut", "side": side, "from": value, "label": f"{said} {value:.4g}"}
+
+
+_LABELS: tuple[tuple[str, Literal["left", "right"], int], ...] = (("right", "left", 3), ("left", "right", -3))
+"""Side of its line that a label stands on, its alignment and its distance."""
 
 
 def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> Any:
@@ -207,12 +212,13 @@ def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> Any:
         .encode(x2="to:Q", y=count, y2="low:Q", color=fate)
     )
     lines = base.transform_filter("datum.kind == 'cut'").mark_rule(color=CUT, strokeDash=[5, 3], strokeWidth=2)
-    names = (
-        base.transform_filter("datum.kind == 'cut'")
-        .mark_text(color=CUT, align="left", dx=3, dy=-2, baseline="bottom", fontSize=10)
+    names = [
+        base.transform_filter(f"datum.kind == 'cut' && datum.side == '{side}'")
+        .mark_text(color=CUT, align=align, dx=dx, dy=-2, baseline="bottom", fontSize=10)
         .encode(y=alt.value(0), text=alt.Text("label:N"))
-    )
-    layers = alt.layer(bars, lines, names, data=alt.InlineData(values=rows)).properties(width=width, height=110)
+        for side, align, dx in _LABELS
+    ]
+    layers = alt.layer(bars, lines, *names, data=alt.InlineData(values=rows)).properties(width=width, height=110)
     panels = layers.facet(row=alt.Row("split:N", title=None, sort=list(stats))).resolve_scale(y="independent")
     return panels.properties(title=f"{column} of kept and of rejected rows")
 

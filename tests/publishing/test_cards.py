@@ -105,7 +105,8 @@ def test_card_of_a_folder(tmp_path):
             ("test sets", "passages of raw"),
         ),
         (("label",), ("passages of raw", "test sets", "No step looked"), ("rewrote", "A score", "judged")),
-        (("made_up",), ("made from raw text by the",), ("back-translation", "judged")),
+        (("made_up",), ("made from raw text by the",), ("back-translation", "judged", "guessed", "from the web")),
+        (("label", "verify"), ("held against each other", "guessed from its answer"), ("judged",)),
     ],
 )
 def test_only_what_is_true_of_the_steps(tmp_path, stages, said, unsaid):

@@ -209,3 +209,11 @@ def test_limits_by_name():
     assert (found["tokens"].least, found["tokens"].most, found["tokens"].alone) == (3, 9, True)
     assert (found["pair_score"].least, found["support"].least, found["support"].alone) == (0.9, None, False)
     assert "note" not in found
+
+
+def test_no_model_wrote_it(project):
+    """Where no model took part, the card does not say that one wrote the rows, nor thanks any."""
+    _, card = built(project())
+    assert "written by language models" not in card
+    assert "由语言模型写成" not in card
+    assert "arXiv" not in card.split("### Citation")[1], "Kun's method had no part in it"
