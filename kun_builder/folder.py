@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from kun_builder.errors import RunError
+from kun_builder.errors import RunError, shown
 from kun_builder.ownership import Ownership
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import RunReport, read_report, replace_file
@@ -83,6 +83,11 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder; the lock ends with the process, however it ends. Raises RunError if another one has it."""
+        if "::" in str(self.path.absolute()):
+            raise RunError(
+                f"`::` in the path of the run folder, {shown(self.path)}, names chained file systems to `datasets`",
+                hint="choose another folder with --output",
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("a+") as file:
             try:

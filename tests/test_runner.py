@@ -185,6 +185,8 @@ def test_a_split_without_survivors_does_not_keep_the_others_from_loading(tmp_pat
         loaded = load_dataset(str(tmp_path / "run/dataset"), config, cache_dir=str(tmp_path / "cache"))
         assert {name: len(rows) for name, rows in loaded.items()} == {"web": report.splits["web"].kept}
     assert check_loads(open_finished(tmp_path / "run"))["default"] == {"web": report.splits["web"].kept}
+    moved = (tmp_path / "run").rename(tmp_path / "[run]")  # where `load_dataset` itself finds nothing
+    assert check_loads(open_finished(moved))["default"] == {"web": report.splits["web"].kept}
 
 
 def start(tmp_path):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from kun_builder.cli.output import Output, console, make_table, printable
+from kun_builder.errors import shown
 
 if TYPE_CHECKING:
     from kun_builder.recipe import Recipe
@@ -79,7 +84,20 @@ def _cut(text: str) -> str:
 
 def _where(report: RunReport, dataset: Path, rejected: Path) -> None:
     read, kept = (sum(getattr(split, key) for split in report.splits.values()) for key in ("read", "kept"))
-    lines = [f"{kept} of {read} rows are in {dataset}; the other {read - kept} are in {rejected}, with their reasons"]
+    places = shown(dataset), shown(rejected)
+    out = f"{kept} of {read} rows are in {places[0]}; the other {read - kept} are in {places[1]}, with their reasons"
+    click.echo(out)  # not through the console, which would break a command into lines
     if kept:
-        lines.append(f"""load it:  python -c "from datasets import load_dataset; print(load_dataset('{dataset}'))" """)
-    console().print("\n".join(lines).rstrip())
+        click.echo(f"load it:  {_command(report, dataset)}")
+
+
+def _command(report: RunReport, dataset: Path) -> str:
+    """A command for a shell that loads the dataset, whatever its folder is called."""
+    given = f"{str(dataset)!r}"
+    if "[" in str(dataset.resolve()):  # which is a pattern to `load_dataset`, and files can be given escaped
+        place, jsonl = glob.escape(str(dataset)), report.format == "jsonl"
+        names = {name: f"{place}/{name}.jsonl" if jsonl else f"{place}/data/{name}-*.parquet" for name in report.splits}
+        files = {name: path for name, path in names.items() if report.splits[name].kept}
+        given = f"{'json' if jsonl else 'parquet'!r}, data_files={files!r}"
+    code = f"from datasets import load_dataset; print(load_dataset({given}))"
+    return f'python -c "{code}"' if not set(code) & set('"$`\\!') else f"python -c {shlex.quote(code)}"

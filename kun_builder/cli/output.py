@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from kun_builder.errors import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -19,9 +21,14 @@ Format = Literal["human", "json", "quiet"]
 
 def complain(message: str, hint: str = "", word: str = "Error") -> None:
     """An `Error:` or `Warning:` on stderr, with its `Hint:`."""
-    click.secho(f"{word}: {message}", err=True, fg={"Error": "red", "Warning": "yellow"}[word])
+    click.secho(f"{word}: {steady(message)}", err=True, fg={"Error": "red", "Warning": "yellow"}[word])
     if hint:
-        click.secho(f"Hint: {hint}", err=True, dim=True)
+        click.secho(f"Hint: {steady(hint)}", err=True, dim=True)
+
+
+def steady(message: str) -> str:
+    """A message of one or more lines, whatever names are in it, without what would steer the terminal."""
+    return "\n".join(shown(line) for line in message.split("\n"))
 
 
 def printable(text: str) -> str:
@@ -39,7 +46,9 @@ class Output:
     def note(self, message: str) -> None:
         """A line for people on stderr; not in quiet mode."""
         if self.format != "quiet":
-            click.echo(json.dumps({"message": message}, ensure_ascii=False) if self.json_log else message, err=True)
+            click.echo(
+                json.dumps({"message": message}, ensure_ascii=False) if self.json_log else steady(message), err=True
+            )
 
     def warn(self, message: str, hint: str = "") -> None:
         """A warning on stderr, in every mode."""

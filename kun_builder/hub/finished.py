@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -170,7 +171,7 @@ def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
             "no row of the run was kept: there is nothing to publish", hint="see rejected/ for the reasons"
         )
     with tempfile.TemporaryDirectory(prefix="kun-build-") as cache:
-        loaded = json.loads(_fresh_process(run.folder.dataset, cache))
+        loaded = json.loads(_fresh_process(_loadable(run.folder.dataset, Path(cache)), cache))
     for config, splits in loaded.items():
         found = {name: split["rows"] for name, split in splits.items()}
         if found != expected:
@@ -179,6 +180,20 @@ def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
         if config == "default" and columns != {RESULT_COLUMNS}:
             raise PublishError(f"the columns of the dataset are {columns}, not {RESULT_COLUMNS}")
     return {config: {name: split["rows"] for name, split in splits.items()} for config, splits in loaded.items()}
+
+
+def _loadable(dataset: Path, near: Path) -> Path:
+    """The folder, or the same files elsewhere: a bracket in a folder's path is a pattern to `load_dataset`."""
+    if "[" not in str(dataset.resolve()):
+        return dataset
+    return Path(shutil.copytree(dataset, near / "dataset", copy_function=_link))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy(source, target)
 
 
 def _fresh_process(folder: Path, cache: str) -> str:

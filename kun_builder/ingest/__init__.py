@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kun_builder.errors import Drop, KunError, PluginError, SourceError
+from kun_builder.errors import Drop, KunError, PluginError, SourceError, shown
 from kun_builder.ingest.sampling import Sample
 from kun_builder.ingest.shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
 from kun_builder.options import accepted
@@ -149,7 +149,7 @@ def _inputs(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]
             options = accepted(source.find, spec.options)
             found = [file for path in spec.path for file in source.find(path, **options)]
     if not found:
-        raise SourceError(f"split `{split}`: source `{source.name}` finds nothing at {', '.join(spec.path)}")
+        raise SourceError(f"split `{split}`: source `{source.name}` finds nothing at {shown(', '.join(spec.path))}")
     return name_inputs(found, source.depth)
 
 
@@ -208,7 +208,7 @@ class _Reading:
             begun = begun or (after is not None and after[0] == name)
             if begun:
                 start = after[1] + 1 if after and after[0] == name else 0
-                with _blame(self.entry, f"reading {path}"):
+                with _blame(self.entry, f"reading {shown(path)}"):
                     yield from self._file(name, path, start, sample)
             done += sizes[name]
             self.status.done = done or self.status.done

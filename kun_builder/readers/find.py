@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from kun_builder.errors import SourceError
+from kun_builder.errors import SourceError, shown
 
 
 def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
@@ -18,14 +18,26 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
     SourceError, which names `split` and the nearest folder that exists, if there is none.
     """
     place = os.path.expanduser(path)
-    found = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
+    found = [place] if os.path.exists(place) else sorted(_expand(place))
     files = [file for entry in found for file in (_walk(entry, patterns) if os.path.isdir(entry) else [entry])]
     if not files:
-        raise SourceError(f"split `{split}`: no file at {path}{_why(Path(place), found, patterns)}", hint=_HINT)
+        raise SourceError(f"split `{split}`: no file at {shown(path)}{_why(Path(place), found, patterns)}", hint=_HINT)
     return files
 
 
 _HINT = "`path:` takes a file, a folder, a glob, or a list of these, relative to the recipe"
+
+
+def _expand(pattern: str) -> list[str]:
+    """What a glob finds. A part that is there as it is written is that, brackets and all; so is a bracket that would
+    else find nothing."""
+    place, rest = "", Path(pattern).parts
+    while rest and os.path.exists(os.path.join(place, rest[0])):
+        place, rest = os.path.join(place, rest[0]), rest[1:]
+    for tail in (os.path.join(*rest), os.path.join(*rest).replace("[", "[[]")):
+        if found := glob.glob(os.path.join(glob.escape(place), tail), recursive=True):
+            return found
+    return []
 
 
 def _walk(folder: str, patterns: Sequence[str]) -> Iterable[str]:
@@ -42,8 +54,8 @@ def _why(path: Path, found: Sequence[str], patterns: Sequence[str]) -> str:
         return f": it has none that matches {' or '.join(patterns)}"
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"; the nearest folder that exists is {there} ({f'it holds {shown}' if names else 'it is empty'})"
+    some = shown(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")
+    return f"; the nearest folder that exists is {shown(there)} ({f'it holds {some}' if names else 'it is empty'})"
 
 
 def name_inputs(inputs: Iterable[str], depth: int) -> dict[str, str]:
@@ -61,11 +73,17 @@ def name_inputs(inputs: Iterable[str], depth: int) -> dict[str, str]:
             names[str(PurePosixPath(*path[-depths[path] :]))].append(path)
         same = [path for paths in names.values() if len(paths) > 1 for path in paths if depths[path] < len(path)]
         if not same:
-            return {_printable(name): parts[paths[0]] for name, paths in names.items()}
+            return _printable({name: parts[paths[0]] for name, paths in names.items()})
         for path in same:
             depths[path] += 1
 
 
-def _printable(name: str) -> str:
-    """A file name that is not UTF-8 keeps its bytes as escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _printable(names: dict[str, str]) -> dict[str, str]:
+    """Names as they can stand in ids: what would steer a terminal, and bytes that are not UTF-8, are escaped."""
+    safe: dict[str, str] = {}
+    for name, entry in names.items():
+        plain = shown(name)
+        while plain in safe or (plain != name and plain in names):
+            plain += "~"
+        safe[plain] = entry
+    return safe

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from kun_builder.errors import SourceError
+from kun_builder.errors import SourceError, shown
 
 CHUNK = 1 << 20
 Read = Callable[[int], bytes]
@@ -84,7 +84,7 @@ def open_file(path: str, progress: Callable[[int], None] | None = None) -> Itera
         try:
             data = file.read(size)
         except OSError as error:
-            raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+            raise SourceError(f"{shown(path)} cannot be read: {error.strerror}") from error
         if progress:
             progress(len(data))
         return data
@@ -93,7 +93,7 @@ def open_file(path: str, progress: Callable[[int], None] | None = None) -> Itera
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below; only failing to open is caught here
     except OSError as error:
         hint = "take it out of `path:`, or make it readable"
-        raise SourceError(f"{path} cannot be opened: {error.strerror}", hint=hint) from error
+        raise SourceError(f"{shown(path)} cannot be opened: {error.strerror}", hint=hint) from error
     with file:
         yield Stream(read, Path(path).name, path=Path(path))
 

@@ -75,6 +75,60 @@ def test_build_shows_the_funnel_rows_and_the_way_to_load(recipe, server, tmp_pat
     assert again.stdout == done.stdout
 
 
+@pytest.mark.parametrize("name", ["a [1] b", "it's", 'say "$HOME" `x`', "{a}*?", "[abc]/d\x1b[31me"])
+def test_the_way_to_load_works_in_every_folder(recipe, server, monkeypatch, name):
+    """Whatever a run folder is called, and however narrow the terminal, the command stands on one line and loads it."""
+    monkeypatch.setenv("COLUMNS", "40")
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        [KUN_BUILD, "recipe.yaml", "--limit", "20", "--output", name, "--endpoint", server.url],
+        stdout=terminal, stderr=subprocess.PIPE, text=True,
+    ) as build:  # fmt: skip
+        os.close(terminal)
+        printed = b"".join(iter(lambda: _read(screen), b"")).decode()
+        assert build.wait() == 0, build.stderr.read()
+    assert "\x1b[31m" not in printed
+    (command,) = [line for line in printed.splitlines() if line.startswith("load it:")]
+    shell = command.removeprefix("load it:").strip().replace("python", shlex.quote(sys.executable), 1)
+    loaded = subprocess.run(shell, shell=True, capture_output=True, text=True)
+    assert "features: ['instruction', 'output']" in loaded.stdout, loaded.stderr
+
+
+def _read(screen: int) -> bytes:
+    try:
+        return os.read(screen, 1 << 16)
+    except OSError:  # the terminal is closed
+        return b""
+
+
+def test_a_folder_that_no_reader_could_open_is_refused(recipe, server):
+    """`::` in the path of a run folder is an error before anything is asked."""
+    asked = server.stats()["attempts"]
+    done = kun("recipe.yaml", "--output", "a::b", "--endpoint", server.url)
+    assert done.returncode == 1
+    assert re.search("Error: .*`::`.*a::b", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert server.stats()["attempts"] == asked
+
+
+def test_file_names_do_not_steer_the_terminal(recipe, server, tmp_path):
+    """Names of files with control characters, line ends and marks of direction are escaped wherever they are shown."""
+    (tmp_path / "rows.jsonl").unlink()
+    name = "evil\x1b[31m\u202e\nError: fake"
+    for number in range(12):
+        (tmp_path / "data" / f"{number}{name}").mkdir(parents=True)
+        (tmp_path / "data" / f"{number}{name}" / "x.jsonl").write_text('{"text": \n')
+    recipe.write_text(recipe.read_text().replace("rows.jsonl", "'data/**/*.jsonl'"))
+    for command in (("recipe.yaml",), ("plan", "recipe.yaml")):
+        done = kun(*command, "--endpoint", server.url)
+        assert "\x1b[31m" not in done.stdout + done.stderr
+        assert "\u202e" not in done.stdout + done.stderr
+        assert "\nError: fake" not in done.stdout + done.stderr
+    recipe.write_text(recipe.read_text().replace("data/**/*.jsonl", "data/nothing"))
+    done = kun("recipe.yaml", "--endpoint", server.url)
+    assert "evil\\x1b[31m\\u202e\\nError: fake" in done.stderr
+
+
 def test_build_as_json_and_quiet(recipe, server):
     """With `--json` stdout is one object; with `-q` the dataset's folder, and nothing is on stderr."""
     done = kun("--endpoint", server.url, "--json", "--log-format", "json")

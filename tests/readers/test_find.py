@@ -10,7 +10,8 @@ from kun_builder.readers import find_files, name_inputs
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ("b/2.jsonl", "a/1.jsonl", "a/1.txt", "a/.hidden.jsonl", ".git/3.jsonl", "[x].jsonl", "a/deep/4.jsonl"):
+    plain = ("b/2.jsonl", "a/1.jsonl", "a/1.txt", "a/.hidden.jsonl", ".git/3.jsonl", "a/deep/4.jsonl")
+    for name in (*plain, "[x].jsonl", "data[1]/5.jsonl", "data[1]/[x] y/6.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     return tmp_path
@@ -19,14 +20,19 @@ def tree(tmp_path):
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("", ["[x].jsonl", "a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl"]),
+        ("", ["[x].jsonl", "a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl", "data[1]/5.jsonl", "data[1]/[x] y/6.jsonl"]),
         ("a", ["a/1.jsonl", "a/deep/4.jsonl"]),
         ("a/1.txt", ["a/1.txt"]),
         ("[x].jsonl", ["[x].jsonl"]),
-        ("*/*.jsonl", ["a/1.jsonl", "b/2.jsonl"]),
-        ("**/*.jsonl", ["[x].jsonl", "a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl"]),
+        ("*/*.jsonl", ["a/1.jsonl", "b/2.jsonl", "data[1]/5.jsonl"]),
+        ("a/**/*.jsonl", ["a/1.jsonl", "a/deep/4.jsonl"]),
         ("[ab]", ["a/1.jsonl", "a/deep/4.jsonl", "b/2.jsonl"]),
         (".git/3.jsonl", [".git/3.jsonl"]),
+        ("data[1]/*.jsonl", ["data[1]/5.jsonl"]),
+        ("data[1]/**/*.jsonl", ["data[1]/5.jsonl", "data[1]/[x] y/6.jsonl"]),
+        ("*/[x] y/*.jsonl", ["data[1]/[x] y/6.jsonl"]),
+        ("data[1]/[x] y/[67].jsonl", ["data[1]/[x] y/6.jsonl"]),
+        ("d*[[]1]/5.jsonl", ["data[1]/5.jsonl"]),
     ],
 )
 def test_files_folders_and_globs(tree, path, expected):
@@ -42,7 +48,7 @@ def test_files_folders_and_globs(tree, path, expected):
             "a/missing/x.jsonl",
             r"split `wiki`: no file at .*x\.jsonl; the nearest folder that exists is .*/a \(it holds 1",
         ),
-        ("c/*.jsonl", r"the nearest folder that exists is .* \(it holds \[x\]\.jsonl, a, b\)"),
+        ("c/*.jsonl", r"the nearest folder that exists is .* \(it holds \[x\]\.jsonl, a, b, data\[1\]\)"),
         ("b", r"it has none that matches \*\.txt or \*\.md"),
     ],
 )
@@ -62,6 +68,15 @@ def test_names_are_as_short_as_they_can_be():
     assert list(name_inputs(paths[:3], 2)) == ["one/part-0.jsonl", "two/part-0.jsonl", "two/part-1.jsonl"]
     assert name_inputs(["org/name"], 2) == {"org/name": "org/name"}
     assert list(name_inputs(["/d/caf\udce9.jsonl"], 1)) == ["caf\\xe9.jsonl"]
+
+
+def test_names_do_not_steer_a_terminal():
+    """What would steer a terminal is escaped in the names that ids carry, and two names never become one."""
+    inputs = ["/d/a\x1b[31m\nb\u202e.jsonl", "/d/a\\x1b[31m\\nb\\u202e.jsonl", "/d/全\u3000角.jsonl"]
+    names = name_inputs(inputs, 1)
+    assert list(names.values()) == inputs
+    assert list(names)[1:] == ["a\\x1b[31m\\nb\\u202e.jsonl", "全\u3000角.jsonl"]
+    assert all(char.isprintable() or char == "\u3000" for name in names for char in name)
 
 
 PART = st.sampled_from(["a", "b", "c", "part-0"])
