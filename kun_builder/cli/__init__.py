@@ -17,6 +17,7 @@ import click
 
 from kun_builder import __version__
 from kun_builder.cli import extensions
+from kun_builder.cli.machine import explained, open_streams
 from kun_builder.cli.options import write_examples
 from kun_builder.cli.output import complain
 from kun_builder.errors import KunError, suggest
@@ -113,6 +114,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run `kun-build`; the entry point."""
+    open_streams()
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli.main(prog_name="kun-build", standalone_mode=False)
@@ -127,6 +129,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # `kun-build schema | head`
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        told = explained(error)
+        if told is None:
+            raise
+        complain(*told)
         sys.exit(1)
 
 

@@ -99,12 +99,24 @@ def run_batches(tasks: Sequence[Task], status: Status, load: Callable[[], object
     """Records of the tasks, in order. `load` makes the plugins known in each new process."""
     pending = _count_finished(tasks, status)
     workers = min(os.cpu_count() or 1, len(pending))
-    if sum(task.shard.rows for task in pending) <= _SMALL or workers < 2:
+    small = sum(task.shard.rows for task in pending) <= _SMALL or workers < 2
+    if not small and not (shared := _can_share()):
+        status.say("processes cannot share anything here (/dev/shm is not writable): batches run in this one alone")
+    if small or not shared:
         for task in pending:
             _count(run_shard(task, say=status.say), status)
     else:
         _run_in_processes(pending, workers, status, load)
     return [_record(task) for task in tasks]
+
+
+def _can_share() -> bool:
+    """Whether processes can have a lock in common, which needs a writable /dev/shm."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError):
+        return False
+    return True
 
 
 def _run_in_processes(pending: Sequence[Task], workers: int, status: Status, load: Callable[[], object]) -> None:

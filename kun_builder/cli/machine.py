@@ -1,0 +1,56 @@
+"""What the machine may lack: open standard streams that take any character, a disk with room, folders to write in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+from kun_builder.cache import cache_folder
+
+_CURES = {
+    errno.ENOSPC: "make room on the disk, and run the same command again: what is finished is kept",
+    errno.EDQUOT: "make room within your quota, and run the same command again: what is finished is kept",
+    errno.EROFS: "choose a folder that can be written, for example with --output DIR",
+    errno.EACCES: "change its permissions, or choose another folder, for example with --output DIR",
+    errno.EPERM: "change its permissions, or choose another folder, for example with --output DIR",
+    errno.EEXIST: "a file is in the way: remove it, or choose another folder, for example with --output DIR",
+    errno.ENOTDIR: "a file is where a folder should be: choose another folder, for example with --output DIR",
+    errno.EISDIR: "a folder is where a file should be: remove it, or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name, for example with --output DIR",
+    errno.EMFILE: "raise the limit of open files: `ulimit -n 65536`",
+    errno.EIO: "the disk fails: look at the system's log",
+}
+
+
+def open_streams() -> None:
+    """Make the standard streams usable: one that is closed reads and writes nothing, and no character is too much.
+
+    What is opened first would else take the place of a closed stream, and be written into.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        mode = "w" if number else "r"
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_WRONLY if number else os.O_RDONLY)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  (stays open)
+        if number and hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def explained(error: OSError) -> tuple[str, str] | None:
+    """What the machine refused, and the cure; None for what is no fault of the machine."""
+    cure = _CURES.get(error.errno or 0)
+    if cure is None:
+        return None
+    place = str(error.filename2 or error.filename or "")
+    if place and Path(place).is_relative_to(cache_folder()):
+        cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
+    said = os.strerror(error.errno or 0)
+    return (f"{place}: {said}" if place else f"a file cannot be written: {said}"), cure

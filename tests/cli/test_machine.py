@@ -1,0 +1,95 @@
+"""Awkward machines: closed streams, other encodings, folders that cannot be written; each with a real process."""
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers.agreeable import agreeable
+
+from kun_builder.cli.machine import explained
+from kun_builder.executors.local import _can_share
+
+KUN_BUILD = Path(sys.executable).with_name("kun-build")
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """Runs a shell line beside a recipe over two rows; `KB` is the command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+    rows = [json.dumps({"text": f"{n}号文字，说的是第{n}件事情。"}, ensure_ascii=False) for n in range(2)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), "utf-8")
+    (tmp_path / "plain").write_text("x")
+
+    def run(line, **env):
+        with agreeable() as url:
+            (tmp_path / "recipe.yaml").write_text(
+                f"name: small\nmodels: {{chat: {{endpoints: ['{url}'], model: agreeable}}}}\n"
+                "splits: {web: {source: generic, path: rows.jsonl}}\nstages: [label, polish]\n"
+            )
+            line = line.replace("KB", str(KUN_BUILD))
+            done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=100, env={**os.environ, **env})
+        return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "env"),
+    [
+        ("KB <&-", {}),
+        ("KB >&-", {}),
+        ("KB 2>&-", {}),
+        ("KB <&- >&- 2>&-", {}),
+        ("KB", {"PYTHONIOENCODING": "latin-1"}),
+        ("KB", {"PYTHONIOENCODING": "ascii:strict"}),
+    ],
+)
+def test_streams_that_are_closed_or_take_few_characters_cost_nothing(shell, tmp_path, line, env):
+    """The run is built and presented, and its exit status is 0."""
+    status, said = shell(line, **env)
+    assert status == 0, said
+    assert "Traceback" not in said
+    assert (tmp_path / "runs/small/report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("KB --output plain", ("plain: File exists", "--output")),
+        ("KB --output plain/x", ("plain/x: Not a directory", "--output")),
+        (f"KB --output {'x' * 300}", ("File name too long", "--output")),
+        ("KUN_CACHE=plain/cache KB", ("plain/cache", "KUN_CACHE")),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_with_its_cure(shell, line, words):
+    """One error line with the place and one hint; no traceback."""
+    status, said = shell(line)
+    assert status == 1
+    assert "Error: " in said
+    assert "Traceback" not in said
+    assert all(word in said for word in words), said
+
+
+def test_a_full_disk_is_said_and_a_fault_of_ours_is_not_called_one():
+    """Errors of the machine have a cure; others are not explained away."""
+    message, cure = explained(OSError(errno.ENOSPC, "x"))
+    assert "No space left" in message
+    assert "make room" in cure
+    assert explained(OSError(errno.EINVAL, "x")) is None
+
+
+def test_without_shared_locks_batches_run_in_one_process(monkeypatch):
+    """Where the system has no semaphores, that is found out before processes are started."""
+    assert _can_share()
+
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Lock", refuse, raising=False)
+    assert not _can_share()
