@@ -226,14 +226,22 @@ WORDS = {
 def test_what_a_person_signs(tmp_path):
     """A card has an example as JSON, uses, authors, contact, citations, thanks, costs, hardware and own words."""
     run = open_finished(make_run(tmp_path / "run", {"wudao": 9}, publish=WORDS))
-    use = Usage(stage="label", model="chat", requests=1234, prompt_tokens=5678, completion_tokens=91011, cost=1.5)
+    use = Usage(
+        stage="label",
+        model="chat",
+        requests=1234,
+        prompt_tokens=5678,
+        completion_tokens=91011,
+        reasoning_tokens=8000,
+        cost=1.5,
+    )
     run = replace(run, report=replace(run.report, usage=(use,), machine="2 cores (x86_64), 8 GB", seconds=3725.0))
     text = card_of(run)
     example = json.loads(text.split("```json\n")[1].split("```")[0])
     assert example.keys() == {"instruction", "output"}
     assert f"{BEGIN}\n## Why\n\nBecause *we* wanted it.\n{END}" in text
     assert "Authors: Li Bai, Du Fu. Contact: bai@example.org." in text.replace(r"\@", "@")
-    assert "| label | chat | 1,234 | 5,678 | 91,011 | 1.50 |" in text
+    assert "| label | chat | 1,234 | 5,678 | 91,011 (thinking · 思考 8,000) | 1.50 |" in text
     assert "1 h 2 min for its last start" in text
     assert r"2 cores (x86\_64), 8 GB" in text
     assert "8 x A100 80 GB" in text
