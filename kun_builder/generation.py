@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from kun_builder.errors import Drop, FatalError, RejectedError, TransientError
 from kun_builder.journal import Journal, question
 from kun_builder.status import Status
 from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
+from kun_builder.usage import Usage
 
 ATTEMPTS = 10
 """How often the requests of one row may fail, all of its stages together, before the row is quarantined."""
@@ -33,44 +34,9 @@ _TOO_LARGE = frozenset({400, 413, 422})
 _PROPER_ENDS = frozenset({"stop", "length"})
 _REPLACED = "\ufffd"  # stands for bytes that were no text
 _SHOWN = 40
+_NO_ANSWER = 200  # status of what a server takes for an answer, and is none
+_WRONG_ANSWERS = 3  # after so many in a row the server will not answer this request otherwise
 _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is mentioned
-
-
-@dataclass
-class Tally:
-    """Requests and tokens of one stage at one model; `reused` answers came out of the journal."""
-
-    requests: int = 0
-    reused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def add(self, completion: Completion) -> None:
-        """Count one answer; what came out of the journal was paid before."""
-        if completion.cached:
-            self.reused += 1
-            return
-        self.requests += 1
-        self.prompt_tokens += completion.prompt_tokens
-        self.completion_tokens += completion.completion_tokens
-        self.cached_prompt_tokens += completion.cached_prompt_tokens
-        self.reasoning_tokens += completion.reasoning_tokens
-
-    def merge(self, other: Tally) -> None:
-        """Add the figures of `other`."""
-        for name in (one.name for one in fields(Tally)):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-@dataclass
-class Usage(Tally):
-    """What one stage cost at one model, wasted answers included; how often an answer was truncated or empty."""
-
-    retries: int = 0
-    truncated: int = 0
-    empty: int = 0
 
 
 @dataclass(slots=True)
@@ -137,7 +103,7 @@ class Generator:
                 failures.append(_attempt(error))
                 if len(failures) == ATTEMPTS:
                     raise _used_up(model, error, failures) from error
-                await asyncio.sleep(_pause(len(failures), error.retry_after))
+                await asyncio.sleep(_pause(len(failures), self._wish(model, self._models[model].pool, error)))
 
     async def ask(self, model: str, request: Request, asker: Asker) -> Completion:
         """The model's answer, from the journal if it has one.
@@ -223,13 +189,14 @@ class Generator:
     async def _answered(self, model: str, request: Request, asker: Asker) -> Completion:
         """Ask until there is an answer or the row's attempts are used up."""
         pool, status, usage = self._models[model].pool, self._status, self._usage(asker.stage, model)
-        avoid, failed = "", 0
+        avoid, failed, wrong = "", 0, 0
         while True:
             try:
                 completion = await pool.ask(request, asker.stage, asker.order, avoid)
             except TransientError as error:
                 asker.failures.append(_attempt(error))
-                if len(asker.failures) >= ATTEMPTS:
+                wrong = wrong + 1 if error.status == _NO_ANSWER else 0
+                if wrong == _WRONG_ANSWERS or len(asker.failures) >= ATTEMPTS:
                     raise _used_up(model, error, asker.failures) from error
                 avoid, failed, retry_after = error.endpoint, failed + 1, self._wish(model, pool, error)
             else:
@@ -303,7 +270,7 @@ def _used_up(model: str, error: TransientError, failures: list[str]) -> Rejected
     counted = Counter(failures)
     tried = ", ".join(f"{what}" + (f" ({n} times)" if n > 1 else "") for what, n in counted.items())
     return RejectedError(
-        f"model `{model}` failed {len(failures)} times on this row: {tried}",
+        f"model `{model}` failed {len(failures)} times on this row: {tried}; the last time: {error.message}",
         status=error.status,
         endpoint=error.endpoint,
     )

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError, RunError
-from kun_builder.generation import Asker, Tally
+from kun_builder.generation import Asker
 from kun_builder.status import Status
 from kun_builder.tables import DROPPED, QUARANTINED
 from kun_builder.types import Completion, ModelInfo, PromptText, Request, Row
+from kun_builder.usage import Tally
 
 if TYPE_CHECKING:
     from kun_builder.generation import Generator

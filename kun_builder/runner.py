@@ -27,7 +27,6 @@ from kun_builder.errors import RunError
 from kun_builder.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
 from kun_builder.executors.patience import close_on
 from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
-from kun_builder.generation import Tally
 from kun_builder.ingest import ingest, input_key
 from kun_builder.machine import machine
 from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, roles
@@ -39,6 +38,7 @@ from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_co
 from kun_builder.shards import Shard
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
+from kun_builder.usage import Tally
 from kun_builder.withhold import stays_here
 from kun_builder.worker import make_job
 

@@ -17,9 +17,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kun_builder.generation import Tally
 from kun_builder.report import StepCounts, replace_file
 from kun_builder.tables import DROPPED, VERDICT, with_verdicts
+from kun_builder.usage import Tally
 from kun_builder.worker import Result, conform
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kun_builder.errors import KunError, PluginError
-from kun_builder.generation import Tally
 from kun_builder.report import StepCounts
 from kun_builder.rows import CALL_COLUMNS, REFUSED, Outcome
 from kun_builder.tables import DROPPED, QUARANTINED, VERDICT, verdict_columns, with_verdicts
 from kun_builder.types import DatasetStage, Row
+from kun_builder.usage import Tally
 
 if TYPE_CHECKING:
     from kun_builder.plan import Segment, Step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -356,3 +357,34 @@ def test_the_default_place_is_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KUN_CACHE", "~/x")
     assert Journal.open().folder == tmp_path / "x/generations"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["答", "stop", 7, 10**19, 0, [], 0],
+        ["答", "stop", -7, 3, 0, [], 0],
+        ["答", "stop", True, 3, 0, []],
+        [None, "stop", 7, 3, 0, []],
+        ["答", "stop", 7, 3, 0, [["答", None, []]], 0],
+        ["答", "stop", 7, 3],
+        "answer",
+    ],
+)
+def test_a_record_that_makes_no_sense_is_asked_again(tmp_path, answer):
+    """A whole record of impossible numbers or another shape is as good as missing, and one line says so."""
+
+    async def main():
+        said = []
+        key = question("m", "1", Request("茶"))
+        journal = Journal.open(tmp_path, say=said.append)
+        journal._zip = lambda record, zip=journal._zip: zip(json.dumps((answer, 1.0)).encode() + b"\n" + key.packed)
+        await journal.put(key, Completion("答"))
+        assert journal.get(key.key) is None
+        assert journal.get(key.key) is None
+        assert journal.read(key.key) is None
+        assert len(said) == 1
+        assert "makes no sense" in said[0]
+        await journal.close()
+
+    asyncio.run(main())

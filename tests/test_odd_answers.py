@@ -80,3 +80,31 @@ def test_what_a_model_thinks_is_paid_for_and_never_kept(run, form):
         assert 0 < use.reasoning_tokens < use.completion_tokens
         assert use.reasoning_cost == pytest.approx(use.reasoning_tokens * 10 / 1e6)
         assert use.reasoning_cost < use.cost
+
+
+WRONG = {
+    "page": (b"<!DOCTYPE html><html>gateway says no</html>", "gateway says no"),
+    "list": ([{"no": "choices"}], "unknown shape"),
+    "null": ({"choices": None}, "choices"),
+    "choice": ({"choices": [None]}, "unknown shape"),
+    "events": (b'data: {"choices": "x"}', "not JSON"),
+    "error": ({"error": {"message": "gateway says no", "code": 400}}, "gateway says no"),
+    "detail": ({"detail": "gateway says no"}, "gateway says no"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_answer_with_status_200_costs_its_row_little(run, kind):
+    """One row is lost, after few requests, with the server's words in its reason; the others come through."""
+    body, words = WRONG[kind]
+
+    def reply(asked):
+        text = json.dumps(asked["messages"], ensure_ascii=False)
+        return (200, body) if "编辑" in text and "月食" in text else said(wanted(asked))
+
+    _, kept, lost, server = run(reply)
+    assert len(kept) == len(TOPICS) - 1
+    ((stage, reason, value),) = lost
+    assert (stage, reason) == ("polish", "request_rejected")
+    assert words in value
+    assert sum("编辑" in json.dumps(asked, ensure_ascii=False) for asked in server.asked) <= len(TOPICS) + 2

@@ -29,7 +29,11 @@ _MOST_TOKENS = 10**8
 
 _TEXT_PARTS = ("text", "output_text")
 _TRANSIENT = frozenset({408, 409, 425, 429})
+_PASSING = {"rate_limit_exceeded", "rate_limit_error", "server_error", "internal_error", "internal_server_error"}
+_PASSING |= {"api_error", "overloaded", "overloaded_error", "engine_overloaded", "service_unavailable", "timeout"}
+"""Types of errors, and words in the place of their code, that tell of trouble at the server, not of the request."""
 _SHOWN = 200
+_REPLACED = "\ufffd"  # at the end of what was cut off, the first bytes of a character
 _TAG = 40  # characters that the end tag of a reasoning has at most
 
 
@@ -64,9 +68,10 @@ def openai_answer(
         finish = f"refusal: {refusal}"[:_SHOWN] if refusal else ended or _finish(choice.get("finish_reason"), endpoint)
         if beside and not text and finish == "stop":
             finish = "reasoning without an answer"
-        logprobs = choice.get("logprobs")
-        prompt, completion, cached, reasoning = _usage(body.get("usage") or {}, len(beside or thought))
-        tokens = _tokens(logprobs) if logprobs else ()
+        if finish == "length":
+            text = text.rstrip(_REPLACED)
+        prompt, completion, cached, reasoning = _usage(_mapping(body.get("usage")), len(beside or thought))
+        tokens = _tokens(_mapping(choice.get("logprobs")))
         if thought:
             tokens = _behind(tokens)
         return Completion(text, finish, prompt, completion, cached, tokens, reasoning_tokens=reasoning)
@@ -101,7 +106,7 @@ def tgi_answer(
             count(headers.get("x-prompt-tokens")),
             count(details["generated_tokens"]),
             0,
-            tuple(_tgi_tokens(details["tokens"], tops)) if tops else (),
+            _tgi_tokens(details.get("tokens"), tops) if tops else (),
             reasoning_tokens=_share(len(thought), len(body["generated_text"]), count(details["generated_tokens"])),
         )
     except _UNKNOWN as error:
@@ -128,24 +133,36 @@ def _no_choices(body: Mapping[str, Any], endpoint: str, shown: Callable[[str], s
     said = details.get("message") or error or orjson.dumps(body, default=str).decode()
     code = count(details.get("code") or details.get("status") or body.get("code"))
     message = f"{endpoint} answered 200 with an error: {shown(str(said))[:_SHOWN]}"
-    kind = TransientError if code >= 500 or code in _TRANSIENT else RejectedError
+    words = {str(word) for word in (details.get("code"), details.get("type"), body.get("error_type"))} & _PASSING
+    kind = TransientError if words or code >= 500 or code in _TRANSIENT else RejectedError
     return kind(message, status=code or 200, endpoint=endpoint)
 
 
 def _content(content: Any) -> str:
     """The text of a message, given whole or as a list of parts; parts that hold reasoning are left out."""
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS]
-        return "".join(str(part.get("text") or "") for part in parts)
+        return "".join(map(_part, content))
     if content is not None and not isinstance(content, str):
         raise TypeError(f"the text is {content!r:.40}")
     return content or ""
 
 
+def _part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    known = isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+    return str(part.get("text") or "") if known else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What is beside an answer and has another shape than it should is as good as missing."""
+    return value if isinstance(value, dict) else {}
+
+
 def _usage(usage: Mapping[str, Any], thought: int) -> tuple[int, int, int, int]:
     """Tokens of prompt and answer; of the prompt, those from the cache; of the answer, those of reasoning."""
     prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
-    details, of_answer = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    details, of_answer = (_mapping(usage.get(f"{what}_tokens_details")) for what in ("prompt", "completion"))
     reasoning = count(of_answer.get("reasoning_tokens")) or (min(completion, max(1, thought // 2)) if thought else 0)
     return prompt, completion, min(prompt, count(details.get("cached_tokens"))), min(completion, reasoning)
 
@@ -175,15 +192,19 @@ def _finish(reason: object, endpoint: str) -> str:
 
 
 def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
-    content = logprobs.get("content")
-    if content is not None:
-        return tuple(_token(t, t.get("top_logprobs") or ()) for t in content)
-    texts, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
-    tops = logprobs.get("top_logprobs") or [None] * len(texts)
-    return tuple(
-        Token(str(text), _logprob(value), _sorted((str(t), p) for t, p in (top or {}).items()))
-        for text, value, top in zip(texts, values, tops, strict=False)
-    )
+    """The tokens with their log-probabilities; none where they come in an unforeseen shape: the answer is good."""
+    try:
+        content = logprobs.get("content")
+        if content is not None:
+            return tuple(_token(t, t.get("top_logprobs") or ()) for t in content)
+        texts, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
+        tops = logprobs.get("top_logprobs") or [None] * len(texts)
+        return tuple(
+            Token(str(text), _logprob(value), _sorted((str(t), p) for t, p in (top or {}).items()))
+            for text, value, top in zip(texts, values, tops, strict=False)
+        )
+    except _UNKNOWN:
+        return ()
 
 
 def _behind(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
@@ -202,11 +223,16 @@ def _token(token: Mapping[str, Any], top: Iterable[Mapping[str, Any]]) -> Token:
     )
 
 
-def _tgi_tokens(tokens: Iterable[Mapping[str, Any]], tops: Iterable[Sequence[Mapping[str, Any]]]) -> Iterable[Token]:
-    for token, top in zip(tokens, tops, strict=False):
-        yield Token(
-            str(token["text"]), _logprob(token.get("logprob")), _known((t["text"], t.get("logprob")) for t in top)
+def _tgi_tokens(tokens: Any, tops: Any) -> tuple[Token, ...]:
+    try:
+        return tuple(
+            Token(
+                str(token["text"]), _logprob(token.get("logprob")), _known((t["text"], t.get("logprob")) for t in top)
+            )
+            for token, top in zip(tokens, tops, strict=False)
         )
+    except _UNKNOWN:
+        return ()
 
 
 def _logprob(value: object) -> float:

@@ -59,8 +59,11 @@ def parse_body(payload: bytes) -> Any:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:
         payload = payload.removeprefix(_BOM).strip()
-    if payload.startswith((b"data:", b"event:", b":")):
-        return _of_stream(payload)
+    if payload.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+        try:
+            return _of_stream(payload)
+        except (AttributeError, TypeError, LookupError) as error:
+            raise ValueError("a stream of events in an unforeseen shape") from error
     return _lenient(payload)
 
 
@@ -93,13 +96,20 @@ def _of_stream(payload: bytes) -> Any:
             for key, value in piece.items():
                 if isinstance(value, str) and key != "role":
                     text[key] = text.get(key, "") + value
-            known = {
-                key: value for key, value in choice.items() if value is not None and key not in ("delta", "message")
-            }
-            whole["choices"] = [{**(whole.get("choices") or [{}])[0], **known}]
+            known = {key: value for key, value in choice.items() if value is not None}
+            known = {key: value for key, value in known.items() if key not in ("delta", "message")}
+            before = (whole.get("choices") or [{}])[0]
+            whole["choices"] = [{**before, **known, **_more_logprobs(before, known)}]
     if not whole:
         raise ValueError("a stream without events")
     if whole.get("choices"):
         choice = whole["choices"][0]
         choice |= {"text": text.pop("text")} if "text" in text else {"message": text}
     return whole
+
+
+def _more_logprobs(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The log-probabilities of a stream's tokens so far: each event has those of its own."""
+    if "logprobs" not in before or "logprobs" not in now:
+        return {}
+    return {"logprobs": {"content": [*before["logprobs"]["content"], *(now["logprobs"].get("content") or ())]}}

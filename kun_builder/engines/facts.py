@@ -50,7 +50,8 @@ async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:
     except RequestError as error:
         # A server with one fixed model need not list it, a key need not permit the list; `transformers serve` fails to
         # where there is no Hub cache. Where the model is named, the chat itself tells whether it can be used.
-        if error.status in {401, 403, 404, 405, 500, 501} and spec.model:
+        # 200: something else than a list, such as a gateway's page.
+        if error.status in {200, 401, 403, 404, 405, 500, 501} and spec.model:
             return []
         raise
     listed = body.get("data") if isinstance(body, dict) else None

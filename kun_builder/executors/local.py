@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.errors import RunError
 from kun_builder.executors import patience
 from kun_builder.executors.patience import LoopWatch, named_while_slow
-from kun_builder.generation import Tally
 from kun_builder.rows import Outcome, RowRunner
 from kun_builder.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo, Row
+from kun_builder.usage import Tally
 from kun_builder.worker import Job, Result, RunRows, run_table
 
 if TYPE_CHECKING:

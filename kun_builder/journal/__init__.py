@@ -15,11 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import orjson
 import zstandard
@@ -27,13 +25,12 @@ import zstandard
 from kun_builder.cache import cache_folder
 from kun_builder.journal import records
 from kun_builder.journal.commit import LogWriter, log_name, log_time
-from kun_builder.types import Completion, Request, Token
+from kun_builder.journal.packing import pack_answer, pack_question, unpack_answer, unpack_question
+from kun_builder.types import Completion, Request
 
 SEAL_AFTER = 65_536
 _OPEN_FILES = 64
 _ZIP_LEVEL = -1  # a third of the CPU of level 3 for a tenth more bytes; both halve Chinese text
-_KEYED = tuple(f.name for f in fields(Request) if f.name not in ("on_length", "on_empty"))
-_fields_of = attrgetter(*_KEYED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Question:
 
 def question(model: str, revision: str, request: Request) -> Question:
     """The question that `request` puts to `model` at `revision`."""
-    packed = orjson.dumps((model, revision, *_fields_of(request)), option=orjson.OPT_SORT_KEYS)
+    packed = pack_question(model, revision, request)
     return Question(hashlib.blake2b(packed, digest_size=records.KEY_BYTES).hexdigest(), packed)
 
 
@@ -100,6 +97,7 @@ class Journal:
         self.folder = folder
         self._first = log_name(since)
         self._say = say
+        self._nonsense: set[str] = set()
         self._log: LogWriter | None = None
         self._sealing: list[LogWriter] = []
         self._files: dict[str, int] = {}
@@ -110,9 +108,14 @@ class Journal:
         self._indexes = _merged(folder, _open_indexes(folder, say))
 
     def get(self, key: str) -> Completion | None:
-        """The finished generation of that key, if there is one."""
+        """The finished generation of that key, if there is one that makes sense."""
         found = self._find(key)
-        return None if found is None else _completion(orjson.loads(found.partition(b"\n")[0])[0], key)
+        if found is None:
+            return None
+        completion = unpack_answer(found.partition(b"\n")[0], key)
+        if completion is None:
+            self._say_nonsense(key)
+        return completion
 
     def read(self, key: str) -> Generation | None:
         """Everything about a key: request and answer."""
@@ -120,15 +123,23 @@ class Journal:
         if found is None:
             return None
         answered, _, asked = found.partition(b"\n")
-        answer, when = orjson.loads(answered)
-        model, revision, *values = orjson.loads(asked)
-        return Generation(model, revision, _request(values), _completion(answer, key), when)
+        completion, asked_of = unpack_answer(answered, key), unpack_question(asked)
+        if completion is None or asked_of is None:
+            self._say_nonsense(key)
+            return None
+        return Generation(*asked_of, completion, orjson.loads(answered)[1])
+
+    def _say_nonsense(self, key: str) -> None:
+        """Once for each key: a record that is whole, but not what we write."""
+        if key not in self._nonsense:
+            self._nonsense.add(key)
+            self._say(f"journal {self.folder}: the record of answer {key} makes no sense; it is asked for again")
 
     def put(self, question: Question, completion: Completion) -> asyncio.Future[None]:
         """Write an answer down; done when it is on disk. Raises RunError where the disk does not take it."""
         if self._log is None:
             self._log = LogWriter(self.folder, self._thread)
-        record = orjson.dumps((_answer(completion), time.time())) + b"\n" + question.packed
+        record = pack_answer(completion, time.time()) + b"\n" + question.packed
         durable = self._log.append(bytes.fromhex(question.key), self._zip(record))
         if self._log.count >= SEAL_AFTER:
             self._seal()
@@ -277,38 +288,3 @@ def _alone(folder: Path, *, wait: bool = True) -> Iterator[bool]:
         yield records.lock(fd, wait=wait)
     finally:
         os.close(fd)
-
-
-# --- what is written -------------------------------------------------------------------------------------------
-
-
-def _request(values: list[Any]) -> Request:
-    facts: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
-    return Request(**dict(zip(_KEYED, facts, strict=True)))
-
-
-def _answer(completion: Completion) -> tuple[Any, ...]:
-    return (
-        completion.text,
-        completion.finish_reason,
-        completion.prompt_tokens,
-        completion.completion_tokens,
-        completion.cached_prompt_tokens,
-        [(token.text, token.logprob, token.top) for token in completion.tokens],
-        completion.reasoning_tokens,
-    )
-
-
-def _completion(answer: list[Any], key: str) -> Completion:
-    text, finish_reason, prompt_tokens, completion_tokens, cached_prompt_tokens, tokens, *later = answer
-    return Completion(
-        text,
-        finish_reason,
-        prompt_tokens,
-        completion_tokens,
-        cached_prompt_tokens,
-        tuple(Token(token, logprob, tuple((t, p) for t, p in top)) for token, logprob, top in tokens),
-        key,
-        True,
-        *later,
-    )

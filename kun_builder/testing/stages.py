@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import KunError
-from kun_builder.generation import Tally
 from kun_builder.options.values import check_options
 from kun_builder.plan import Segment, Step
 from kun_builder.rows import REFUSED, Outcome, RowRunner
@@ -20,6 +19,7 @@ from kun_builder.tables import QUARANTINED, VERDICT
 from kun_builder.testing.fakes import Answers, scripted_models
 from kun_builder.testing.faults import declared, expect
 from kun_builder.types import BatchStage, DatasetStage, ModelInfo, Request, Row, RowStage, Stage
+from kun_builder.usage import Tally
 from kun_builder.worker import Job, Result, make_job, run_table
 
 if TYPE_CHECKING:

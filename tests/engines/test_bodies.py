@@ -1,6 +1,7 @@
 """Bodies of answers in the forms that servers and gateways send: read, named, or given up in time."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 
@@ -119,10 +120,62 @@ def test_an_error_with_status_200_says_the_servers_words_once():
         openai_answer({"error": {"message": "Provider says no", "code": 400}}, "http://x")
     with pytest.raises(TransientError, match="overloaded"):
         openai_answer({"error": {"message": "overloaded", "code": 503}}, "http://x")
+    with pytest.raises(TransientError, match="try later"):
+        openai_answer({"error": {"message": "try later", "type": "overloaded_error"}}, "http://x")
+    with pytest.raises(TransientError, match="try later"):
+        openai_answer({"error": {"message": "try later", "code": "rate_limit_exceeded"}}, "http://x")
     with pytest.raises(RejectedError):
         openai_answer({"choices": None}, "http://x")
     with pytest.raises(RejectedError, match=r"key \*\*\*"):
         openai_answer({"error": "key s3cret"}, "http://x", shown=lambda said: said.replace("s3cret", "***"))
+
+
+@pytest.mark.parametrize(
+    "shape", [[], "none", {"content": [1]}, {"content": [{"token": "好", "top_logprobs": "x"}]}, 7]
+)
+@pytest.mark.parametrize("beside", ["logprobs", "usage"])
+def test_what_stands_beside_an_answer_does_not_spoil_it(beside, shape):
+    """Log-probabilities and usage in an unforeseen shape are as good as missing; the answer is read."""
+    body = {"choices": [{"message": {"content": ANSWER}, "finish_reason": "stop"}]}
+    (body if beside == "usage" else body["choices"][0])[beside] = shape
+    answer = openai_answer(body, "http://x")
+    assert (answer.text, answer.tokens, answer.completion_tokens) == (ANSWER, (), 0)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["choices", "delta", "message", "logprobs", "content"]), inner, max_size=3
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_a_stream_of_any_events_is_read_or_no_json(event):
+    """Events of whatever shape become one answer, or are named as what is not JSON; never a crash."""
+    with contextlib.suppress(ValueError):
+        parse_body(f"data: {json.dumps(event)}\n\ndata: {json.dumps(event)}\n\n".encode())
+
+
+def test_log_probabilities_of_a_stream_are_put_together():
+    """Each event has those of its own token."""
+    pieces = [
+        {"token": token, "logprob": -0.5, "top_logprobs": [{"token": token, "logprob": -0.5}]} for token in "好的"
+    ]
+    events = [{"choices": [{"delta": {"content": one["token"]}, "logprobs": {"content": [one]}}]} for one in pieces]
+    answer = openai_answer(parse_body("\n".join(f"data: {json.dumps(event)}" for event in events).encode()), "http://x")
+    assert [token.text for token in answer.tokens] == ["好", "的"]
+
+
+def test_bytes_that_the_limit_has_cut_in_two_are_left_out():
+    """A replacement character at the end of a truncated answer is half of a character, not a fault of the server."""
+    body = {"choices": [{"message": {"content": "茶\ufffd"}, "finish_reason": "length"}]}
+    assert openai_answer(body, "http://x").text == "茶"
+    body["choices"][0]["finish_reason"] = "stop"
+    assert openai_answer(body, "http://x").text == "茶\ufffd"
 
 
 def test_a_list_of_parts_is_one_text():
@@ -130,9 +183,10 @@ def test_a_list_of_parts_is_one_text():
     parts = [
         {"type": "thinking", "text": "想"},
         {"type": "text", "text": "茶叶"},
-        {"type": "output_text", "text": "。"},
+        {"type": "output_text", "text": "放好"},
+        "。",
     ]
-    assert openai_answer({"choices": [{"message": {"content": parts}}]}, "http://x").text == "茶叶。"
+    assert openai_answer({"choices": [{"message": {"content": parts}}]}, "http://x").text == "茶叶放好。"
 
 
 @pytest.mark.parametrize(

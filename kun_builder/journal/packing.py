@@ -1,0 +1,74 @@
+"""What a record of the journal says: a question, which is its key, and the answer with the time at which it came.
+
+A record may be whole and yet hold what no server of ours can have said, written by another version or by somebody else;
+it is as good as missing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+import orjson
+
+from kun_builder.types import Completion, Request, Token
+
+_KEYED = tuple(f.name for f in fields(Request) if f.name not in ("on_length", "on_empty"))
+_fields_of = attrgetter(*_KEYED)
+_MOST_TOKENS = 10**8
+_UNKNOWN = (ValueError, TypeError, LookupError)
+"""What reading a record of an unforeseen shape raises."""
+
+
+def pack_question(model: str, revision: str, request: Request) -> bytes:
+    """The model and everything in the request that an answer depends on, as JSON."""
+    return orjson.dumps((model, revision, *_fields_of(request)), option=orjson.OPT_SORT_KEYS)
+
+
+def pack_answer(completion: Completion, when: float) -> bytes:
+    """An answer and its Unix time, as JSON."""
+    answer = (
+        completion.text,
+        completion.finish_reason,
+        completion.prompt_tokens,
+        completion.completion_tokens,
+        completion.cached_prompt_tokens,
+        [(token.text, token.logprob, token.top) for token in completion.tokens],
+        completion.reasoning_tokens,
+    )
+    return orjson.dumps((answer, when))
+
+
+def unpack_answer(packed: bytes, key: str) -> Completion | None:
+    """The answer in a record; None if it makes no sense. Records of earlier versions have no reasoning tokens."""
+    try:
+        (text, finish, prompt, generated, cached, tokens, *later), when = orjson.loads(packed)
+        reasoning = later[0] if later else 0
+        counts = (prompt, generated, cached, reasoning)
+        if any(type(count) is not int or not 0 <= count <= _MOST_TOKENS for count in counts):
+            return None
+        if not (isinstance(text, str) and isinstance(finish, str) and isinstance(when, int | float)):
+            return None
+        read = tuple(Token(token, logprob, tuple((t, p) for t, p in top)) for token, logprob, top in tokens)
+        if not all(_makes_sense(token) for token in read):
+            return None
+    except _UNKNOWN:
+        return None
+    return Completion(text, finish, prompt, generated, cached, read, key, True, reasoning)
+
+
+def _makes_sense(token: Token) -> bool:
+    pairs = ((token.text, token.logprob), *token.top)
+    return all(isinstance(text, str) and isinstance(p, int | float) and math.isfinite(p) for text, p in pairs)
+
+
+def unpack_question(packed: bytes) -> tuple[str, str, Request] | None:
+    """Model, revision and request of a record; None if it makes no sense."""
+    try:
+        model, revision, *values = orjson.loads(packed)
+        facts: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+        return str(model), str(revision), Request(**dict(zip(_KEYED, facts, strict=True)))
+    except _UNKNOWN:
+        return None
