@@ -68,7 +68,7 @@ def reproduce(
         raise PublishError(f"{repo.name} was not published by kun-builder", hint="there is no .kun/manifest.json in it")
     recipes, splits, drift = {}, [], []
     for key in head.manifest["runs"]:
-        document = read_lock(repo.read(head.commit, head.manifest["runs"][key]["lock"]))
+        document = read_lock(repo.read(head, head.manifest["runs"][key]["lock"]))
         recipes[key] = document, take(document, _splits_of(head.manifest, key), mine, catalog)
     for key, (document, recipe) in recipes.items():  # all of it is known to be complete before anything is built
         path = folder / key / "recipe.yaml"

@@ -16,12 +16,14 @@ from huggingface_hub import constants, get_token
 
 from kun_builder.errors import PublishError
 from kun_builder.folder import RunFolder
+from kun_builder.hub.access import check_ref
 from kun_builder.hub.file_facts import FileFacts
 from kun_builder.hub.finished import FinishedRun, check_loads, open_finished
 from kun_builder.hub.manifest import MANIFEST
-from kun_builder.hub.release import Release, compose
+from kun_builder.hub.release import Release, compose, made_by
 from kun_builder.hub.repo import Head, Repository
-from kun_builder.hub.retry import Conflict, Retry
+from kun_builder.hub.retry import Conflict, LookAgain, LostAnswer, Retry
+from kun_builder.hub.vanishing import vanishing
 from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.stats import rows_at
 
@@ -77,7 +79,13 @@ def check_access(target: Target, *, retry: Retry | None = None) -> None:
         raise PublishError("HF_HUB_OFFLINE is set", hint="unset it to publish")
     if target.create_pr and target.tag:
         raise PublishError("a pull request cannot be tagged before it is merged", hint="leave --tag or --create-pr out")
-    _prepare(Repository(target.repo, target.token, retry or Retry()), target, dry_run=True)
+    check_ref(target.revision.removeprefix("refs/"), "branch")
+    if target.tag:
+        check_ref(target.tag, "tag")
+    repo = Repository(target.repo, target.token, retry or Retry())
+    revision = _prepare(repo, target, dry_run=True)
+    if not target.create_pr:  # which anybody may propose
+        repo.check_writable(exists=bool(revision))
 
 
 def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
@@ -97,10 +105,34 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
     if not target.private and repo.private():
         retry.say(f"{target.repo} is private and stays so: its settings on the Hub can make it public")
 
+    sent: Published | None = None
+
     def attempt() -> Published:
-        return _bring(repo, run, target, repo.head(revision) if revision else Head(), dry_run)
+        nonlocal sent
+        try:
+            done = _bring(repo, run, target, repo.head(revision) if revision else Head(), dry_run)
+        except Unanswered as lost:
+            sent = lost.sent
+            raise
+        return _own(done, sent)
 
     return retry.look_again(f"could not commit to {target.repo}", attempt)
+
+
+class Unanswered(LookAgain):
+    """A commit was sent, and whether it was made is not known; `sent` is what it would have published."""
+
+    def __init__(self, lost: LostAnswer, sent: Published) -> None:
+        super().__init__(str(lost), lost.wish)
+        self.sent = sent
+
+
+def _own(published: Published, sent: Published | None) -> Published:
+    """What a push did, if the commit that it finds there is the one whose answer was lost."""
+    found = not published.changed and not published.dry_run
+    if not (sent and found and (published.pull_request or published.commit != sent.commit)):
+        return published
+    return replace(published, changed=True, added=sent.added, deleted=sent.deleted, changes=sent.changes)
 
 
 def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
@@ -117,8 +149,14 @@ def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
         if dry_run:
             return ""
         repo.create(private=target.private)
-    if target.revision in repo.branches() or target.revision.startswith("refs/"):
+    branches, tags = repo.names()
+    if target.revision in branches or target.revision.startswith("refs/"):
         return target.revision
+    if target.revision in tags:
+        raise PublishError(
+            f"{target.revision} is a tag of {target.repo}, and tags do not move",
+            hint="name a branch with --revision; --tag gives the new commit a name",
+        )
     if dry_run:
         return "main"  # where the branch would begin
     repo.create_branch(target.revision)
@@ -129,6 +167,10 @@ def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_r
     """One attempt on top of `head`. Raises LookAgain where the head has to be read again."""
     release = compose(run, repo.base(head), target.repo)
     change = _change(release, head, target)
+    if change:
+        _refuse_vanishing(repo, release, head)
+    if left := [name for name in run.report.splits if name not in made_by(run, head.manifest or {})]:
+        repo.retry.say(f"this run has no row of {', '.join(left)}: what is published of it stays")
     if target.tag and head.commit:
         _check_tag(repo, target, head, change)
     published = Published(
@@ -148,7 +190,10 @@ def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_r
     if change:
         message = target.message or f"Publish {release.changes['name']}"
         where = {"revision": target.revision, "parent_commit": head.commit, "create_pr": target.create_pr}
-        info = repo.commit(release, change.add, change.delete, message, **where)
+        try:
+            info = repo.commit(release, change.add, change.delete, message, **where)
+        except LostAnswer as lost:
+            raise Unanswered(lost, published) from lost
         published = replace(published, commit=info.oid, changed=True, pull_request=info.pr_url or "")
     if target.tag:
         _tag(repo, target.tag, published.commit)
@@ -177,6 +222,17 @@ def _change(release: Release, head: Head, target: Target) -> Change:
         )
     _refuse_mixture(release, head, ours, target)
     return Change(add, delete)
+
+
+def _refuse_vanishing(repo: Repository, release: Release, head: Head) -> None:
+    """The new card names our splits only: what else a reader can load now would be out of reach, also with --yes."""
+    readme = repo.read(head, "README.md") if "README.md" in head.tree else b""
+    if lost := vanishing(readme, head.tree, release.facts, release.rows):
+        raise PublishError(
+            f"{', '.join(lost)} of {repo.name}, which readers can load now, would be out of their reach",
+            hint="publish into another repository, or delete or move them on the Hub; if an earlier run made them,"
+            f" bring {MANIFEST} back from an earlier commit",
+        )
 
 
 def _refuse_mixture(release: Release, head: Head, ours: Mapping[str, FileFacts], target: Target) -> None:
@@ -227,6 +283,7 @@ def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str
         raise PublishError(f"commit {commit[:12]} was made, but does not hold what was sent: {', '.join(wrong)}")
     for split in splits:
         row = streamed[split]
-        sent = next(rows_at(run.kept[split], [0], RESULT_COLUMNS), None) if split in run.kept else row
+        mine = split in run.kept and run.report.splits[split].kept
+        sent = next(rows_at(run.kept[split], [0], RESULT_COLUMNS), None) if mine else row
         if row is None or row != sent:
             raise PublishError(f"the first row of {split} on the Hub at {commit[:12]} is not the one that was sent")

@@ -69,21 +69,25 @@ class Release:
 def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     """The release that puts `run` into a repository which holds `base`."""
     old = base.manifest or {}
-    kept = {name: split for name, split in old.get("splits", {}).items() if name not in run.report.splits}
+    made = made_by(run, old)
+    kept = {name: split for name, split in old.get("splits", {}).items() if name not in made}
     _check_format(run, kept)
-    splits = {**old.get("splits", {}), **{name: _split_entry(run, name, run.key) for name in run.report.splits}}
+    splits = {**old.get("splits", {}), **{name: _split_entry(run, name, run.key) for name in made}}
     locks = {key: _lock_of(old, key, base) for key in {split["run"] for split in kept.values()} - {run.key}}
     runs = {key: {**old["runs"][key], "lock": path} for key, (path, _) in locks.items()} | {run.key: _run_entry(run)}
-    releases = _releases(run, old, base)
-    files: dict[str, Path | bytes] = {**run.files, LOCK: run.lock}
+    releases = _releases(run, old, base, made)
+    data = {path: run.folder.dataset / path for name in made for path in run.files_of(name)}
+    files: dict[str, Path | bytes] = {**data, LOCK: run.lock}
     files |= {path: content for path, content in locks.values()}
     notes, merged = _own_words(run, old, base)
-    files |= _dressing(repo, run, splits, runs, releases, notes["shown"])
+    title = _title(run, old, kept)
+    files |= _dressing(repo, run, splits, runs, releases, notes["shown"], title)
     ours = {path: run.facts[path] if path in run.files else file_facts(content) for path, content in files.items()}
     facts_of = ours | _kept_files(old, kept, files)
     owners = {path: split for split, entry in splits.items() for path in entry["files"]}
     manifest = {
         "format": FORMAT,
+        "title": title,
         "files": {p: {**asdict(f), "split": owners.get(p, "")} for p, f in sorted(facts_of.items())},
         "splits": splits,
         "runs": runs,
@@ -110,6 +114,17 @@ def _own_words(run: FinishedRun, old: Mapping[str, Any], base: Base) -> tuple[di
     return notes, frozenset({CARD} if edited else ())
 
 
+def made_by(run: FinishedRun, old: Mapping[str, Any]) -> list[str]:
+    """Splits that `run` puts into a release: one without rows does not replace a published one, which readers load."""
+    return [name for name, split in run.report.splits.items() if split.kept or name not in old.get("splits", {})]
+
+
+def _title(run: FinishedRun, old: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
+    """A run that brings some of the splits does not rename the dataset."""
+    history = old.get("releases", [])
+    return str(old.get("title") or history[-1]["name"]) if kept and history else run.report.name
+
+
 def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse a mixture: `load_dataset` reads all files of a dataset in the format of the first."""
     others = [name for name, entry in kept.items() if Path(entry["files"][0]).suffix[1:] != run.report.format]
@@ -133,9 +148,10 @@ def _dressing(
     runs: Mapping[str, Mapping[str, Any]],
     releases: Sequence[Mapping[str, Any]],
     words: str,
+    title: str = "",
 ) -> dict[str, bytes]:
     """The card and its pictures."""
-    facts = card_facts(repo, run, splits, runs, releases, words)
+    facts = replace(card_facts(repo, run, splits, runs, releases, words), title=title or run.report.name)
     charts = pictures(facts.splits)
     readme = card(facts := replace(facts, pictures=tuple(charts)))
     check_card(readme, facts)
@@ -182,15 +198,15 @@ def compare_rows(old: Digests, new: Digests) -> dict[str, int]:
     }
 
 
-def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base) -> list[Mapping[str, Any]]:
+def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base, made: Sequence[str]) -> list[Mapping[str, Any]]:
     """The history with this run at its end; a run that is published already has its entry."""
     history = list(old.get("releases", []))
     if history and history[-1]["run"] == run.key:
         return history
-    before = [old["splits"][name]["run"] for name in run.report.splits if name in old.get("splits", {})]
+    before = [old["splits"][name]["run"] for name in made if name in old.get("splits", {})]
     recipe = recipe_changes(old["runs"][before[0]], _run_entry(run)) if before else []
-    published = {name: base.digests(name) if name in old.get("splits", {}) else no_digests() for name in run.kept}
-    changed = {name: compare_rows(published[name], digest_rows(rows_of(files))) for name, files in run.kept.items()}
+    published = {name: base.digests(name) if name in old.get("splits", {}) else no_digests() for name in made}
+    changed = {name: compare_rows(published[name], digest_rows(rows_of(run.kept[name]))) for name in made}
     facts = {"run": run.key, "name": run.report.name, "created": run.report.created}
     return [*history, {**facts, "splits": changed, "recipe": recipe}]
 

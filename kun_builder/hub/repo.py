@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
+import orjson
+import pyarrow as pa
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
@@ -28,13 +32,18 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
 from kun_builder.errors import PublishError
-from kun_builder.hub.file_facts import FileFacts
+from kun_builder.hub.access import check_place, check_writable
+from kun_builder.hub.file_facts import FileFacts, file_facts
 from kun_builder.hub.manifest import MANIFEST, read_manifest
 from kun_builder.hub.release import Base, Digests, Release, digest_rows, rows_of
-from kun_builder.hub.retry import ReaderFailed, Retry
+from kun_builder.hub.retry import ReaderFailed, Retry, StrangeAnswer, answered
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+_PASSING = (429, 500, 502, 503, 504)
 _TIMEOUT = httpx2.Timeout(300, connect=30)
 
 
@@ -55,6 +64,7 @@ class Repository:
     """The dataset repository `name`. Every request is tried again as `retry` says; all raise PublishError."""
 
     def __init__(self, name: str, token: str | None, retry: Retry) -> None:
+        check_place(name, constants.ENDPOINT, token)
         keep_token_home(constants.ENDPOINT)
         self.name = name
         self.retry = retry
@@ -78,10 +88,14 @@ class Repository:
                 return None
             raise
 
-    def branches(self) -> set[str]:
-        """Names of its branches."""
+    def check_writable(self, *, exists: bool) -> None:
+        """Raise PublishError where the token may not write to it, or not make it."""
+        check_writable(self._api, self.name, self.retry, exists=exists)
+
+    def names(self) -> tuple[set[str], set[str]]:
+        """Names of its branches and of its tags."""
         refs = self.retry("listing branches", self._api.list_repo_refs, **self._of)
-        return {branch.name for branch in refs.branches}
+        return {branch.name for branch in refs.branches}, {tag.name for tag in refs.tags}
 
     def tagged(self, tag: str) -> str | None:
         """The commit that a tag names."""
@@ -90,10 +104,17 @@ class Repository:
 
     def head(self, revision: str) -> Head:
         """What a revision holds now."""
-        info = self.retry("reading the repository", self._api.repo_info, revision=revision, **self._of)
-        commit = str(info.sha)
+
+        def sha() -> str:
+            found = self._api.repo_info(revision=revision, **self._of).sha
+            if not (isinstance(found, str) and _COMMIT.fullmatch(found)):
+                raise StrangeAnswer(f"{found!r} is no commit")
+            return found
+
+        commit = self.retry("reading the repository", sha)
         tree = self.tree(commit)
-        return Head(commit, tree, read_manifest(self.read(commit, MANIFEST)) if MANIFEST in tree else None)
+        head = Head(commit, tree)
+        return replace(head, manifest=read_manifest(self.read(head, MANIFEST))) if MANIFEST in tree else head
 
     def tree(self, commit: str) -> dict[str, str]:
         """Identity of every file of a commit."""
@@ -104,11 +125,20 @@ class Repository:
 
         return self.retry("listing the repository", listing)
 
-    def read(self, commit: str, path: str) -> bytes:
-        """A small file."""
-        with tempfile.TemporaryDirectory(prefix="kun-build-") as folder:
-            download = partial(self._api.hf_hub_download, filename=path, revision=commit, cache_dir=folder, **self._of)
-            return Path(str(self.retry(f"reading {path}", download))).read_bytes()
+    def read(self, head: Head, path: str) -> bytes:
+        """A small file, checked against its identity. Raises PublishError where the repository does not have it."""
+        if path not in head.tree:
+            raise PublishError(f"{self.name} at commit {head.commit[:12]} has no {path}")
+        get = partial(self._api.hf_hub_download, filename=path, revision=head.commit, **self._of)
+
+        def download() -> bytes:
+            with tempfile.TemporaryDirectory(prefix="kun-build-") as folder:
+                content = Path(get(cache_dir=folder)).read_bytes()
+            if not head.holds(path, file_facts(content)):
+                raise StrangeAnswer(f"{path} is not what the repository lists")
+            return content
+
+        return self.retry(f"reading {path}", download)
 
     def base(self, head: Head) -> Base:
         """The release that a revision holds."""
@@ -116,7 +146,7 @@ class Repository:
             return Base()
         digests = partial(self._digests, head.commit, head.manifest)
         return Base(
-            manifest=head.manifest, read=partial(self.read, head.commit), digests=digests, holds=head.tree.__contains__
+            manifest=head.manifest, read=partial(self.read, head), digests=digests, holds=head.tree.__contains__
         )
 
     def _digests(self, commit: str, manifest: Mapping[str, Any], split: str) -> Digests:
@@ -126,7 +156,20 @@ class Repository:
 
         def read() -> Digests:
             opened = (hub.open(f"datasets/{self.name}@{commit}/{path}") for path in files)
-            return digest_rows(rows_of(opened, jsonl=files[0].endswith(".jsonl")))
+            try:
+                return digest_rows(rows_of(opened, jsonl=bool(files) and files[0].endswith(".jsonl")))
+            except (
+                pa.ArrowException,
+                orjson.JSONDecodeError,
+                UnicodeError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:
+                raise PublishError(
+                    f"the published rows of {split} in {self.name} cannot be read: {error}",
+                    hint="look at its files on the Hub; push the split again with --yes to replace them",
+                ) from error
 
         return self.retry(f"reading the published rows of {split}", read)
 
@@ -180,6 +223,7 @@ class Repository:
         """
         additions = [_addition(path, release) for path in add]
         place = {key: where[key] for key in ("revision", "create_pr")}
+        self._choose_storage(place["revision"], additions)
         upload = partial(self._api.preupload_lfs_files, additions=additions, free_memory=False, **self._of, **place)
         self.retry("uploading", upload)
         commit = partial(
@@ -191,6 +235,23 @@ class Repository:
             **where,
         )
         return self.retry.once("committing", commit)
+
+    def _choose_storage(self, revision: str, additions: Sequence[CommitOperationAdd]) -> None:
+        """Large files go by git LFS where the server has no Xet: its client would only say that no connection came."""
+        if constants.HF_HUB_DISABLE_XET or not any(isinstance(new.path_or_fileobj, str) for new in additions):
+            return
+        url = f"{constants.ENDPOINT}/api/datasets/{self.name}/xet-write-token/{quote(revision, safe='')}"
+
+        def ask() -> None:
+            hf_raise_for_status(get_session().get(url, headers=build_hf_headers(token=self._token)))
+
+        try:
+            self.retry("asking for storage", ask)
+        except PublishError as error:
+            if answered(error) not in (404, 405):
+                return  # the upload itself says best what is wrong
+            self.retry.say(f"{constants.ENDPOINT} has no Xet storage: large files go by git LFS")
+            constants.HF_HUB_DISABLE_XET = True
 
     def tag(self, tag: str, commit: str) -> None:
         """Name a commit. Raises Conflict where the name is taken."""
@@ -204,11 +265,29 @@ def keep_token_home(endpoint: str) -> None:
     """
     home = httpx2.URL(endpoint)
 
+    def stop(response: httpx2.Response) -> None:
+        """Raise for what the client would try again by itself, out of sight: `Retry` does."""
+        if response.status_code in _PASSING:
+            response.read()
+            hf_raise_for_status(response)
+
     def strip(request: httpx2.Request) -> None:
         if (request.url.scheme, request.url.host, request.url.port) != (home.scheme, home.host, home.port):
             request.headers.pop("Authorization", None)
 
-    set_client_factory(lambda: httpx2.Client(event_hooks={"request": [strip]}, follow_redirects=True, timeout=_TIMEOUT))
+    hooks: Any = {"request": [strip], "response": [stop]}
+    set_client_factory(lambda: _Client(event_hooks=hooks, follow_redirects=True, timeout=_TIMEOUT))
+
+
+class _Client(httpx2.Client):
+    """A client whose broken connections are tried again by `Retry` alone, not by the Hub's client as well."""
+
+    def send(self, *args: Any, **options: Any) -> httpx2.Response:
+        """Send; raises ConnectionError where no answer comes."""
+        try:
+            return super().send(*args, **options)
+        except (httpx2.TimeoutException, httpx2.NetworkError) as error:
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
 
 def _addition(path: str, release: Release) -> CommitOperationAdd:

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError
 
 from kun_builder.errors import PublishError
 from kun_builder.retry_after import asked_pause
 
 Result = TypeVar("Result")
-_RAISED = (OSError, httpx2.HTTPError, RuntimeError, ValueError)
+_STRANGE = (json.JSONDecodeError, KeyError, TypeError, AttributeError, FileMetadataError)
+"""What the clients raise for an answer with status 200 that is not the Hub's: an outage page, an error as a body."""
+_RAISED = (OSError, httpx2.HTTPError, RuntimeError, ValueError, *_STRANGE)
 """All that the clients raise for an answer or for the lack of one: uploads in threads wrap it in a RuntimeError, hf_xet
 raises ConnectionError whatever the status was."""
 
@@ -32,6 +34,10 @@ _CURES = {
     404: "check the name, and that the token may see the repository",
     413: "a file or the commit is too large for the Hub",
 }
+
+
+class StrangeAnswer(ConnectionError):
+    """An answer with status 200 that cannot be the Hub's."""
 
 
 class LookAgain(Exception):  # not an error of the user's: the caller reads the head again, and decides
@@ -103,7 +109,7 @@ class Retry:
         if passing and lost:
             raise LostAnswer(f"{what}: {_name(status, error)}", wish) from error
         if not passing or attempt >= self.tries:
-            raise _refused(what, error, status, attempt) from error
+            raise _refused(what, error, status, attempt if passing else 1) from error
         self.pause(f"{what}: {_name(status, error)}", attempt, wish)
 
     def pause(self, why: str, attempt: int, wish: float | None = None) -> None:
@@ -128,16 +134,29 @@ def _status(error: Exception) -> tuple[int, float | None]:
     return 0, None
 
 
+def answered(error: Exception) -> int:
+    """The HTTP status behind an error; 0 where no answer came."""
+    return _status(error)[0]
+
+
 def _broken(error: Exception) -> bool:
     """Whether the connection failed, or what came back was not the Hub's."""
-    broken = httpx2.TransportError | json.JSONDecodeError | ConnectionError
-    return any(isinstance(link, broken) for link in _chain(error))
+    broken = (httpx2.TransportError, ConnectionError, LocalEntryNotFoundError)
+    return _strange(error) or any(isinstance(link, broken) for link in _chain(error))
+
+
+def _strange(error: Exception) -> bool:
+    return any(isinstance(link, (StrangeAnswer, *_STRANGE)) for link in _chain(error))
 
 
 def _name(status: int, error: Exception) -> str:
     if isinstance(error, ReaderFailed):
         return f"a reader failed ({error})"
-    return f"the Hub answered {status}" if status else f"the connection failed ({type(error).__name__})"
+    if not status and _strange(error):
+        return "what came was not an answer of the Hub's"
+    return (
+        f"the Hub answered {status}" if status else f"the connection failed ({type(error.__cause__ or error).__name__})"
+    )
 
 
 def _refused(what: str, error: Exception, status: int, attempt: int) -> PublishError:

@@ -82,6 +82,8 @@ class HubServer:
         self.page_size = page_size
         self.part_size = part_size
         """Above 0: large files are uploaded in parts of this many bytes."""
+        self.readers: set[str] = set()
+        """Tokens that may only read."""
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.url = self.storage_url = ""

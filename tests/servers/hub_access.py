@@ -66,6 +66,10 @@ class Access:
             raise refuse(401, message="Invalid credentials in Authorization header")
         return namespaces
 
+    def reads_only(self, request: web.Request) -> bool:
+        """Whether the token is one that may write nowhere."""
+        return request.headers.get("Authorization", "").removeprefix("Bearer ") in self.server.readers
+
     def repo(self, request: web.Request, *, write: bool = False, pull: bool = False) -> Repo:
         """The repository of the path, if the request may see it, or write to it, or propose a change to it."""
         info = request.match_info
@@ -75,6 +79,7 @@ class Access:
         member = namespaces is not None and info["org"] in namespaces
         if repo is None or (repo.private and not member):
             raise refuse(401 if namespaces is None else 404, "RepoNotFound", "Repository not found")
+        member = member and not (write and self.reads_only(request))
         if write and not member and not (pull and namespaces is not None):
             raise refuse(401 if namespaces is None else 403, message="You need write access to this repository")
         return repo

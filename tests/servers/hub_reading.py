@@ -17,6 +17,23 @@ class Reading(Access):
         repo = self.repo(request)
         return self._describe(request, repo, repo.branches["main"])
 
+    @route("GET", REPO + "/auth-check/write", "auth-check")
+    async def auth_check(self, request: web.Request) -> web.Response:
+        """Whether the token may write to the repository."""
+        self.repo(request, write=True)
+        return web.json_response({})
+
+    @route("GET", "/api/whoami-v2", "whoami")
+    async def whoami(self, request: web.Request) -> web.Response:
+        """Whose the token is, and what it may do."""
+        namespaces = self.namespaces(request)
+        if namespaces is None:
+            raise refuse(401, message="Authentication required")
+        name, *orgs = sorted(namespaces)
+        role = "read" if self.reads_only(request) else "write"
+        listed = [{"name": org, "roleInOrg": "write"} for org in orgs]
+        return web.json_response({"name": name, "orgs": listed, "auth": {"accessToken": {"role": role}}})
+
     @route("GET", REPO + "/revision/{rev}", "revision")
     async def revision(self, request: web.Request) -> web.Response:
         repo = self.repo(request)

@@ -25,7 +25,7 @@ class Writing(Access):
         if namespaces is None:
             raise refuse(401, message="Authentication required")
         org = body.get("organization") or sorted(namespaces)[0]
-        if org not in namespaces:
+        if org not in namespaces or self.reads_only(request):
             raise refuse(403, message="You don't have the rights to create a repository under this namespace")
         repo_id, kind = f"{org}/{body['name']}", body.get("type") or "model"
         with self.store.lock:
