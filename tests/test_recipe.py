@@ -442,6 +442,14 @@ def test_key_in_a_recipe_is_refused_and_not_repeated(recipe, key):
     assert "keys are not for files" in str(found)
 
 
+@pytest.mark.parametrize("name", ["vllm", "sglang", "ollama", "llama-server"])
+def test_a_server_that_speaks_the_protocol_of_openai_may_be_named_as_the_engine(recipe, name):
+    """Its name stands for `openai`, also in the lock."""
+    made = recipe(SMALL.replace("{}", f"{{engine: {name}, endpoints: ['http://a']}}"))
+    assert made.models["chat"].engine == "openai"
+    assert name not in lock(made, CATALOG, {})
+
+
 def test_headers_are_sent_to_servers_and_shown_to_nobody(recipe, monkeypatch):
     """`${NAME}` in a header is the environment's; its value is in no representation, dump or lock."""
     monkeypatch.setenv("MY_KEY", "sk-topsecret\n")

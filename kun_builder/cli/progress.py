@@ -94,6 +94,12 @@ def describe_drops(figures: dict[str, Any]) -> str:
     return f"dropped: {shown}{f', other {more:,}' if more else ''}" if drops else ""
 
 
+def _dated(figures: dict[str, Any]) -> str:
+    """A line of a log that is read later: when it was, and all that a terminal would show."""
+    what = "; ".join(filter(None, (describe(figures), describe_drops(figures))))
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {what}"
+
+
 def _amount(done: int, total: int | None, unit: str) -> str:
     of = "" if total is None else f"/{_number(total, unit)}"
     return f"{_number(done, unit)}{of}" + ("" if unit == "bytes" else f" {unit}")
@@ -126,7 +132,7 @@ def progress(status: Status, out: Output) -> Iterator[None]:
             with _live(meter, status):
                 yield
         else:
-            with _lines(meter, lambda figures: "; ".join(filter(None, (describe(figures), describe_drops(figures))))):
+            with _lines(meter, _dated):
                 yield
 
 

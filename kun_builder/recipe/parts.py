@@ -49,6 +49,9 @@ does; `verified`, the default, asks for what the whole text answers and looks at
 EMBEDDED, SERVER = "llamacpp", "openai"
 """Engines of a model that names none: without endpoints, and with."""
 
+_SPEAK_OPENAI = frozenset({"vllm", "sglang", "ollama", "llama-server", "llama.cpp", "lmstudio"})
+"""Servers that people take for engines: they speak the protocol of `openai`."""
+
 _MODEL = re.compile(r"\w[\w.-]*")
 _SPLIT = re.compile(r"(?!all$)\w+(\.\w+)*")  # what `datasets` takes for the name of a split
 
@@ -197,6 +200,9 @@ def read_models(
 
 def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], catalog: Catalog) -> ModelSpec | None:
     engine = values.get("engine") or (SERVER if values.get("endpoints") else EMBEDDED)
+    if engine in _SPEAK_OPENAI and engine not in catalog.engines:
+        engine = SERVER
+        values = {**values, "engine": SERVER}
     found = _find(file, (*place, "engine"), "engine", str(engine), catalog)
     if not found:
         return None

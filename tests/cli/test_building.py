@@ -67,7 +67,7 @@ def test_build_shows_the_funnel_rows_and_the_way_to_load(recipe, server, tmp_pat
     command = re.search(r"load it: +python (-c .*)", done.stdout)[1]
     loaded = subprocess.run([sys.executable, *shlex.split(command)], capture_output=True, text=True)
     assert "features: ['instruction', 'output']" in loaded.stdout, loaded.stderr
-    assert re.search(r"write: \d+/\d+ rows", done.stderr)
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d write: \d+/\d+ rows", done.stderr, re.MULTILINE)
     assert "dropped: " in done.stderr
     again = kun("recipe.yaml", "--endpoint", server.url)
     assert again.returncode == 0
