@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from kun_builder.engines.reasoning import ends_reasoning, reasoning_beside, split_reasoning
+from kun_builder.engines.reasoning import Habits, ends_reasoning, reasoning_beside
 from kun_builder.errors import RejectedError, RequestError, TransientError
 from kun_builder.prompts import restore
 from kun_builder.types import Completion, Token
@@ -43,12 +43,14 @@ def openai_answer(
     stop: Sequence[str] = (),
     *,
     reasoning_is_answer: bool = False,
+    habits: Habits | None = None,
     shown: Callable[[str], str] = str,
 ) -> Completion:
     """A chat or completion answer. `stop` is for servers that refuse stop strings: the text is cut here instead.
 
-    With `reasoning_is_answer`, a model whose thinking was switched off has its answer in the reasoning field, should
-    the server's parser have put it there. `shown` takes secrets out of a server's words.
+    With `reasoning_is_answer`, a model that does not think has its answer in the reasoning field, should the server's
+    parser have put it there. `habits` are those of the model so far, and learn. `shown` takes secrets out of a server's
+    words.
 
     Raises RejectedError for an error that came with status 200 and for an answer without choices; TransientError if
     that error is one that passes, or the answer has another shape: a proxy or a broken server is at fault, not the row.
@@ -63,10 +65,12 @@ def openai_answer(
         if beside and not said and reasoning_is_answer:
             said, beside = beside, ""
         refusal = message.get("refusal") if message is not None and not said else None
-        answer, thought = split_reasoning(said or "")
+        habits = habits or Habits()
+        answer, thought = habits.split(said or "")
+        habits.thinks = habits.thinks or bool(beside)
         text, ended = _ended(answer, stop)
         finish = f"refusal: {refusal}"[:_SHOWN] if refusal else ended or _finish(choice.get("finish_reason"), endpoint)
-        if beside and not text and finish == "stop":
+        if (beside or thought) and not text and finish == "stop":
             finish = "reasoning without an answer"
         if finish == "length":
             text = text.rstrip(_REPLACED)
@@ -79,12 +83,21 @@ def openai_answer(
         raise _unknown_shape(error, endpoint) from error
 
 
+def message_text(body: Any) -> str:
+    """The text of a chat answer as it was sent, reasoning and all; empty if there is none."""
+    try:
+        return _content(body["choices"][0]["message"].get("content"))
+    except _UNKNOWN:
+        return ""
+
+
 def tgi_answer(
     body: Any,
     headers: Mapping[str, str],
     endpoint: str,
     stop: Sequence[str] = (),
     *,
+    habits: Habits | None = None,
     shown: Callable[[str], str] = str,
 ) -> Completion:
     """An answer of TGI's `/generate` with details. TGI leaves the stop string at the end; it is cut here.
@@ -98,7 +111,7 @@ def tgi_answer(
         tops = details.get("top_tokens") or ()
         if not isinstance(body["generated_text"], str):
             raise TypeError(f"the text is {body['generated_text']!r:.40}")
-        answer, thought = split_reasoning(body["generated_text"])
+        answer, thought = (habits or Habits()).split(body["generated_text"])
         text, reason = _ended(answer, stop)
         return Completion(
             text,

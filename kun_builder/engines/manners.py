@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from kun_builder.types import Message
+from kun_builder.engines.choices import choice_fields
+from kun_builder.types import Message, Request
 
+Kind = Literal["chat", "completion"]
 Thinking = Literal["auto", "on", "off"]
 
+SOFT = "/"
+"""Stands for a word at the end of the user's turn, in the place of a field."""
+
 _SWITCHES: Mapping[Thinking, tuple[dict[str, Any], ...]] = {
-    "auto": ({},),
+    "auto": (),
     "on": ({"chat_template_kwargs": {"enable_thinking": True, "thinking": True}}, {"reasoning_effort": "medium"}),
     "off": (
         {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
         {"reasoning_effort": "none"},
+        {"think": False},
+        {"enable_thinking": False},
+        {"thinking": {"type": "disabled"}},
+        {"reasoning": {"enabled": False}},
+        {SOFT: "/no_think"},
         {"reasoning_effort": "minimal"},
         {"reasoning_effort": "low"},
-        {"think": False},
     ),
 }
-"""Fields by which thinking is switched: templates of Qwen3, GLM, DeepSeek and others; OpenAI's APIs; Ollama."""
+"""Fields by which thinking is switched: templates of Qwen3, GLM, DeepSeek and others; OpenAI's APIs; Ollama; DashScope;
+the APIs of GLM and DeepSeek; routers; and Qwen3's word. The last two only shorten it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class Manners:
         """What is unusual, for people."""
         parts = [f"`{self.limit}`"] if self.limit != "max_tokens" else []
         parts += ["the system text in the user's turn"] if self.merged else []
-        parts += [f"`{name}`" for name in self.switch]
+        parts += [f"`{value if name == SOFT else name}`" for name, value in self.switch.items()]
         return ", ".join(parts) or "the usual fields"
 
     def body(
@@ -51,19 +61,25 @@ class Manners:
     ) -> dict[str, Any]:
         """A request without its optional fields. `extra` are the recipe's own fields: they win."""
         if isinstance(prompt, str):
-            asked: dict[str, Any] = {"prompt": prompt}
-        else:
-            asked = {"messages": merge_system(prompt) if self.merged else prompt}
-        switch = {} if isinstance(prompt, str) else self.switch
-        return {"model": model, **asked, self.limit: tokens, **switch, **extra}
+            return {"model": model, "prompt": prompt, self.limit: tokens, **extra}
+        messages = merge_system(prompt) if self.merged else prompt
+        if word := self.switch.get(SOFT):
+            messages = [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}\n{word}"}]
+        switch = {name: value for name, value in self.switch.items() if name != SOFT}
+        return {"model": model, "messages": messages, self.limit: tokens, **switch, **extra}
 
 
-def all_manners(thinking: Thinking, kind: str) -> Iterator[Manners]:
+def all_manners(kind: Kind) -> Iterator[Manners]:
     """The ways to ask, the usual one first."""
     merged = (False, True) if kind == "chat" else (False,)
-    switches = _SWITCHES[thinking] if kind == "chat" else ({},)
-    for switch, merge, limit in itertools.product(switches, merged, ("max_tokens", "max_completion_tokens")):
-        yield Manners(limit, merge, switch)
+    for merge, limit in itertools.product(merged, ("max_tokens", "max_completion_tokens")):
+        yield Manners(limit, merge)
+
+
+def switched(manners: Manners, thinking: Thinking) -> Iterator[Manners]:
+    """The ways to switch thinking, the most usual one first."""
+    for switch in _SWITCHES[thinking]:
+        yield replace(manners, switch=switch)
 
 
 def merge_system(messages: Sequence[Message]) -> list[Message]:
@@ -75,3 +91,19 @@ def merge_system(messages: Sequence[Message]) -> list[Message]:
     elif system:
         turns.insert(0, {"role": "user", "content": system})
     return list(turns)
+
+
+def optional_fields(request: Request, kind: Kind, form: str, penalty: str) -> dict[str, Any]:
+    """The optional fields of a request. `form` is how the server enforces choices, `penalty` its name of repetition."""
+    fields: dict[str, Any] = {"temperature": request.temperature}
+    if request.temperature > 0:  # greedy decoding has no use for these
+        fields["top_p"] = request.top_p
+        if request.seed is not None:
+            fields["seed"] = request.seed
+    if request.repetition_penalty != 1:
+        fields[penalty] = request.repetition_penalty
+    if request.stop:
+        fields["stop"] = request.stop
+    if top := request.top_logprobs:
+        fields |= {"logprobs": True, "top_logprobs": top} if kind == "chat" else {"logprobs": top}
+    return fields | (choice_fields(form, request.choices) if form else {})

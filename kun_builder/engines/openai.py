@@ -10,26 +10,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from pydantic import Field
 
-from kun_builder.engines.answers import openai_answer
+from kun_builder.engines.answers import message_text, openai_answer
 from kun_builder.engines.bodies import generation_limit
 from kun_builder.engines.child import in_thread
 from kun_builder.engines.choices import FORMS, PROBE_CHOICES, choice_fields
 from kun_builder.engines.facts import is_healthy, model_facts, queue_length, token_count
 from kun_builder.engines.http import Server, open_servers
-from kun_builder.engines.manners import Manners, Thinking, all_manners
-from kun_builder.engines.reasoning import starts_to_think
+from kun_builder.engines.manners import Kind, Manners, Thinking, all_manners, optional_fields, switched
+from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
 from kun_builder.engines.refusals import Fields, Refusals
 from kun_builder.engines.tokenizers import token_counter
-from kun_builder.errors import FatalError, RejectedError, RequestError, TransientError
+from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, Message, ModelInfo, ModelSpec, Request
 
@@ -41,8 +42,12 @@ _BROKEN_BY_INPUT = frozenset({500})  # what some servers answer where a chat tem
 _ROLE = "You answer briefly."
 _SHORT = "Say yes."
 """Asked to find out what a server can do."""
-
-Kind = Literal["chat", "completion"]
+_SHORT_TOKENS = 16  # some servers refuse a limit of fewer; a tag or a word of thinking is in these
+_TRIAL_TOKENS = 512  # what a model that thinks needs, at most, to say yes
+_YES = re.compile(r"\W*yes\W*", re.IGNORECASE)
+_TRIAL = Request("", _SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logprobs=5)
+"""All that the stages send: what a server refuses is found out before a row pays for it."""
+_FIXED = frozenset({"model", "messages", "prompt"})
 
 
 @asynccontextmanager
@@ -61,6 +66,11 @@ async def connect(
         Reasoning is taken off the answer either way.
     thinking_tokens: room that a model which thinks gets besides the tokens of its answer.
     """
+    if clash := _FIXED & (extra_body or {}).keys():
+        raise ModelError(
+            f"model `{spec.name}`: `extra_body` cannot set `{min(clash)}`, which every request has of its own",
+            hint="take it out of `extra_body`; `model` is an option of the model itself",
+        )
     async with open_servers(spec) as servers:
         yield [
             OpenAIEndpoint(server, spec, extra=extra_body, thinking=thinking, thinking_tokens=thinking_tokens)
@@ -100,22 +110,51 @@ class OpenAIEndpoint:
         self._thinking: Thinking = thinking
         self._thinking_tokens = thinking_tokens
         self._room = 0
+        self._habits = Habits()
+        self._trying = False
         self._manners: dict[Kind, Manners] = {}
         self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
-        """Who answers here; asks for one token to see how the server wants to be asked, whether log-probabilities come
-        with it, and whether the model thinks first."""
+        """Who answers here; asks short questions to see how the server wants to be asked, whether log-probabilities
+        come with an answer, and whether the model thinks first."""
         about = await self._introduce()
-        await self._learn_manners(about.prompt)
-        self._room = 0
-        answer = await self.complete(Request(_short(about.prompt), max_new_tokens=1, top_logprobs=5))
-        if answer.reasoning_tokens or (answer.tokens and starts_to_think(answer.tokens[0].text)):
-            self._notice_thinking()
-        return replace(about, logprobs=any(token.top for token in answer.tokens), fingerprint=self._fingerprint)
+        self._room, self._habits, self._trying = 0, Habits(), True
+        try:
+            await self._learn_manners(about.prompt)
+            answer = await self.complete(replace(_TRIAL, prompt=_short(about.prompt)))
+            await self._learn_habits(about.prompt, answer)
+        finally:
+            self._trying = False
+        if self._habits.thinks:
+            self._notice_thinking(about.context_length)
+        context = max(0, about.context_length - self._room)
+        return replace(about, context_length=context, logprobs=any(token.top for token in answer.tokens))
 
-    def _notice_thinking(self) -> None:
-        self._room = self._thinking_tokens
+    async def _learn_habits(self, kind: Kind, answer: Completion) -> None:
+        """Whether the model thinks, also where a short answer does not show it: behind an end tag without an opening
+        one, or where the server's parser takes the answer itself for reasoning."""
+        habits = self._habits
+        if answer.tokens and starts_to_think(answer.tokens[0].text):
+            habits.thinks = True
+        unclear = answer.finish_reason == "length" and not habits.thinks and not self._facts
+        if kind != "chat" or (answer.finish_reason in ("stop", "length") and not unclear):
+            return
+        body = await self._ask(kind, _short(kind), _TRIAL_TOKENS, {})
+        if unclear:
+            habits.opens = ends_without_beginning(message_text(body))
+            self._read(body)
+            return
+        habits.swallows = self._swallowed(body)
+        habits.thinks = habits.thinks and not habits.swallows
+
+    def _swallowed(self, body: Any) -> bool:
+        """Whether the server's parser has taken a plain yes for reasoning."""
+        answer = openai_answer(body, self.url, reasoning_is_answer=True, shown=self._server.shown)
+        return bool(_YES.fullmatch(answer.text)) and not message_text(body)
+
+    def _notice_thinking(self, context: int) -> None:
+        self._room = min(self._thinking_tokens, context // 2) if context else self._thinking_tokens
         cure = "`thinking: off` switches it off where the server can" if self._thinking == "auto" else ""
         cure = "it does so although `thinking` is off" if self._thinking == "off" else cure
         log.warning(
@@ -128,20 +167,14 @@ class OpenAIEndpoint:
         if kind in self._manners:
             return
         refused: RequestError | None = None
-        for manners in all_manners(self._thinking, kind):
-            self._manners[kind] = manners
-            try:
-                await self._ask(kind, _short(kind), 1, {})
-            except (RejectedError, TransientError) as error:
-                if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
-                    del self._manners[kind]
-                    raise
-                refused = refused or error
-            else:
+        for manners in all_manners(kind):
+            error = await self._try(kind, manners)
+            if error is None:
                 if refused is not None:
                     log.warning("%s: %s; asked with %s from now on", self.url, refused.message, manners.told)
+                self._manners[kind] = await self._switch(kind, manners)
                 return
-        del self._manners[kind]
+            refused = refused or error
         assert refused is not None
         if isinstance(refused, TransientError):
             raise refused
@@ -151,6 +184,31 @@ class OpenAIEndpoint:
             endpoint=self.url,
             hint="check `model` and `prompt` (chat or completion) of this model, and its `extra_body`",
         )
+
+    async def _switch(self, kind: Kind, manners: Manners) -> Manners:
+        """The manners with what switches thinking as the recipe wants it: the first way that has an effect, else the
+        first that is taken."""
+        taken = None
+        for way in switched(manners, self._thinking) if kind == "chat" else ():
+            self._habits = Habits()
+            if await self._try(kind, way) is None:
+                if self._thinking == "on" or not self._habits.thinks:
+                    return way
+                taken = taken or way
+        self._habits = Habits()
+        return taken or manners
+
+    async def _try(self, kind: Kind, manners: Manners) -> RequestError | None:
+        """Ask a short question in this way; what was refused, if it was."""
+        try:
+            body = await self._ask(kind, _short(kind), _SHORT_TOKENS, {}, manners)
+        except (RejectedError, TransientError) as error:
+            if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
+                raise
+            return error
+        self._read(body)
+        self._habits.thinks = self._habits.thinks and not self._swallowed(body)
+        return None
 
     async def healthy(self) -> bool:
         """Whether requests can be sent now."""
@@ -179,18 +237,33 @@ class OpenAIEndpoint:
         refusals = self._refusals
         while True:
             lessons = refusals.lessons
-            fields = refusals.apply(self._fields(request, kind, form))
+            fields = refusals.apply(optional_fields(request, kind, form, self._penalty))
+            room = self._room
             try:
                 body = await self._ask(kind, request.prompt, request.max_new_tokens, fields)
-            except RejectedError:
-                if not await refusals.blame(fields, lessons, partial(self._accepts, kind), kind):
+            except (RejectedError, TransientError) as error:
+                if not self._refused(error) or not await refusals.blame(
+                    fields, lessons, partial(self._accepts, kind), kind
+                ):
                     raise
-            else:
-                return self._read(body, request.stop if "stop" in refusals.names else ())
+                continue
+            answer = self._read(body, request.stop if "stop" in refusals.names else ())
+            if not self._habits.thinks or room or self._trying or not self._thinking_tokens:
+                return answer
+            if not self._room:  # the start has not shown it
+                self._notice_thinking(self._about.context_length if self._about else 0)
+            if answer.finish_reason != "length" or answer.text:
+                return answer
+
+    def _refused(self, error: RequestError) -> bool:
+        """Whether the request may be to blame: at the start, a server that breaks is tried with other requests too."""
+        return isinstance(error, RejectedError) or (self._trying and error.status in _BROKEN_BY_INPUT)
 
     def _read(self, body: Any, stop: Sequence[str] = ()) -> Completion:
-        off = self._thinking == "off"
-        return openai_answer(body, self.url, stop, reasoning_is_answer=off, shown=self._server.shown)
+        habits = self._habits
+        return openai_answer(
+            body, self.url, stop, reasoning_is_answer=habits.swallows, habits=habits, shown=self._server.shown
+        )
 
     async def _introduce(self) -> ModelInfo:
         about, owner = await model_facts(self._server, self._spec) if self._asked else (ModelInfo(self._spec.model), "")
@@ -199,9 +272,16 @@ class OpenAIEndpoint:
         self._about = replace(about, **{"variant": self._variant(), **self._facts})
         return self._about
 
-    async def _ask(self, kind: Kind, prompt: str | Sequence[Message], tokens: int, fields: Fields) -> Any:
+    async def _ask(
+        self,
+        kind: Kind,
+        prompt: str | Sequence[Message],
+        tokens: int,
+        fields: Fields,
+        manners: Manners | None = None,
+    ) -> Any:
         tokens += self._room
-        manners = self._manners.get(kind) or next(all_manners(self._thinking, kind))
+        manners = manners or self._manners.get(kind) or Manners()
         body = manners.body(self._model, prompt, tokens, {**fields, **self._extra})
         limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0)
         answer = (await self._server.post(_PATHS[kind], body, limit=limit))[0]
@@ -225,27 +305,12 @@ class OpenAIEndpoint:
             log.warning("%s was %.80r and says now that it is %.80r", self.url, self._fingerprint, found)
         self._fingerprint = found
 
-    def _fields(self, request: Request, kind: Kind, form: str) -> Fields:
-        """The optional fields of a request, in the server's names."""
-        fields: Fields = {"temperature": request.temperature}
-        if request.temperature > 0:  # greedy decoding has no use for these
-            fields["top_p"] = request.top_p
-            if request.seed is not None:
-                fields["seed"] = request.seed
-        if request.repetition_penalty != 1:
-            fields[self._penalty] = request.repetition_penalty
-        if request.stop:
-            fields["stop"] = request.stop
-        if top := request.top_logprobs:
-            fields |= {"logprobs": True, "top_logprobs": top} if kind == "chat" else {"logprobs": top}
-        if form:
-            fields |= choice_fields(form, request.choices)
-        return fields
-
     async def _accepts(self, kind: Kind, fields: Fields) -> bool:
         try:
-            await self._ask(kind, _short(kind), 1, fields)
-        except RejectedError:
+            await self._ask(kind, _short(kind), _SHORT_TOKENS, fields)
+        except (RejectedError, TransientError) as error:
+            if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
+                raise
             return False
         return True
 
@@ -263,8 +328,10 @@ class OpenAIEndpoint:
     async def _obeys(self, kind: Kind, form: str) -> bool:
         fields = {"temperature": 0, **choice_fields(form, PROBE_CHOICES)}
         try:
-            body = await self._ask(kind, _short(kind), 4, fields)
-        except RejectedError:
+            body = await self._ask(kind, _short(kind), _SHORT_TOKENS, fields)
+        except (RejectedError, TransientError) as error:
+            if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
+                raise
             return False
         return self._read(body).text.strip().startswith(PROBE_CHOICES[0][0])
 

@@ -8,26 +8,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Fields of a message beside `content`: vLLM, SGLang, llama.cpp and DeepSeek; newer vLLM and routers; Ollama."""
 
-_NAMES = r"(?:seed:)?(?:think(?:ing)?|thought|reasoning|reflection)"
+_OWN = r"(?:seed:)?think(?:ing)?"
+_NAMES = rf"(?:{_OWN}|thoughts?|reason(?:ing)?|reflection|scratchpad)"
 _OPEN = re.compile(
-    rf"\s*(?:<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|thinking|think|START_THINKING)\|>|<unused94>(?:thought)?)",
+    rf"\s*(?:<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|thinking|think|START_THINKING)\|>|<unused94>(?:thought)?|<\|channel>thought"
+    r"|Here(?:'s| is) my thought process:)",
     re.IGNORECASE,
 )
 _CLOSE = re.compile(
-    rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|/thinking|/think|END_THINKING)\|>|<unused95>", re.IGNORECASE
+    rf"</{_OWN}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|/thinking|/think|END_THINKING)\|>|<unused95>|<channel\|>",
+    re.IGNORECASE,
 )
+_CLOSE_OF_OPENED = re.compile(rf"{_CLOSE.pattern}|</{_NAMES}>|Here(?:'s| is) my response:", re.IGNORECASE)
+"""Words that may as well be tags of a document end a reasoning only where one began."""
+_AGAIN = re.compile(rf"<{_OWN}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING)\|>", re.IGNORECASE)
 _BARE_CHANNELS = re.compile(
     r"\s*analysis(?=[A-Z\u4e00-\u9fff])(.*?)(?:assistant(?:commentary.*?assistant)?final(.*)|$)", re.DOTALL
 )
 """Channels whose control tokens a server has left out: the words of their heads run into the text."""
 _CHANNEL = re.compile(r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
-_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>")
+_SOLUTION = re.compile(
+    r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|im_end\|>|\A\s*</?answer>|</?answer>\s*\Z"
+)
+
+
+@dataclass(slots=True)
+class Habits:
+    """How one model thinks, as far as its answers have shown."""
+
+    thinks: bool = False
+    opens: bool = False
+    """Its template writes the opening tag: an answer without any tag is a thought that has not ended."""
+    swallows: bool = False
+    """It does not think, but the server's parser takes its answers for reasoning."""
+
+    def split(self, text: str) -> tuple[str, str]:
+        """As `split_reasoning`, for a model of these habits."""
+        answer, thought = split_reasoning(text)
+        if self.opens and text and answer == text:
+            answer, thought = "", text
+        self.thinks = self.thinks or bool(thought) or answer != text
+        return answer, thought
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
@@ -40,12 +68,24 @@ def split_reasoning(text: str) -> tuple[str, str]:
     if bare := _BARE_CHANNELS.fullmatch(text):
         return (bare[2] or "").strip(), bare[1].strip()
     opened = _OPEN.match(text)
-    closed = _CLOSE.search(text)
+    closed = (_CLOSE_OF_OPENED if opened else _CLOSE).search(text)
     if closed is None:
-        return ("", text[opened.end() :]) if opened else (text, "")
+        again = _AGAIN.search(text)
+        if opened or again is None:
+            return ("", text[opened.end() :]) if opened else (text, "")
+        return text[: again.start()].strip(), text[again.end() :]
     begin = opened.end() if opened else 0
-    answer = _SOLUTION.sub("", text[closed.end() :])
-    return answer.strip(), text[begin : closed.start()].strip()
+    thought = text[begin : closed.start()].strip()
+    rest = text[closed.end() :]
+    if _CLOSE.search(rest) or _AGAIN.search(rest):  # it thinks again, or ends twice
+        answer, more = split_reasoning(rest)
+        return answer, f"{thought}\n{more}"
+    return _SOLUTION.sub("", rest).strip(), thought
+
+
+def ends_without_beginning(text: str) -> bool:
+    """Whether a reasoning ends in `text` that began before it: the template has written the opening tag."""
+    return not _OPEN.match(text) and not _AGAIN.search(text) and bool(_CLOSE.search(text))
 
 
 def _of_channels(text: str) -> tuple[str, str]:

@@ -21,6 +21,8 @@ _LEAST = 0.05
 _THINKING = 1024
 """Tokens for an answer that comes with its thinking."""
 
+_AROUND = " \n\t。.！!，,：:【】[]（）()“”「」\"'*"
+
 _LEAD = re.compile(r"^[\s▁Ġ【\[（(“「\"'*]+")
 
 
@@ -37,14 +39,25 @@ async def verdict(
         completion = await generate(
             model, prompt, max_new_tokens=1, top_logprobs=_ALTERNATIVES, on_length="keep", on_empty="keep"
         )
-        if (found := from_logprobs(completion, good, bad)) is not None:
+        found = from_logprobs(completion, good, bad)
+        if found is None and completion.reasoning_tokens:  # it has thought, and answered
+            found = _whole(completion, good, bad)
+        if found is not None:
             return found, completion
     completion = await generate(model, prompt, max_new_tokens=8, choices=(good, bad), on_length="keep", on_empty="keep")
-    found = from_text(completion.text, good, bad)
+    found = _whole(completion, good, bad)
     if found is None and completion.finish_reason == "length":
         completion = await generate(model, prompt, max_new_tokens=_THINKING, on_length="keep", on_empty="keep")
-        found = from_text(completion.text, good, bad)
+        found = _whole(completion, good, bad)
     return found, completion
+
+
+def _whole(completion: Completion, good: str, bad: str) -> float | None:
+    """The verdict in an answer; one that was cut off counts only if the word is all of it: 好的，我先 is no verdict."""
+    word = completion.text.strip(_AROUND)
+    if completion.finish_reason == "length" and word not in (good, bad):
+        return None
+    return from_text(completion.text, good, bad)
 
 
 def from_logprobs(completion: Completion, good: str, bad: str) -> float | None:

@@ -125,7 +125,7 @@ def test_a_row_that_is_itself_at_fault_is_rejected():
         "RejectedError",
         "RejectedError",
     ]
-    assert sum(body["max_tokens"] == 1 for body in server.bodies) == 1
+    assert sum(body["max_tokens"] == 16 for body in server.bodies) == 1
 
 
 def test_a_server_that_refuses_everything_stops_the_run():
@@ -277,6 +277,6 @@ def test_the_model_must_be_clear():
 
 def test_rejections_reach_the_caller_with_the_servers_words():
     """A rejected row's error says what the server said of it."""
-    server = Strict("temperature", status=400, check=lambda body: body["max_tokens"] == 1)
+    server = Strict("temperature", status=400, check=lambda body: body["max_tokens"] == 16)
     with pytest.raises(RejectedError, match="400: Unexpected fields"):
         run(server, lambda endpoint: endpoint.complete(Request(CHAT)))

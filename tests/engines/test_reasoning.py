@@ -13,6 +13,7 @@ from kun_builder import ModelSpec, Request
 from kun_builder.engines import openai
 from kun_builder.engines.answers import openai_answer
 from kun_builder.engines.reasoning import split_reasoning
+from kun_builder.errors import ModelError
 
 THOUGHT = "用户问茶叶，我先想一想。"
 ANSWER = "茶叶要放在阴凉干燥的地方。"
@@ -31,6 +32,18 @@ CHAT = ({"role": "user", "content": "茶叶怎么保存？"},)
         f"◁think▷{THOUGHT}◁/think▷{ANSWER}",
         f"<|begin_of_thought|>{THOUGHT}<|end_of_thought|>\n<|begin_of_solution|>{ANSWER}<|end_of_solution|>",
         f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>",
+        f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",
+        f"<think>{THOUGHT}</think>\n<answer>\n{ANSWER}\n</answer>",
+        f"<reasoning>{THOUGHT}</reasoning>{ANSWER}",
+        f"<thought>{THOUGHT}</thought>{ANSWER}",
+        f"<|channel>thought\n{THOUGHT}<channel|>{ANSWER}",
+        f"Here is my thought process: {THOUGHT} Here is my response: {ANSWER}",
+        f"好的。<think>{THOUGHT}</think>{ANSWER}",
+        f"<think>{THOUGHT}</think>{THOUGHT}</think>{ANSWER}",
+        f"<think>{THOUGHT}</think>\n<think>{THOUGHT}</think>\n{ANSWER}",
+        f"analysis{THOUGHT}assistantfinal{ANSWER}",
+        f"analysis{THOUGHT}assistantcommentary{THOUGHT}assistantfinal{ANSWER}",
+        f"{ANSWER}\n<think>{THOUGHT}",
         ANSWER,
     ],
 )
@@ -40,10 +53,33 @@ def test_the_answer_stands_behind_the_thinking(text):
     assert THOUGHT not in openai_answer({"choices": [{"message": {"content": text}}]}, "http://x").text
 
 
-@pytest.mark.parametrize("text", [f"<think>\n{THOUGHT}", f"<|channel|>analysis<|message|>{THOUGHT}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>\n{THOUGHT}",
+        f"<|channel|>analysis<|message|>{THOUGHT}",
+        f"analysis{THOUGHT}",
+        f"<think>a</think><think>{THOUGHT}",
+        f"<reasoning>{THOUGHT}",
+    ],
+)
 def test_thinking_that_does_not_end_is_no_answer(text):
     """What was cut off while it thought leaves nothing."""
     assert split_reasoning(text)[0] == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<job><reason>停电</reason></job>\n第二行。",
+        "analysis of variance compares means.",
+        "先写 <thought>想法</thought> 这个标签，再关上。",
+        "Here is my response: yes.",
+    ],
+)
+def test_words_that_may_be_anybodys_are_no_thinking(text):
+    """Tags of a document, and words that only look like the head of a channel, stay in the answer."""
+    assert split_reasoning(text) == (text, "")
 
 
 @given(st.text(), st.text())
@@ -143,3 +179,122 @@ def test_further_fields_go_along_and_are_part_of_who_answers():
     _, about = ask(server, extra_body={"top_k": 20})
     assert all(body["top_k"] == 20 for body in server.bodies)
     assert about.variant != ask(Thinker(), extra_body={"top_k": 40})[1].variant != ""
+
+
+class Served:
+    """A server that answers each chat by `said(body)`, a choice; it takes every field and overlooks most."""
+
+    def __init__(self, said, refused=lambda body: 0):
+        self.said, self.refused, self.bodies = said, refused, []
+
+    async def __call__(self, request):
+        if request.method == "GET":
+            return web.json_response({"data": [{"id": "m", "max_model_len": 4096}]})
+        body = await request.json()
+        self.bodies.append(body)
+        if status := self.refused(body):
+            return web.json_response({"error": {"message": "not this"}}, status=status)
+        return web.json_response({"choices": [self.said(body)]})
+
+
+def cut(text, body, **message):
+    """A choice with as many characters of `text` as the request allows tokens."""
+    whole = len(text) <= body["max_tokens"]
+    return {
+        "message": {"content": text[: body["max_tokens"]], **message},
+        "finish_reason": "stop" if whole else "length",
+    }
+
+
+def right(body):
+    return "Yes." if "Say yes." in body["messages"][-1]["content"] else ANSWER
+
+
+def test_thinking_whose_opening_tag_the_template_wrote_is_noticed(caplog):
+    """The short questions of the start show that only the end tag comes; what is cut off before it is no answer."""
+    thought = "好的，" + "我先想一想。" * 30
+    server = Served(lambda body: cut(f"{thought}</think>{right(body)}", body))
+    answer, about = ask(server)
+    assert answer.text == ANSWER
+    assert about.context_length == 2048
+    assert "thinks before it answers" in caplog.text
+    short, _ = ask(server, thinking_tokens=0)
+    assert (short.text, short.finish_reason) == ("", "length")
+
+
+def test_thinking_that_shows_late_gets_room_at_once():
+    """A model that answers the start without a thought, and thinks about a row, is asked again with room."""
+    easy = lambda body: "Say yes." in body["messages"][-1]["content"]  # noqa: E731
+    server = Served(lambda body: cut("Yes." if easy(body) else f"<think>{THOUGHT}</think>{ANSWER}", body))
+    answer, about = ask(server)
+    assert answer.text == ANSWER
+    assert about.context_length == 4096
+    assert [body["max_tokens"] for body in server.bodies[-2:]] == [10, 2058]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_a_parser_that_takes_every_answer_for_reasoning_is_seen_through(field):
+    """A model that does not think, behind a parser for one that does: yes is no thought, and the rows have answers."""
+    server = Served(lambda body: {"message": {"content": None, field: right(body)}, "finish_reason": "stop"})
+    answer, about = ask(server)
+    assert (answer.text, answer.finish_reason) == (ANSWER, "stop")
+    assert about.context_length == 4096
+    assert server.bodies[-1]["max_tokens"] == 10
+
+
+def test_a_server_that_overlooks_all_switches_is_told_in_the_users_words():
+    """Fields that are taken without effect are not believed; `/no_think` at the end of the turn is tried too."""
+
+    def said(body):
+        off = body["messages"][-1]["content"].endswith("/no_think")
+        return cut(right(body) if off else f"<think>{THOUGHT}</think>{right(body)}", body)
+
+    server = Served(said)
+    answer, _ = ask(server, thinking="off")
+    assert answer.text == ANSWER[:10]
+    assert server.bodies[-1]["messages"][-1]["content"] == "茶叶怎么保存？\n/no_think"
+    assert not server.bodies[-1].keys() & {"chat_template_kwargs", "think", "reasoning_effort", "enable_thinking"}
+
+
+def test_a_server_that_refuses_all_switches_is_asked_without():
+    """`thinking: off` for a model that has none to switch costs a few questions, and no row."""
+    known = {"model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs"}
+    server = Served(lambda body: cut(right(body), body), lambda body: 422 if body.keys() - known else 0)
+    answer, _ = ask(server, thinking="off")
+    assert answer.text == ANSWER[:10]
+
+
+def test_a_model_that_cannot_be_stopped_from_thinking_is_said(caplog):
+    """Its thoughts are no answers even though `thinking` is off."""
+    server = Served(lambda body: {"message": {"content": None, "reasoning": THOUGHT}, "finish_reason": "stop"})
+    answer, _ = ask(server, thinking="off")
+    assert answer.text == ""
+    assert "although `thinking` is off" in caplog.text
+
+
+@pytest.mark.parametrize("field", ["seed", "top_p", "logprobs", "temperature"])
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_field_that_breaks_the_server_is_found_at_the_start(field, status):
+    """The start sends all that stages send; what is answered with 400, or even 500, is left out from then on."""
+    server = Served(lambda body: cut(right(body), body), lambda body: status if field in body else 0)
+
+    async def work(url):
+        async with openai.connect(ModelSpec(name="m", endpoints=(url,))) as (endpoint,):
+            await endpoint.info()
+            before = len(server.bodies)
+            await endpoint.complete(Request(CHAT, 20, temperature=0.5, top_p=0.9, seed=3, top_logprobs=2))
+            return len(server.bodies) - before
+
+    async def inner():
+        async with loopback(server) as url:
+            return await work(url)
+
+    assert asyncio.run(inner()) == 1
+    assert field not in server.bodies[-1]
+
+
+@pytest.mark.parametrize("field", ["messages", "model", "prompt"])
+def test_further_fields_cannot_replace_the_question(field):
+    """`extra_body` with a field that every request has of its own is an error that names it."""
+    with pytest.raises(ModelError, match=field):
+        ask(Served(lambda body: cut(right(body), body)), extra_body={field: "x"})

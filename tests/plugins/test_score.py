@@ -79,6 +79,18 @@ def test_two_words_that_the_model_does_not_mean_to_say_are_no_verdict(rest):
     assert caught.value.reason == "unparseable_score"
 
 
+def test_the_beginning_of_a_thought_is_no_verdict():
+    """好的，我先想 is cut off before any verdict: it gets room, and what it then says counts."""
+    cut = Completion("好的，我先想一", finish_reason="length")
+    generate = Scripted([token(**{"<think>": 0.99}), cut, "差"])
+    with pytest.raises(Drop) as caught:
+        run(generate)
+    assert verdict(caught.value) == ("low_score", "0.0")
+    with pytest.raises(Drop) as caught:
+        run(Scripted([cut]))
+    assert caught.value.reason == "unparseable_score"
+
+
 @pytest.mark.parametrize("answer", ["", "一般", "好坏参半，有好有差"])
 def test_an_answer_with_neither_or_both_words_is_counted_on_its_own(answer):
     """It is not mistaken for a bad score."""

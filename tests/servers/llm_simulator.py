@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         model = self._model
         digest = hashlib.blake2b(raw, digest_size=12).digest()
         body = orjson.loads(raw)
-        probe = (body.get("max_tokens") or 0) <= 4  # who are you: no part of the work
+        probe = b"Say yes." in raw  # a question of the start: no part of the work
         fault = "" if probe else model.faults.draw(digest, model.attempts[digest])
         if not probe:
             model.attempts[digest] += 1
