@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kun_builder.cli.machine import forbid_downloads
 from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
 from kun_builder.cli.output import Output
 from kun_builder.cli.push import PUSH_OPTIONS, check_target, push_options, push_run, repo_name
@@ -57,6 +58,8 @@ def command(
     pushing = {name: options.pop(name) for name in PUSH_OPTIONS}
     if not repo and pushing != PUSH_OPTIONS:
         raise click.UsageError("options of publishing need --push-to-hub ORG/NAME")
+    if not repo:  # a push needs the Hub
+        forbid_downloads()
     out = replace(out, json_log=log_format == "json")
     checked, registry = open_recipe(recipe, out, **options)
     if repo:

@@ -54,3 +54,9 @@ def explained(error: OSError) -> tuple[str, str] | None:
         cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
     said = os.strerror(error.errno or 0)
     return (f"{place}: {said}" if place else f"a file cannot be written: {said}"), cure
+
+
+def forbid_downloads() -> None:
+    """Let `KUN_OFFLINE` hold for the Hub's libraries too, which read their own variable when they are imported."""
+    if os.environ.get("KUN_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        os.environ["HF_HUB_OFFLINE"] = "1"

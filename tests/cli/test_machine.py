@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,14 @@ def test_without_shared_locks_batches_run_in_one_process(monkeypatch):
 
     monkeypatch.setattr(multiprocessing.get_context("spawn"), "Lock", refuse, raising=False)
     assert not _can_share()
+
+
+def test_offline_means_tokenizers_too(shell, tmp_path):
+    """With `KUN_OFFLINE` a tokenizer that is not here is an error at once, and nobody is asked for it."""
+    line = "sed -i 's/\\[label/[{length: {tokenizer: org\\/nowhere}}, label/' recipe.yaml; KB"
+    began = time.monotonic()
+    status, said = shell(line, KUN_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="")
+    assert status == 1
+    assert "org/nowhere" in said
+    assert "Traceback" not in said
+    assert time.monotonic() - began < 20
