@@ -40,3 +40,11 @@ def write_note(path: Path, value: object) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(name, path)
+
+
+def make_private(folder: Path) -> Path:
+    """Make `folder` and, if it is new, let nobody but the user look into it: raw text and answers will be there."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

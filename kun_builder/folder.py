@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from kun_builder.cache import make_private
 from kun_builder.errors import RunError, shown
 from kun_builder.ownership import Ownership
 from kun_builder.plan import RESULT_COLUMNS
@@ -121,6 +122,7 @@ class RunFolder:
         """
         self.owned.check()
         self.owned.claim("shards", ".fresh")
+        make_private(self.shards)
         began = self.path / ".fresh"
         if fresh:
             self.sweep(())
@@ -153,7 +155,7 @@ class DatasetWriter:
         )
         for new in self._swaps:
             shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
+            make_private(new) if new == self._kept else new.mkdir(parents=True)
 
     def write_split(self, split: str, shards: Sequence[Shard], constants: Mapping[str, Any], *, withheld: bool) -> int:
         """Write the living rows of `shards` and return their number; `constants` are the same for each row.
@@ -258,6 +260,7 @@ def data_path(config: str, split: str, file_format: str) -> str:
 
 def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:
     """Write the dead rows of `shards` (of all segments) into `rejected/<split>.parquet`; returns their number."""
+    make_private(folder.rejected)
     with _RollingParquet([folder.rejected / f"{split}.parquet"]) as file:
         for shard in shards:
             file.write(conform(shard.dead(), schema))

@@ -11,6 +11,7 @@ import re
 
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _SPECIAL = re.compile(r"[\\`*_\[\]|~$@]|^[#+=-]|(?<=\d)[.)](?= )|:(?=//)|(?<=www)\.")
+_EMOJI = re.compile(r"(?<!\d):(?=[\w+-]+:)")
 _URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::\d+)?(?:/[A-Za-z0-9._~/%?=&#-]*)?")
 
 
@@ -22,12 +23,17 @@ def plain(text: object, limit: int = 0) -> str:
 
 def inside_html(text: object) -> str:
     """`text` on one line inside an HTML element, where Markdown means nothing."""
-    return html.escape(" ".join(plain(text).split()), quote=False)
+    return html.escape(_no_emoji(" ".join(plain(text).split())), quote=False)
 
 
 def words(text: object, limit: int = 200) -> str:
     """`text` on one line, escaped: for a table cell, a heading or a sentence."""
-    return _SPECIAL.sub(r"\\\g<0>", html.escape(" ".join(plain(text, limit).split()), quote=False))
+    return _SPECIAL.sub(r"\\\g<0>", html.escape(_no_emoji(" ".join(plain(text, limit).split())), quote=False))
+
+
+def _no_emoji(text: str) -> str:
+    """`:smile:` stays what it says: an invisible joiner after the colon, since an escape would be gone by then."""
+    return _EMOJI.sub(":\u2060", text)
 
 
 def code(text: object) -> str:

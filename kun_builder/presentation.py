@@ -21,7 +21,7 @@ def write_presentation(path: Path) -> Path:
         replace_file(run.folder.dataset / name, content)
     page = path / "report.html"
     rejected = {name: run.folder.rejected / f"{name}.parquet" for name in run.report.splits}
-    replace_file(page, report_page(run.report, run.kept, run.stats, rejected, run.judged).encode())
+    replace_file(page, report_page(run.report, run.kept, run.stats, rejected, run.judged).encode(), private=True)
     return page
 
 

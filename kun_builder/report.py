@@ -122,7 +122,7 @@ class RunReport:
     def write(self, path: Path) -> None:
         """Check, then write as JSON, atomically."""
         self.check()
-        replace_file(path, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+        replace_file(path, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2), private=True)
 
 
 def read_report(path: Path) -> RunReport:
@@ -154,13 +154,17 @@ def add_counts(parts: Iterable[StepCounts]) -> list[StepCounts]:
     return [StepCounts(label=label, **values) for label, values in total.items()]
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `path` so that a reader, or a crash, sees the old content or the new one."""
+def replace_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write `path` so that a reader, or a crash, sees the old content or the new one.
+
+    private: nobody but the user may read it.
+    """
     import os
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    mode = 0o600 if private else 0o666
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

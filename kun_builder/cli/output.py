@@ -31,6 +31,11 @@ def steady(message: str) -> str:
     return "\n".join(shown(line) for line in message.split("\n"))
 
 
+def visible(text: str) -> str:
+    """`text` with control characters escaped, but for line ends: names of files and words of servers are in it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def printable(text: str) -> str:
     """`text` in one line, with control characters escaped: text of a corpus must not steer the terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
@@ -75,7 +80,7 @@ class Output:
         else:
             table = make_table(columns, title)
             for row in rows:
-                table.add_row(*(str(row[name]) for name in columns))
+                table.add_row(*(visible(str(row[name])) for name in columns))
             console().print(table)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kun_builder.cli.output import Output, console
+from kun_builder.cli.output import Output, console, visible
 
 if TYPE_CHECKING:
     from kun_builder.status import Status
@@ -182,7 +182,7 @@ def _live(meter: Meter, status: Status) -> Iterator[None]:
         return lines
 
     screen = console(err=True)
-    status.say = lambda message: screen.print(message)
+    status.say = lambda message: screen.print(visible(message))
     with Live(get_renderable=draw, console=screen, refresh_per_second=_REFRESH, transient=True):
         yield
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import orjson
 import zstandard
 
-from kun_builder.cache import cache_folder
+from kun_builder.cache import cache_folder, make_private
 from kun_builder.journal import records
 from kun_builder.journal.commit import LogWriter, log_name, log_time
 from kun_builder.journal.packing import pack_answer, pack_question, unpack_answer, unpack_question
@@ -90,7 +90,7 @@ class Journal:
         say: is told what was damaged.
         """
         folder = folder or default_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         return cls(folder, since, say)
 
     def __init__(self, folder: Path, since: float, say: Callable[[str], None]) -> None:

@@ -180,7 +180,7 @@ def _write_index(path: Path, logs: Sequence[str], keys: U64, places: U64) -> Non
     head = orjson.dumps({"logs": list(logs), "crc": crc})
     head += b" " * (-(len(head) + 1) % 8) + b"\n"
     part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
+    with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(head)
         file.write(columns)
         file.flush()
