@@ -22,6 +22,16 @@ _SELF = re.compile(
     r"|组织|机构|部门|项目|产品|技术|方法|系统|软件|程序|游戏|专辑|歌|电影|电视剧|节目|小说|作品|文|人|名|位|属|种|科|鱼|植物|动物|物种"
     r"|期刊|报告|研究|事件|案|奖|赛事|比赛|战役|运动)"
 )
+_ENGLISH = re.compile(
+    r"\b(?:Figure|Fig\.|Table|Section|Article|Chapter|Paragraph|Appendix)\s+(?:\d+|[IVXLC]+)\b(?![^.?!]*\b(?:of|in)\s+(?:the\s+)?[A-Z])"
+    r"|\b(?:the aforementioned|the former|the latter)\b"
+)
+_NOW_ENGLISH = re.compile(
+    r"\b(?:yesterday|today|tonight|tomorrow|(?:last|this|next)\s+(?:week|month|year|night|Monday|Tuesday|Wednesday|Thursday|Friday"
+    r"|Saturday|Sunday)|on\s+(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)|(?:as|see)\s+(?:mentioned\s+)?above)\b",
+    re.IGNORECASE,
+)
+_DATE_ENGLISH = re.compile(r"\b(?:1[5-9]|20)\d\d\b|\b(?:every|if|for example|such as)\b", re.IGNORECASE)
 _POINTING = re.compile(
     r"(?:这|那)(?:起|场|位|次|名|座|部|款|家|只|份|封|首|幅|篇|段|句|项|批|届|条(?!件))(?=[一-龥])|此[次事案役战书人]|(?:上述|前述|首页)"
 )
@@ -60,7 +70,7 @@ def about_question(instruction: str) -> tuple[str, str] | None:
 def question_needs_text(instruction: str) -> str:
     """The words by which a short question leans on a text that nobody sees, or "". 该 and 这 may point at a clause of
     the question itself."""
-    if match := _FIGURE.search(instruction):
+    if match := _FIGURE.search(instruction) or _ENGLISH.search(instruction):
         return match[0]
     if match := _SELF.search(instruction) or _POINTING.search(instruction):
         return "" if _CLAUSE.search(instruction[: match.start()]) else match[0]
@@ -74,8 +84,10 @@ def answer_needs_text(output: str) -> str:
     beginning = output[:_BEGINNING]
     if match := _UPWARDS.search(beginning):
         return match[0]
-    match = _NOW.search(beginning)
-    return match[0] if match and not _DATE.search(output) else ""
+    if (match := _NOW.search(beginning)) and not _DATE.search(output):
+        return match[0]
+    match = _NOW_ENGLISH.search(beginning)
+    return match[0] if match and not _DATE_ENGLISH.search(output) else ""
 
 
 def no_question(instruction: str) -> str:

@@ -32,6 +32,17 @@ _UNSEEN = re.compile(
     r"|本文|(?<![论作散古语课全条中英外日])文中|(?<!上)[上下]文(?:中|里|的|提)|文章[中里的]|图中|(?<!比)如图(?![片书形像标])|[上下左右]图(?:中|所|的|是)"
     r"|(?:图片|照片|插图|图表|表格|链接|网页|附件|[视音]频)[中里上内]|作者(?:在|认为|是如何|是怎|想|提到|的(?:观点|意思|态度|看法))"
 )
+_UNSEEN_ENGLISH = re.compile(
+    r"\b(?:the|this|that|these|given|provided|following|above|below)\s+(?:(?:given|provided|following|above|short|whole)\s+)?"
+    r"(?:text|passage|article|paragraph|document|excerpt|material|picture|image|figure|table|diagram|link|author|story|report)\b"
+    r"|\b(?:above|below)[- ]mentioned\b|\baccording to (?:it|him|her|them)\b",
+    re.IGNORECASE,
+)
+_DANGLING_ENGLISH = re.compile(
+    r"^(?:please\s+)?(?:(?:what|who|why|how|when|where|which)\s+(?:is|are|was|were|do|does|did|can|could|will|has|have)\s+)"
+    r"(?:it|he|she|they|this|these|those)\b",
+    re.IGNORECASE,
+)
 _DANGLING = re.compile(
     r"^(?:请|你|您|问|能否|可以|帮我|告诉我|写出|写一下|介绍|描述|解释|说明|简述|概述|分析|总结|列出|回答|为什么|那么|那|一下|下|,|，)*"
     r"(?:这(?!时|样|里说)|该|此(?!外|时)|它|他(?!汀)|她|其(?!他|实|中))"
@@ -55,6 +66,8 @@ _OF_SOURCE = re.compile(
     r"(?:文字|文本|材料|资料|信息|内容|文章|段落|描述|文)"
     r"|^(?:这|该|本|此|上述|以上|原)(?:段|篇|则)?(?:文字|文本|材料|资料|文章|段落|短文|内容|文)(?:主要|详细|简要|首先|中|是|介绍|描述|讲述|提到|指出|说明)"
     r"|^(?:以下|下面|这)(?:是|为)(?:我|根据|对|经过|改写|重写|润色|优化|修改|整理)"
+    r"|^(?i:(?:according to|based on|as (?:stated|described) in)\s+the\s+(?:given\s+|provided\s+)?"
+    r"(?:text|passage|article|material)|the (?:text|passage|article|material)\s+\w+s\b)"
 )
 _TEMPLATE = re.compile(
     r"<\u200b?[|｜][^<>\n]{1,40}[|｜]\u200b?>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>"
@@ -77,7 +90,8 @@ def refers_to_unseen(instruction: str, output: str = "") -> str:
     """Speaks of a text, picture or link that is not there, or begins with a pronoun that stands for nothing."""
     if len(instruction) > LONG_QUESTION:
         return ""
-    match = _UNSEEN.search(instruction) or _DANGLING.search(instruction)
+    patterns = (_UNSEEN, _DANGLING, _UNSEEN_ENGLISH, _DANGLING_ENGLISH)
+    match = next((found for pattern in patterns if (found := pattern.search(instruction))), None)
     return match[0] if match else ""
 
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from kun_builder import Prompt
 
+from .languages import CHINESE_QUESTION, language_of
 from .texts import bare, han_share, sentences, shared_run, units
 
 Defect: TypeAlias = tuple[str, object]
@@ -30,22 +31,7 @@ _LABEL = re.compile(
 _MARKS = re.compile(r"^(?:[-*•>#]+\s+|1\s*[.、)）](?!\d)\s*)|\*\*|^\s*```\w*|```\s*$")
 _QUOTES = {"“": "”", '"': '"', "'": "'", "「": "」", "『": "』", "《": "》", "`": "`", "‘": "’", "【": "】"}
 
-_QUESTION_WORDS = (
-    r"什么|如何|怎么|怎样|怎麼|为什么|为何|何[时地处种人]|哪|谁|多少|几[个种年次点]"
-    r"|是否|能否|可否|区别|吗|呢|还是|有何|不[^，。]?[？?]"
-)
-_ASKS = re.compile(
-    r"[？?][”’\"')）」]*$|[（(]\s*[)）]|_{2,}|[=＝]\s*\$?\s*[.．]?$|\s\u3000\s|[为是有]\s*[.．]?$"
-    rf"|(?:{_QUESTION_WORDS})[^。，,；;]{{0,40}}$"
-)
 _EXERCISE = re.compile(r"回\s*答|完\s*成|[（(]\s*[1１一Ⅰ]\s*[)）]|下列|求|写\s*出|补\s*写|翻\s*译|说\s*明|分\s*析")
-_COMMANDS = re.compile(
-    r"^(?:\d+[.、．]\s*)?(?:首先|然后|同时|并且?|再|假设.{1,40}?[，,]|(?:作为|如果|针对|关于|对于|根据|基于|结合|用|以|从|在|将|把|对|为|给).{1,40}?[，,]?)?"
-    r"(?:请|烦请|麻烦|帮我|帮忙|告诉我|教我|给我|给出|我想(?:知道|了解|要)|我需要|能不能|能否|可以"
-    r"|(?:简要|简单|详细|具体|分别|试着?|举例|用.{1,12}?[话字语])?(?:地)?"
-    r"(?:介绍|解释|说明|描述|阐述|概述|简述|简介|叙述|论述|列举|列出|总结|概括|归纳|比较|对比|讨论|谈谈|谈一谈|说说|讲讲|讲述|写|翻译|设计|编写|推荐|计算|证明"
-    r"|判断|补充|完成|回答|分析|评价|评析|探讨|提供|制定|推导|求|画出|指出))(?![了过着人员师者家作信])"
-)
 
 
 def tidy(answer: str) -> str:
@@ -96,22 +82,25 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
     share = han_share(instruction)
     if han_share(text) > 0.5 and share < 0.2 and share * units(instruction) < 10:  # ten make a sentence about English
         return "wrong_language", round(share, 2)
+    if share > 0.5 and language_of(text).code != "zh":
+        return "wrong_language", round(share, 2)
     if leaked := leak(instruction, prompt):
         return "prompt_leak", leaked
     if (asked := _questions(instruction)) > questions:
         return "several_requests", asked
     if copied := _copied(instruction, text):
         return "copies_text", copied
-    if han_share(text) > 0.5 and not is_request(instruction):  # the rules of requests know Chinese only
+    if not is_request(instruction):
         return "not_a_request", instruction
     return None
 
 
 def is_request(instruction: str) -> bool:
-    """Whether a sentence of a Chinese `instruction` asks or demands something."""
+    """Whether a sentence of `instruction` asks or demands something, by the rules of its language."""
     if len(instruction) > _ROW and _EXERCISE.search(instruction):
         return True
-    return any(_ASKS.search(sentence) or _COMMANDS.search(sentence) for sentence in sentences(instruction))
+    asks = language_of(instruction).is_request
+    return any(map(asks, sentences(instruction)))
 
 
 def leak(answer: str, prompt: Prompt, *, longest: int = 12) -> str:
@@ -132,4 +121,4 @@ def _copied(instruction: str, text: str) -> str:
     """The piece of `text` that makes up nearly all of `instruction`, if it is more than a heading and asks nothing."""
     run = shared_run(instruction[:_ROW], text)
     long = units(run) >= 12 and units(run) >= 0.7 * units(instruction)
-    return run if long and not re.search(_QUESTION_WORDS, instruction) and not _ASKS.search(run) else ""
+    return run if long and not CHINESE_QUESTION.search(instruction) and not is_request(run) else ""

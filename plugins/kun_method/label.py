@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -17,12 +16,12 @@ from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowS
 from .context import about_question
 from .fitting import answer_room, fit
 from .form import Defect, defect, split_outline, topic_of
+from .languages import ZH, chosen
 from .pairs import reach, support
 
-PROMPTS = Path(__file__).parent / "prompts"
-CHAT = Prompt.load(PROMPTS / "label_chat.txt")
-KUN = Prompt.load(PROMPTS / "kun" / "label.txt")
-COMPLETION = Prompt.load(PROMPTS / "label_completion.txt")
+CHAT = ZH.prompts["label"]
+KUN = ZH.prompts["label_kun"]
+COMPLETION = ZH.prompts["label_completion"]
 
 _TOPIC_IN_TEXT = 0.5
 """Share of the grams of a topic that the text must have: a model that misreads a text names a topic of its own."""
@@ -46,9 +45,10 @@ async def run(
     """Add `instruction`, written by `model` for the row's `text`.
 
     A model of the recipe with `prompt: completion` (a trained label model) is asked with `completion_prompt`, any other
-    with `chat_prompt`. The default one has the model name the topic and its sides first, and the instruction last: what
-    stands behind a line's 问题： or Question: is taken, else the whole answer. `outline: false` asks for nothing but
-    the instruction, as Kun does. A text beyond the context is read up to the last sentence end that fits.
+    with `chat_prompt`; the default prompts are those of the text's language. The default `chat_prompt` has the model
+    name the topic and its sides first, and the instruction last: what stands behind a line's 问题： or Question: is
+    taken, else the whole answer. `outline: false` asks for nothing but the instruction, as Kun does. A text beyond the
+    context is read up to the last sentence end that fits.
 
     `candidates` instructions are asked for at once, of one prompt; of the sound ones goes on what can be understood
     without the text and touches most of its sentences. While none is sound, they are asked for again, up to `attempts`
@@ -58,8 +58,12 @@ async def run(
         Drop: with the last answer as `instruction`: `empty`, `truncated`, `too_short`, `wrong_language`, `prompt_leak`,
             `several_requests`, `copies_text`, `not_a_request`, `off_text`; or `text_too_long` if not one sentence fits.
     """
-    chat_prompt = KUN if not outline and chat_prompt == CHAT else chat_prompt
-    prompt = completion_prompt if generate.info(model).prompt == "completion" else chat_prompt
+    if generate.info(model).prompt == "completion":
+        prompt = chosen(completion_prompt, "label_completion", row["text"])
+    elif chat_prompt == CHAT and not outline:
+        prompt = chosen(KUN, "label_kun", row["text"])
+    else:
+        prompt = chosen(chat_prompt, "label", row["text"])
     room = answer_room(generate, model, max_new_tokens)
     filled = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from .texts import HAN, sentences
+from .texts import HAN, han_share, sentences
 
 _PART = re.compile(r"[^\W_]+")
 _PIECE = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+")
+_BINDING = re.compile(r"(?<![^\W\d_])[a-zß-öø-ÿ]{1,3}(?![^\W\d_])")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•]\s*)?[（(]?\d{1,2}(?:[.、．)）:：]|\s)(?!\d)", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]+")
+_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}\b")  # in a Latin text, words are anybody's, names are not
 _QUOTED = re.compile(r"《([^《》\n]{2,40})》|「([^「」\n]{2,40})」|『([^『』\n]{2,40})』|“([^“”\n]{2,40})”")
 _ASKS_WHY = re.compile(r"为什么|为何|(?:的)?(?:原因|理由)是什么|何以|^why\b", re.IGNORECASE)
 _BECAUSE = re.compile(
@@ -30,9 +32,10 @@ _SHORTEST_CLAUSE = 6
 
 
 def grams(text: str) -> set[str]:
-    """Pairs of neighbouring Han characters and words of other scripts, in lower case. A lone character counts too."""
+    """Pairs of neighbouring Han characters and words of other scripts, in lower case. A lone character counts too;
+    short words without a capital or digit (of, the, is) bind others, and count for nothing."""
     found: set[str] = set()
-    for part in _PART.findall(text.lower()):
+    for part in _PART.findall(_BINDING.sub(" ", text).lower()):
         for piece in _PIECE.findall(part):
             if len(piece) > 1 and re.match(f"[{HAN}]", piece):
                 found.update(piece[at : at + 2] for at in range(len(piece) - 1))
@@ -73,7 +76,7 @@ def invented(output: str, *sources: str) -> str:
     for number in map(str, _NUMBER.findall(body)):
         if number not in numbers and not _sums_up(number, known):
             return number
-    for word in map(str, _WORD.findall(body)):
+    for word in map(str, (_WORD if han_share(body) > 0.5 else _NAME).findall(body)):
         if word.lower() not in known:
             return word
     squeezed = _squeeze(known)

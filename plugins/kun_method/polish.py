@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -12,12 +11,12 @@ from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
 
 from .fitting import answer_room, fit
 from .form import leak
+from .languages import ZH, chosen
 
-PROMPTS = Path(__file__).parent / "prompts"
-PROMPT = Prompt.load(PROMPTS / "polish.txt")
-KUN = Prompt.load(PROMPTS / "kun" / "polish.txt")
+PROMPT = ZH.prompts["polish"]
+KUN = ZH.prompts["polish_kun"]
 
-_LABEL = re.compile(r"^(?:回答|答案|答|改写后的回答|改写)\s*[:：]\s*")
+_LABEL = re.compile(r"^(?:回答|答案|答|改写后的回答|改写|answer)\s*[:：]\s*", re.IGNORECASE)
 
 
 async def run(
@@ -43,7 +42,9 @@ async def run(
             instruction leaves no room), `text_too_long` (not one sentence fits).
     """
     instruction = row["instruction"]
-    prompt = KUN if not whole and prompt == PROMPT else prompt
+    if prompt == PROMPT and not whole:
+        prompt = chosen(KUN, "polish_kun", row["text"])
+    prompt = chosen(prompt, "polish", row["text"])
     room = answer_room(generate, model, max_new_tokens)
     text = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
     completion = await generate(

@@ -5,16 +5,16 @@ Kun judges the instruction alone, since its model could not judge pairs; `verify
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
 
+from .languages import ZH, words
 from .verdict import verdict
 
-PROMPT = Prompt.load(Path(__file__).parent / "prompts" / "score.txt")
+PROMPT = ZH.prompts["score"]
 
 
 async def run(
@@ -29,6 +29,8 @@ async def run(
 ) -> Row:
     """Add `score`, in 0..1: the probability that `model` calls the row's `instruction` `good` rather than `bad`.
 
+    By default, prompt and words are those of the instruction's language.
+
     Where a server gives no log-probabilities, one of the two words is demanded, and the score is 1 or 0. At the default
     `threshold` the embedded model keeps 85 % of the instructions of people, and 8 % of such that were shuffled, cut off
     or made to stammer (48 of each, ROC-AUC 0.92); `kun-build evaluate score` measures another model or prompt.
@@ -36,6 +38,7 @@ async def run(
     Raises:
         Drop: `low_score` below `threshold`; `unparseable_score`, with the answer, if neither word was answered.
     """
+    prompt, good, bad = words(prompt, "score", row["instruction"], good, bad)
     filled = prompt.fill(instruction=row["instruction"], good=good, bad=bad)
     score, completion = await verdict(generate, model, filled, good, bad)
     if score is None:

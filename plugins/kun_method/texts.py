@@ -25,6 +25,13 @@ def han_share(text: str) -> float:
     return sum(len(unit) == 1 and unit >= "\u3400" for unit in found) / len(found) if found else 0.0
 
 
+def letters(text: str, script: str) -> float:
+    """Share of words made of the letters `script`, a set for a regular expression, among the units of `text`."""
+    found = _UNIT.findall(text.lower())
+    word = re.compile(f"[{script}]+")
+    return sum(word.match(unit) is not None for unit in found) / len(found) if found else 0.0
+
+
 def sentence_ends(text: str) -> list[int]:
     """Positions at which `text` can be cut behind a whole sentence or line, ascending; the whole length is the last."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]

@@ -7,7 +7,6 @@ it. Cheap checks come first, each with its number; one forced token of a model d
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -16,11 +15,12 @@ from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Row, RowSta
 
 from .context import LONG_QUESTION, about_question, answer_needs_text
 from .form import Defect as Finding
+from .languages import ZH, words
 from .pairs import coverage, explains, invented, novelty, support, turned_negation
 from .raw import reads_as_answer
 from .verdict import verdict
 
-PROMPT = Prompt.load(Path(__file__).parent / "prompts" / "verify.txt")
+PROMPT = ZH.prompts["verify"]
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 _NEEDED = ("instruction", "output", "text")
@@ -44,8 +44,8 @@ async def run(
 
     The first three are shares of grams (see `pairs`): of the answer found in text or question, of the answer not found
     in the question, of the text kept by the answer. `pair_score` is the probability that `model` calls the pair `good`
-    rather than `bad`; `model: null` asks none, and `pair_score` is null. Of a text that was cut to fit, what
-    `polish` was given counts.
+    rather than `bad`, by default in the text's language; `model: null` asks none, and it is null. Of a text that was
+    cut to fit, what `polish` was given counts.
 
     `on_fail: raw` puts the text itself in the place of an answer that fails, where it reads as one, and judges again;
     it needs a corpus whose text may be passed on.
@@ -62,6 +62,7 @@ async def run(
     if leans := about_question(row["instruction"]):
         raise Drop(*leans)
     text = row.get("raw_answer") or row["text"]
+    prompt, good, bad = words(prompt, "verify", text, good, bad)
     found: Finding | None = None
     for output in (row["output"], *((text.strip(),) if on_fail == "raw" and reads_as_answer(text) else ())):
         measured = measures(row["instruction"], output, text)

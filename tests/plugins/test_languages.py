@@ -1,0 +1,108 @@
+"""Languages: each text is asked about, judged and polished in its own, row by row."""
+
+import asyncio
+
+import pytest
+from kun_method import label, languages, polish, refine, score, verify
+from kun_method.form import defect, is_request
+from kun_method.languages import EN, ZH, Language, language_of
+from kun_method.pairs import invented, novelty, support
+from scripted import Scripted, row
+
+from kun_builder import Completion, Drop
+from kun_builder.types import Token
+
+BATS = (
+    "Bats send out calls that are too high for human ears. The calls bounce off insects and branches, and from the echo "
+    "a bat can tell how far away a thing is and how large it is. The largest colonies hold twenty million animals."
+)
+TEA = "泡绿茶的水不要太烫，八十度左右最好。先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝。"
+ASKED = "How do bats find their way in the dark, and how large are their colonies?"
+GOOD = Completion("good", tokens=(Token("good", -0.01, (("good", -0.01), ("bad", -5.0))),))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [(BATS, "en"), (TEA, "zh"), ("用 Java 写 Redis 缓存的要点", "zh"), ("123", "zh")]
+)
+def test_a_text_has_the_language_of_its_words(text, code):
+    """Latin words are at home in Chinese texts; a text without words is taken for Chinese."""
+    assert language_of(text).code == code
+
+
+def test_every_stage_asks_in_the_language_of_the_row():
+    """An English text gets the English prompts and words of judgement, a Chinese one the Chinese, in the same run."""
+    asked = Scripted([f"Topic: bats\nPoints: orientation\nQuestion: {ASKED}"])
+    assert asyncio.run(label.run(row(BATS), asked))["instruction"] == ASKED
+    assert asked.asked[0][1] == EN.prompts["label"].fill(text=BATS)
+    judged = Scripted([GOOD])
+    assert asyncio.run(score.run(row(BATS, instruction=ASKED), judged))["score"] > 0.9
+    assert judged.asked[0][1] == EN.prompts["score"].fill(instruction=ASKED, good="good", bad="bad")
+    polished = Scripted([BATS])
+    asyncio.run(polish.run(row(BATS, instruction=ASKED), polished))
+    assert polished.asked[0][1] == EN.prompts["polish"].fill(text=BATS, instruction=ASKED)
+    verified = Scripted([GOOD])
+    assert asyncio.run(verify.run(row(BATS, instruction=ASKED, output=BATS), verified))["pair_score"] > 0.9
+    chinese = Scripted(["怎样才能泡好一杯绿茶？"])
+    asyncio.run(label.run(row(TEA), chinese))
+    assert chinese.asked[0][1] == ZH.prompts["label"].fill(text=TEA)
+
+
+def test_an_english_text_does_not_get_a_chinese_question():
+    """It is dropped for its language, as an English question to a Chinese text is."""
+    with pytest.raises(Drop) as caught:
+        asyncio.run(label.run(row(BATS), Scripted(["蝙蝠在黑暗中怎样辨别方向？"])))
+    assert caught.value.reason == "wrong_language"
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [ASKED, "Describe how bats find their way.", "Please list the steps of making tea.",
+     "For a beginner, explain recursion.", "Briefly outline the causes of the war."],
+)  # fmt: skip
+def test_english_requests_are_known(instruction):
+    """Questions and commands, with what may stand before them."""
+    assert is_request(instruction)
+    assert defect(instruction, BATS, EN.prompts["label"]) is None
+
+
+@pytest.mark.parametrize(
+    "statement", ["Bats send out high calls.", "The orientation of bats", "How bats find their way"]
+)
+def test_english_statements_are_no_requests(statement):
+    """A heading or a sentence of the text asks nothing."""
+    assert not is_request(statement)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "output", "reason"),
+    [
+        ("What does the passage say about bats?", BATS, "refers_to_unseen"),
+        ("How does it find its way?", BATS, "refers_to_unseen"),
+        ("What does Figure 2 show?", BATS, "needs_context"),
+        (ASKED, "According to the text, bats use echoes to find their way.", "speaks_of_source"),
+        (ASKED, "The colony was counted yesterday by two researchers.", "needs_context"),
+    ],
+)
+def test_english_pairs_that_need_their_text_are_dropped(instruction, output, reason):
+    """The forms that lean on a text are known in English too."""
+    with pytest.raises(Drop) as caught:
+        asyncio.run(refine.run(row(BATS, instruction=instruction, output=output), Scripted([])))
+    assert caught.value.reason == reason
+
+
+def test_measures_do_not_count_binding_words():
+    """What only repeats an English question says nothing; other words for the same are no inventions, names are."""
+    assert novelty("Bats find their way in the dark.", "How do bats find their way in the dark?") < 0.4
+    assert support(BATS, BATS) == 1
+    assert not invented("Bats navigate with echoes.", BATS)
+    assert invented("Bats were studied by Griffin in detail.", BATS) == "Griffin"
+
+
+def test_a_plugin_adds_a_language(monkeypatch):
+    """A value with prompts, words and rules is all that it takes."""
+    monkeypatch.setattr(languages, "_KNOWN", dict(languages._KNOWN))
+    russian = Language(
+        "ru", EN.prompts, "да", "нет", lambda said: said.endswith("?"), lambda text: languages.letters(text, "а-яё")
+    )
+    languages.add(russian)
+    assert language_of("Летучие мыши находят дорогу по эху.") is russian
