@@ -13,8 +13,8 @@ from kun_builder import Completion, Drop
 from kun_builder.types import Token
 
 BATS = (
-    "Bats send out calls that are too high for human ears. The calls bounce off insects and branches, and from the echo "
-    "a bat can tell how far away a thing is and how large it is. The largest colonies hold twenty million animals."
+    "Bats send out calls that are too high for human ears. The calls bounce off insects and branches, and from the "
+    "echo a bat can tell how far away a thing is and how large it is. The largest colonies hold twenty million animals."
 )
 TEA = "泡绿茶的水不要太烫，八十度左右最好。先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝。"
 ASKED = "How do bats find their way in the dark, and how large are their colonies?"
