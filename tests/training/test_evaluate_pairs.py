@@ -60,7 +60,7 @@ def likes_the_first(prompt):
 
 def judged(run, engines, say, tmp_path, **options):
     with judging(say) as (url, asked):
-        spec = ModelSpec(name="judge", engine="openai", endpoints=(url,), model="org/judge")
+        spec = ModelSpec(name="judge", engine="openai", endpoints=(url,), model="org/judge", revision="1")
         return evaluate_pairs(run, spec, engines, journal=tmp_path / "journal", **options), asked
 
 
