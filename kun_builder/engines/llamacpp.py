@@ -13,6 +13,7 @@ from dataclasses import replace
 from kun_builder.engines import openai, transformers
 from kun_builder.engines.child import Child, cores, in_thread, shared_server
 from kun_builder.engines.http import Server, open_session
+from kun_builder.engines.manners import ThinkingOption, thinking_of
 from kun_builder.engines.openai import OpenAIEndpoint
 from kun_builder.engines.weights import DEFAULT, find_weights
 from kun_builder.hookspecs import hookimpl
@@ -30,20 +31,22 @@ _HINT = "the file may be damaged or unknown to llama.cpp, or memory too short fo
 
 
 @asynccontextmanager
-async def connect(spec: ModelSpec, *, threads: int = 0, slots: int = 4) -> AsyncIterator[Sequence[Endpoint]]:
+async def connect(
+    spec: ModelSpec, *, threads: int = 0, slots: int = 4, thinking: ThinkingOption = "auto"
+) -> AsyncIterator[Sequence[Endpoint]]:
     """Fetch the weights if need be, start the server, yield its endpoint, stop it.
 
     `model` is a known name, a GGUF path or `org/repo/file.gguf`. `threads` 0 means one per physical core; `slots`
     requests are answered at once, each with `context_length` tokens (default 4,096): four give half as many tokens
     again per second of CPU as one, eight hardly more than four. A folder with safetensors, such as a trained one, is
-    served by the `transformers` engine. With `endpoints` given nothing is started.
+    served by the `transformers` engine. `thinking` is as for `openai`. With `endpoints` given nothing is started.
     """
     if not spec.endpoints and transformers.is_model_folder(spec.model):
         async with transformers.connect(spec, threads=threads) as endpoints:
             yield endpoints
         return
     if spec.endpoints:
-        async with openai.connect(spec) as endpoints:
+        async with openai.connect(spec, thinking=thinking) as endpoints:
             yield endpoints
         return
     model = spec.model or DEFAULT
@@ -55,7 +58,8 @@ async def connect(spec: ModelSpec, *, threads: int = 0, slots: int = 4) -> Async
     facts["tokenizer"] = spec.tokenizer or (model if weights.license else str(weights.path))
     async with shared_server(child, spec.wait) as url, open_session() as session:
         server = Server(session, url, timeout=spec.timeout * _QUEUE)
-        yield [OpenAIEndpoint(server, replace(spec, model=weights.id, revision=""), facts)]
+        asked = replace(spec, model=weights.id, revision="")
+        yield [OpenAIEndpoint(server, asked, facts, thinking=thinking_of(thinking))]
 
 
 @hookimpl

@@ -16,6 +16,32 @@ from kun_builder.types import Message, Request
 
 Kind = Literal["chat", "completion"]
 Thinking = Literal["auto", "on", "off"]
+ThinkingOption = Thinking | bool
+"""As a recipe says it: YAML reads a bare `on` or `off` as true or false."""
+
+
+SHORT_TOKENS = 16
+"""Tokens for the answer to a short question: some servers refuse fewer; a tag or a word of thinking is in these."""
+_ROLE, _SHORT = "You answer briefly.", "Say yes."
+
+THINKING_TOKENS = 2048
+"""Room that a model which thinks gets besides the tokens of its answer, unless the recipe says otherwise."""
+
+
+def room_to_think(tokens: int, context: int) -> int:
+    """`tokens`, but at most half of the context, which must also hold the question; 0 is an unknown context."""
+    return min(tokens, context // 2) if context else tokens
+
+
+def short_question(kind: Kind) -> str | tuple[Message, ...]:
+    """Asked to find out what a server can do: with a system message, as the stages ask."""
+    return ({"role": "system", "content": _ROLE}, {"role": "user", "content": _SHORT}) if kind == "chat" else _SHORT
+
+
+def thinking_of(option: ThinkingOption) -> Thinking:
+    """The option as a word."""
+    return option if isinstance(option, str) else "on" if option else "off"
+
 
 SOFT = "/"
 """Stands for a word at the end of the user's turn, in the place of a field."""

@@ -26,7 +26,20 @@ from kun_builder.engines.child import in_thread
 from kun_builder.engines.choices import FORMS, PROBE_CHOICES, choice_fields
 from kun_builder.engines.facts import is_healthy, model_facts, queue_length, token_count
 from kun_builder.engines.http import Server, open_servers
-from kun_builder.engines.manners import Kind, Manners, Thinking, all_manners, optional_fields, switched
+from kun_builder.engines.manners import (
+    SHORT_TOKENS,
+    THINKING_TOKENS,
+    Kind,
+    Manners,
+    Thinking,
+    ThinkingOption,
+    all_manners,
+    optional_fields,
+    room_to_think,
+    short_question,
+    switched,
+    thinking_of,
+)
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
 from kun_builder.engines.refusals import Fields, Refusals
 from kun_builder.engines.tokenizers import token_counter
@@ -39,13 +52,9 @@ log = logging.getLogger(__name__)
 
 _PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 _BROKEN_BY_INPUT = frozenset({500})  # what some servers answer where a chat template raises
-_ROLE = "You answer briefly."
-_SHORT = "Say yes."
-"""Asked to find out what a server can do."""
-_SHORT_TOKENS = 16  # some servers refuse a limit of fewer; a tag or a word of thinking is in these
 _TRIAL_TOKENS = 512  # what a model that thinks needs, at most, to say yes
 _YES = re.compile(r"\W*yes\W*", re.IGNORECASE)
-_TRIAL = Request("", _SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logprobs=5)
+_TRIAL = Request("", SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logprobs=5)
 """All that the stages send: what a server refuses is found out before a row pays for it."""
 _FIXED = frozenset({"model", "messages", "prompt"})
 
@@ -55,8 +64,8 @@ async def connect(
     spec: ModelSpec,
     *,
     extra_body: dict[str, Any] | None = None,
-    thinking: Thinking = "auto",
-    thinking_tokens: Annotated[int, Field(ge=0)] = 2048,
+    thinking: ThinkingOption = "auto",
+    thinking_tokens: Annotated[int, Field(ge=0)] = THINKING_TOKENS,
 ) -> AsyncIterator[Sequence[Endpoint]]:
     """Endpoints at OpenAI-style servers; nothing is asked yet.
 
@@ -73,7 +82,9 @@ async def connect(
         )
     async with open_servers(spec) as servers:
         yield [
-            OpenAIEndpoint(server, spec, extra=extra_body, thinking=thinking, thinking_tokens=thinking_tokens)
+            OpenAIEndpoint(
+                server, spec, extra=extra_body, thinking=thinking_of(thinking), thinking_tokens=thinking_tokens
+            )
             for server in servers
         ]
 
@@ -92,7 +103,7 @@ class OpenAIEndpoint:
         asked: bool = True,
         extra: Mapping[str, Any] | None = None,
         thinking: Thinking = "auto",
-        thinking_tokens: int = 2048,
+        thinking_tokens: int = THINKING_TOKENS,
     ) -> None:
         self.url = server.url
         self._server = server
@@ -122,7 +133,7 @@ class OpenAIEndpoint:
         self._room, self._habits, self._trying = 0, Habits(), True
         try:
             await self._learn_manners(about.prompt)
-            answer = await self.complete(replace(_TRIAL, prompt=_short(about.prompt)))
+            answer = await self.complete(replace(_TRIAL, prompt=short_question(about.prompt)))
             await self._learn_habits(about.prompt, answer)
         finally:
             self._trying = False
@@ -140,7 +151,7 @@ class OpenAIEndpoint:
         unclear = answer.finish_reason == "length" and not habits.thinks and not self._facts
         if kind != "chat" or (answer.finish_reason in ("stop", "length") and not unclear):
             return
-        body = await self._ask(kind, _short(kind), _TRIAL_TOKENS, {})
+        body = await self._ask(kind, short_question(kind), _TRIAL_TOKENS, {})
         if unclear:
             habits.opens = ends_without_beginning(message_text(body))
             self._read(body)
@@ -154,7 +165,7 @@ class OpenAIEndpoint:
         return bool(_YES.fullmatch(answer.text)) and not message_text(body)
 
     def _notice_thinking(self, context: int) -> None:
-        self._room = min(self._thinking_tokens, context // 2) if context else self._thinking_tokens
+        self._room = room_to_think(self._thinking_tokens, context)
         cure = "`thinking: off` switches it off where the server can" if self._thinking == "auto" else ""
         cure = "it does so although `thinking` is off" if self._thinking == "off" else cure
         log.warning(
@@ -200,12 +211,9 @@ class OpenAIEndpoint:
 
     async def _try(self, kind: Kind, manners: Manners) -> RequestError | None:
         """Ask a short question in this way; what was refused, if it was."""
-        try:
-            body = await self._ask(kind, _short(kind), _SHORT_TOKENS, {}, manners)
-        except (RejectedError, TransientError) as error:
-            if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
-                raise
-            return error
+        body = await self._tried(kind, {}, manners)
+        if isinstance(body, RequestError):
+            return body
         self._read(body)
         self._habits.thinks = self._habits.thinks and not self._swallowed(body)
         return None
@@ -247,7 +255,7 @@ class OpenAIEndpoint:
                 ):
                     raise
                 continue
-            answer = self._read(body, request.stop if "stop" in refusals.names else ())
+            answer = self._read(body, request.stop if "stop" in refusals.names else (), forced=bool(form))
             if not self._habits.thinks or room or self._trying or not self._thinking_tokens:
                 return answer
             if not self._room:  # the start has not shown it
@@ -259,11 +267,12 @@ class OpenAIEndpoint:
         """Whether the request may be to blame: at the start, a server that breaks is tried with other requests too."""
         return isinstance(error, RejectedError) or (self._trying and error.status in _BROKEN_BY_INPUT)
 
-    def _read(self, body: Any, stop: Sequence[str] = ()) -> Completion:
-        habits = self._habits
-        return openai_answer(
-            body, self.url, stop, reasoning_is_answer=habits.swallows, habits=habits, shown=self._server.shown
-        )
+    def _read(self, body: Any, stop: Sequence[str] = (), *, forced: bool = False) -> Completion:
+        """The answer. One that was forced into a form has no thoughts where the server forces these too."""
+        habits, shown = self._habits, self._server.shown
+        if forced and habits.opens:
+            habits = Habits(thinks=True)
+        return openai_answer(body, self.url, stop, reasoning_is_answer=habits.swallows, habits=habits, shown=shown)
 
     async def _introduce(self) -> ModelInfo:
         about, owner = await model_facts(self._server, self._spec) if self._asked else (ModelInfo(self._spec.model), "")
@@ -306,13 +315,16 @@ class OpenAIEndpoint:
         self._fingerprint = found
 
     async def _accepts(self, kind: Kind, fields: Fields) -> bool:
+        return not isinstance(await self._tried(kind, fields), RequestError)
+
+    async def _tried(self, kind: Kind, fields: Fields, manners: Manners | None = None) -> Any:
+        """The answer to a short question, or the error of a server that refuses it or breaks by it."""
         try:
-            await self._ask(kind, _short(kind), _SHORT_TOKENS, fields)
+            return await self._ask(kind, short_question(kind), SHORT_TOKENS, fields, manners)
         except (RejectedError, TransientError) as error:
             if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
                 raise
-            return False
-        return True
+            return error
 
     async def _choice_form(self, kind: Kind) -> str:
         """How this server is made to answer with one of a few strings, tried out once; empty if it cannot be."""
@@ -326,18 +338,10 @@ class OpenAIEndpoint:
             return self._forms[kind]
 
     async def _obeys(self, kind: Kind, form: str) -> bool:
-        fields = {"temperature": 0, **choice_fields(form, PROBE_CHOICES)}
-        try:
-            body = await self._ask(kind, _short(kind), _SHORT_TOKENS, fields)
-        except (RejectedError, TransientError) as error:
-            if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
-                raise
+        body = await self._tried(kind, {"temperature": 0, **choice_fields(form, PROBE_CHOICES)})
+        if isinstance(body, RequestError):
             return False
-        return self._read(body).text.strip().startswith(PROBE_CHOICES[0][0])
-
-
-def _short(kind: str) -> str | tuple[Message, ...]:
-    return ({"role": "system", "content": _ROLE}, {"role": "user", "content": _SHORT}) if kind == "chat" else _SHORT
+        return openai_answer(body, self.url).text.strip().startswith(PROBE_CHOICES[0][0])
 
 
 @hookimpl

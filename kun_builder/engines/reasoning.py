@@ -33,6 +33,7 @@ _BARE_CHANNELS = re.compile(
 )
 """Channels whose control tokens a server has left out: the words of their heads run into the text."""
 _CHANNEL = re.compile(r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
+_TAG = 40  # characters that a tag and the white space behind it have at most
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _SOLUTION = re.compile(
     r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|im_end\|>|\A\s*</?answer>|</?answer>\s*\Z"
@@ -81,6 +82,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
         answer, more = split_reasoning(rest)
         return answer, f"{thought}\n{more}"
     return _SOLUTION.sub("", rest).strip(), thought
+
+
+def opens_reasoning(prompt: str) -> bool:
+    """Whether a prompt, as a chat template has written it, ends with the opening tag of a reasoning."""
+    opened = list(_AGAIN.finditer(prompt[-_TAG:]))
+    return bool(opened) and not prompt[-_TAG:][opened[-1].end() :].strip()
 
 
 def ends_without_beginning(text: str) -> bool:

@@ -7,11 +7,14 @@ knows no roles. Protocol: TGI 3 (its OpenAPI description and, for what that leav
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from kun_builder.engines.answers import tgi_answer
 from kun_builder.engines.bodies import generation_limit
@@ -19,6 +22,16 @@ from kun_builder.engines.child import in_thread
 from kun_builder.engines.choices import one_of
 from kun_builder.engines.facts import is_healthy, queue_length, token_count
 from kun_builder.engines.http import Server, open_servers
+from kun_builder.engines.manners import (
+    SHORT_TOKENS,
+    THINKING_TOKENS,
+    Thinking,
+    ThinkingOption,
+    room_to_think,
+    short_question,
+    thinking_of,
+)
+from kun_builder.engines.reasoning import Habits, opens_reasoning
 from kun_builder.engines.refusals import Fields, Refusals
 from kun_builder.engines.tokenizers import ChatTemplate, load_template, token_counter
 from kun_builder.errors import RejectedError
@@ -26,6 +39,7 @@ from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
 
 kun_api = 1
+log = logging.getLogger(__name__)
 
 _SHORT = "Say yes."
 _MOST_STOPS = 4
@@ -33,26 +47,42 @@ _FIXED: Mapping[str, Any] = {"details": True, "decoder_input_details": False, "r
 
 
 @asynccontextmanager
-async def connect(spec: ModelSpec) -> AsyncIterator[Sequence[Endpoint]]:
-    """Endpoints at TGI servers; nothing is asked yet."""
+async def connect(
+    spec: ModelSpec,
+    *,
+    thinking: ThinkingOption = "auto",
+    thinking_tokens: Annotated[int, Field(ge=0)] = THINKING_TOKENS,
+) -> AsyncIterator[Sequence[Endpoint]]:
+    """Endpoints at TGI servers; nothing is asked yet.
+
+    thinking: `off` and `on` switch a model's reasoning where its chat template can, `auto` leaves it as it is.
+        Reasoning is taken off the answer either way.
+    thinking_tokens: room that a model which thinks gets besides the tokens of its answer.
+    """
     async with open_servers(spec) as servers:
-        yield [TGIEndpoint(server, spec) for server in servers]
+        yield [TGIEndpoint(server, spec, thinking_of(thinking), thinking_tokens) for server in servers]
 
 
 class TGIEndpoint:
     """One TGI server."""
 
-    def __init__(self, server: Server, spec: ModelSpec) -> None:
+    def __init__(
+        self, server: Server, spec: ModelSpec, thinking: Thinking = "auto", thinking_tokens: int = THINKING_TOKENS
+    ) -> None:
         self.url = server.url
         self._server = server
         self._spec = spec
+        self._thinking: Thinking = thinking
+        self._thinking_tokens = thinking_tokens
+        self._room = self._context = 0
         self._refusals = Refusals(server.url)
         self._template: ChatTemplate | None = None
         self._lock = asyncio.Lock()
         self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
-        """Who answers here, from `/info`; asks for one token to see whether alternatives come with it."""
+        """Who answers here, from `/info`; asks a short question to see whether alternatives come with the answer, and
+        whether the model thinks first."""
         about = await self._server.get("/info")
         info = ModelInfo(
             id=about["model_id"],
@@ -60,11 +90,12 @@ class TGIEndpoint:
             context_length=self._spec.context_length or about.get("max_total_tokens") or 0,
             prompt=self._spec.prompt,
             tokenizer=self._spec.tokenizer or about["model_id"],
+            variant="" if self._thinking == "auto" else f"+thinking {self._thinking}",
         )
-        if info.prompt == "chat":
-            await self._load_template()
-        answer = await self.complete(Request(_SHORT, max_new_tokens=1, top_logprobs=1))
-        return replace(info, logprobs=bool(answer.tokens))
+        self._room, self._context = 0, info.context_length
+        answer = await self.complete(Request(short_question(info.prompt), SHORT_TOKENS, top_logprobs=1))
+        context = max(0, info.context_length - self._room)
+        return replace(info, context_length=context, logprobs=bool(answer.tokens))
 
     async def healthy(self) -> bool:
         """Whether requests can be sent now."""
@@ -88,18 +119,33 @@ class TGIEndpoint:
         inputs = request.prompt
         if not isinstance(inputs, str):
             template = self._template or await self._load_template()
-            inputs = template.render(inputs)
+            inputs = template.render(inputs, self._thinking)
         refusals = self._refusals
+        habits = Habits(opens=opens_reasoning(inputs))
+        if habits.opens:
+            self._notice_thinking()
         while True:
+            room = self._room
             lessons = refusals.lessons
             fields = refusals.apply(_fields(request))
             try:
-                body, headers = await self._ask(inputs, request.max_new_tokens, fields)
+                body, headers = await self._ask(inputs, request.max_new_tokens + room, fields)
             except RejectedError:
                 if not await refusals.blame(fields, lessons, self._accepts):
                     raise
             else:
-                return tgi_answer(body, headers, self.url, request.stop, shown=self._server.shown)
+                stop, shown = request.stop, self._server.shown
+                answer = tgi_answer(body, headers, self.url, stop, habits=habits, shown=shown)
+                if habits.thinks:
+                    self._notice_thinking()
+                if room == self._room or answer.text or answer.finish_reason != "length":
+                    return answer
+
+    def _notice_thinking(self) -> None:
+        if self._room or not self._thinking_tokens:
+            return
+        self._room = room_to_think(self._thinking_tokens, self._context)
+        log.warning("%s: the model thinks before it answers; its reasoning is taken off, counted, and costs", self.url)
 
     async def _ask(self, inputs: str, tokens: int, fields: Fields) -> tuple[Any, Mapping[str, str]]:
         parameters = {**_FIXED, "max_new_tokens": tokens, **fields}

@@ -12,11 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kun_builder.cache import cache_folder, digest
 from kun_builder.engines.gguf_file import read_metadata
+from kun_builder.engines.manners import Thinking, merge_system
 from kun_builder.engines.weights import DEFAULT, KNOWN, find_weights
 from kun_builder.errors import ModelError
 from kun_builder.types import Message, ModelSpec
@@ -68,9 +70,17 @@ class ChatTemplate:
     prefix: str = ""
     """The begin-of-sequence token, where the server's tokenizer adds it by itself."""
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The raw prompt for these messages."""
-        text: str = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    def render(self, messages: Sequence[Message], thinking: Thinking = "auto") -> str:
+        """The raw prompt for these messages, with the system's text in the user's turn if the template has no place
+        for it. `thinking` is told to templates that know how to switch it."""
+        from jinja2 import TemplateError
+
+        switch = {} if thinking == "auto" else dict.fromkeys(("enable_thinking", "thinking"), thinking == "on")
+        write = partial(self.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True, **switch)
+        try:
+            text: str = write(list(messages))
+        except TemplateError:
+            text = write(merge_system(messages))
         return text.removeprefix(self.prefix)
 
 

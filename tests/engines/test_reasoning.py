@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.loopback import loopback
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from kun_builder import ModelSpec, Request
-from kun_builder.engines import openai
+from kun_builder.engines import openai, tgi
 from kun_builder.engines.answers import openai_answer
 from kun_builder.engines.reasoning import split_reasoning
 from kun_builder.errors import ModelError
@@ -256,6 +259,14 @@ def test_a_server_that_overlooks_all_switches_is_told_in_the_users_words():
     assert not server.bodies[-1].keys() & {"chat_template_kwargs", "think", "reasoning_effort", "enable_thinking"}
 
 
+@pytest.mark.parametrize(("option", "field"), [(False, False), ("off", False), (True, True), ("on", True)])
+def test_a_bare_off_in_yaml_is_off(option, field):
+    """YAML reads `thinking: off` as false, and `on` as true; both mean what they say."""
+    server = Served(lambda body: cut(right(body), body))
+    ask(server, thinking=option)
+    assert server.bodies[-1]["chat_template_kwargs"]["enable_thinking"] is field
+
+
 def test_a_server_that_refuses_all_switches_is_asked_without():
     """`thinking: off` for a model that has none to switch costs a few questions, and no row."""
     known = {"model", "messages", "max_tokens", "temperature", "top_p", "seed", "logprobs", "top_logprobs"}
@@ -298,3 +309,45 @@ def test_further_fields_cannot_replace_the_question(field):
     """`extra_body` with a field that every request has of its own is an error that names it."""
     with pytest.raises(ModelError, match=field):
         ask(Served(lambda body: cut(right(body), body)), extra_body={field: "x"})
+
+
+QWEN = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% else %}<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thinking", ["auto", "off"])
+def test_tgi_has_room_for_thinking_that_its_template_begins(tmp_path, thinking):
+    """Behind TGI the chat template is written out here: an opening tag at its end is seen, `off` closes it, and a
+    template without a system role gets the system's text in the user's turn."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+    fast.chat_template = QWEN
+    fast.save_pretrained(tmp_path / "model")
+    asked = []
+
+    async def handle(request):
+        if request.path == "/info":
+            return web.json_response({"model_id": "org/m", "model_sha": "1", "max_total_tokens": 4096})
+        body = await request.json()
+        asked.append(body)
+        most = body["parameters"]["max_new_tokens"]
+        text = ANSWER if body["inputs"].endswith("</think>\n\n") else f"{THOUGHT * 9}</think>{ANSWER}"
+        details = {"finish_reason": "eos_token" if len(text) <= most else "length", "generated_tokens": 5, "tokens": []}
+        return web.json_response({"generated_text": text[:most], "details": details})
+
+    async def inner():
+        spec = ModelSpec(name="m", engine="tgi", tokenizer=str(tmp_path / "model"))
+        async with loopback(handle) as url, tgi.connect(replace(spec, endpoints=(url,)), thinking=thinking) as (one,):
+            about = await one.info()
+            messages = ({"role": "system", "content": "你是编辑。"}, *CHAT)
+            return about, await one.complete(Request(messages, max_new_tokens=20))
+
+    about, answer = asyncio.run(inner())
+    assert answer.text == ANSWER
+    assert "user\n你是编辑。\n\n茶叶怎么保存？" in asked[-1]["inputs"]
+    room = {"auto": 2048, "off": 0}[thinking]
+    assert asked[-1]["parameters"]["max_new_tokens"] == 20 + room
+    assert about.context_length == 4096 - room
