@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowStage
+from kun_builder import Completion, Drop, FileName, Generate, ModelName, Prompt, Row, RowStage
+from kun_builder.types import PromptText
 
 from .context import about_question
 from .fitting import answer_room, fit
 from .form import Defect, defect, split_outline, topic_of
 from .languages import ZH, chosen
 from .pairs import reach, support
+from .shots import nearest, with_examples
 
 CHAT = ZH.prompts["label"]
 KUN = ZH.prompts["label_kun"]
@@ -41,6 +44,8 @@ async def run(
     attempts: Annotated[int, Field(ge=1)] = 2,
     candidates: Annotated[int, Field(ge=1)] = 1,
     outline: bool = True,
+    examples: FileName = "",
+    shots: Annotated[int, Field(ge=1, le=16)] = 3,
 ) -> Row:
     """Add `instruction`, written by `model` for the row's `text`.
 
@@ -49,6 +54,10 @@ async def run(
     name the topic and its sides first, and the instruction last: what stands behind a line's 问题： or Question: is
     taken, else the whole answer. `outline: false` asks for nothing but the instruction, as Kun does. A text beyond the
     context is read up to the last sentence end that fits.
+
+    `examples` is a JSON Lines file of pairs by people (`instruction`, `output`): the `shots` whose answers are most
+    like the text are shown to a chat model before it, as answer and instruction. They take the place of the default
+    prompt's own examples.
 
     `candidates` instructions are asked for at once, of one prompt; of the sound ones goes on what can be understood
     without the text and touches most of its sentences. While none is sound, they are asked for again, up to `attempts`
@@ -60,12 +69,14 @@ async def run(
     """
     if generate.info(model).prompt == "completion":
         prompt = chosen(completion_prompt, "label_completion", row["text"])
-    elif chat_prompt == CHAT and not outline:
+    elif chat_prompt == CHAT and (examples or not outline):
         prompt = chosen(KUN, "label_kun", row["text"])
     else:
         prompt = chosen(chat_prompt, "label", row["text"])
     room = answer_room(generate, model, max_new_tokens)
-    filled = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
+    filled: PromptText = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
+    if examples:
+        filled = with_examples(filled, _turns(prompt, nearest(examples, row["text"], shots)))
 
     async def ask(attempt: int) -> Completion:
         return await generate(
@@ -88,6 +99,12 @@ async def run(
         if sound := [candidate for candidate in found if candidate.fault is None]:
             return {**row, "instruction": max(sound, key=lambda candidate: candidate.worth).instruction}
     raise Drop(*(found[-1].fault or ("empty", None)), instruction=found[-1].instruction)
+
+
+def _turns(prompt: Prompt, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Seeds as turns: the answer in the prompt's own last message, and the instruction."""
+    shown = ((prompt.fill(text=answer), instruction) for instruction, answer in pairs)
+    return [(filled[-1]["content"], said) for filled, said in shown if not isinstance(filled, str)]
 
 
 class _Candidate(NamedTuple):

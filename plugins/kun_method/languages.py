@@ -6,20 +6,21 @@ treated in its own language, row by row.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from kun_builder import Prompt
 
 from .texts import han_share, letters
 
-Task: TypeAlias = Literal["label", "label_kun", "label_completion", "score", "polish", "polish_kun", "verify"]
+Task: TypeAlias = Literal["label", "label_kun", "label_completion", "score", "polish", "polish_kun", "verify", "repair"]
 
 _PROMPTS = Path(__file__).parent / "prompts"
-_TASKS: tuple[Task, ...] = ("label", "label_kun", "label_completion", "score", "polish", "polish_kun", "verify")
+_TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Language:
     code: ISO 639. prompts: by task, with the slots of the stages' own prompts. good, bad: the words of judgement, each
         one token where it can be. is_request: whether a sentence asks or demands something. share: how much of a text
         is in this language's script, 0..1; the language with the largest share, from a fifth on, is the text's.
+        findings: by reason of `verify`, the sentence that tells a model what was wrong with its answer.
     """
 
     code: str
@@ -37,11 +39,18 @@ class Language:
     bad: str
     is_request: Callable[[str], bool]
     share: Callable[[str], float]
+    findings: Mapping[str, str] = field(default_factory=dict)
 
 
 def prompts_in(folder: Path) -> dict[Task, Prompt]:
     """The prompts of a folder, one file `TASK.txt` for each task."""
     return {task: Prompt.load(folder / f"{task}.txt") for task in _TASKS}
+
+
+def findings_in(folder: Path) -> dict[str, str]:
+    """The sentences of a folder's `findings.json`."""
+    found: dict[str, str] = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    return found
 
 
 _QUESTION_WORDS = (
@@ -80,8 +89,16 @@ def _english_request(sentence: str) -> bool:
     return bool(_ENGLISH_ASKS.search(sentence) or _ENGLISH_COMMANDS.search(sentence))
 
 
-ZH = Language("zh", prompts_in(_PROMPTS / "zh"), "好", "差", _chinese_request, han_share)
-EN = Language("en", prompts_in(_PROMPTS / "en"), "good", "bad", _english_request, lambda text: letters(text, "a-z"))
+ZH = Language("zh", prompts_in(_PROMPTS / "zh"), "好", "差", _chinese_request, han_share, findings_in(_PROMPTS / "zh"))
+EN = Language(
+    "en",
+    prompts_in(_PROMPTS / "en"),
+    "good",
+    "bad",
+    _english_request,
+    lambda text: letters(text, "a-z"),
+    findings_in(_PROMPTS / "en"),
+)
 
 _KNOWN: dict[str, Language] = {"en": EN, "zh": ZH}
 _LEAST = 0.2

@@ -14,8 +14,10 @@ from pydantic import Field
 from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Row, RowStage
 
 from .context import LONG_QUESTION, about_question, answer_needs_text
+from .fitting import answer_room
 from .form import Defect as Finding
-from .languages import ZH, words
+from .form import leak
+from .languages import ZH, language_of, words
 from .pairs import coverage, explains, invented, novelty, support, turned_negation
 from .raw import reads_as_answer
 from .verdict import verdict
@@ -23,6 +25,10 @@ from .verdict import verdict
 PROMPT = ZH.prompts["verify"]
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Measured: TypeAlias = dict[str, float | None]
+"""The columns that the stage adds."""
+
+_REPAIR_TOKENS = 1024
 _NEEDED = ("instruction", "output", "text")
 
 
@@ -38,7 +44,7 @@ async def run(
     least_support: Share = 0.8,
     least_novelty: Share = 0.4,
     least_coverage: Share = 0.05,
-    on_fail: Literal["drop", "raw"] = "drop",
+    on_fail: Literal["drop", "repair", "raw"] = "drop",
 ) -> Row:
     """Add `support`, `novelty`, `coverage` and `pair_score`, all in 0..1, or drop the pair for the first finding.
 
@@ -47,8 +53,9 @@ async def run(
     rather than `bad`, by default in the text's language; `model: null` asks none, and it is null. Of a text that was
     cut to fit, what `polish` was given counts.
 
-    `on_fail: raw` puts the text itself in the place of an answer that fails, where it reads as one, and judges again;
-    it needs a corpus whose text may be passed on.
+    `on_fail: repair` asks once more, with the finding in the prompt, and judges the new answer. `on_fail: raw` puts
+    the text itself in the place of an answer that fails, where it reads as one, and judges that; it needs a corpus
+    whose text may be passed on.
 
     Raises:
         Drop: `needs_context`, `bad_question`, `says_nothing`, `loses_text`, `invented`, `unsupported`, `contradicts`,
@@ -62,25 +69,61 @@ async def run(
     if leans := about_question(row["instruction"]):
         raise Drop(*leans)
     text = row.get("raw_answer") or row["text"]
-    prompt, good, bad = words(prompt, "verify", text, good, bad)
-    found: Finding | None = None
-    for output in (row["output"], *((text.strip(),) if on_fail == "raw" and reads_as_answer(text) else ())):
-        measured = measures(row["instruction"], output, text)
-        found = about_answer(row["instruction"], output, text) or _too_low(
-            measured, row["instruction"], least_support, least_novelty, least_coverage
-        )
-        if not found and model is not None:
-            filled = prompt.fill(text=text, instruction=row["instruction"], output=output, good=good, bad=bad)
-            score, completion = await verdict(generate, model, filled, good, bad)
-            measured["pair_score"] = score
-            if score is None:
-                found = "unparseable_score", completion.text
-            elif score < threshold:
-                found = "low_pair_score", round(score, 4)
-        if not found:
-            return {**row, **measured, "output": output}
-    assert found
-    raise Drop(*found, **measured)
+    limits = least_support, least_novelty, least_coverage
+    asked = words(prompt, "verify", text, good, bad)
+
+    async def look(output: str) -> tuple[Finding | None, Measured]:
+        return await _look(generate, model, asked, threshold, limits, (row["instruction"], output, text))
+
+    output = row["output"]
+    found, measured = await look(output)
+    if found and (second := await _second_answer(generate, model, on_fail, row["instruction"], output, text, found[0])):
+        output = second
+        found, measured = await look(output)
+    if found:
+        raise Drop(*found, **measured)
+    return {**row, **measured, "output": output}
+
+
+async def _look(
+    generate: Generate,
+    model: str | None,
+    asked: tuple[Prompt, str, str],
+    threshold: float,
+    limits: tuple[float, float, float],
+    pair: tuple[str, str, str],
+) -> tuple[Finding | None, Measured]:
+    """The first finding about a pair (instruction, output, text), cheap checks first, and all that was measured."""
+    instruction, output, text = pair
+    measured = measures(*pair)
+    found = about_answer(*pair) or _too_low(measured, instruction, *limits)
+    if found or model is None:
+        return found, measured
+    prompt, good, bad = asked
+    filled = prompt.fill(text=text, instruction=instruction, output=output, good=good, bad=bad)
+    score, completion = await verdict(generate, model, filled, good, bad)
+    measured["pair_score"] = score
+    if score is None:
+        return ("unparseable_score", completion.text), measured
+    return (("low_pair_score", round(score, 4)) if score < threshold else None), measured
+
+
+async def _second_answer(
+    generate: Generate, model: str | None, on_fail: str, instruction: str, output: str, text: str, reason: str
+) -> str:
+    """What takes the place of a failed answer, "" if nothing does."""
+    if on_fail == "raw":
+        return text.strip() if reads_as_answer(text) else ""
+    if on_fail != "repair" or model is None:
+        return ""
+    language = language_of(text)
+    room = answer_room(generate, model, _REPAIR_TOKENS)
+    filled = language.prompts["repair"].fill(
+        text=text, instruction=instruction, output=output, finding=language.findings.get(reason, reason)
+    )
+    completion = await generate(model, filled, max_new_tokens=room, on_length="keep", on_empty="keep")
+    whole = completion.finish_reason == "stop" and not leak(completion.text, language.prompts["repair"])
+    return completion.text.strip() if whole else ""
 
 
 def about_answer(instruction: str, output: str, text: str) -> Finding | None:
@@ -94,7 +137,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
     return next(((reason, words) for reason, words in checks if words), None)
 
 
-def measures(instruction: str, output: str, text: str) -> dict[str, float | None]:
+def measures(instruction: str, output: str, text: str) -> Measured:
     """The columns that the stage adds, before a model was asked."""
     return {
         "support": round(support(output, text, instruction), 4),
@@ -104,7 +147,7 @@ def measures(instruction: str, output: str, text: str) -> dict[str, float | None
     }
 
 
-def _too_low(measured: dict[str, float | None], instruction: str, *least: float) -> Finding | None:
+def _too_low(measured: Measured, instruction: str, *least: float) -> Finding | None:
     """The first measure below its limit, in the order support, novelty, coverage."""
     reasons = ("unsupported", "says_nothing", "loses_text")
     for reason, (name, value), limit in zip(reasons, measured.items(), least, strict=False):

@@ -1,13 +1,14 @@
 """Stage `label`: a text becomes the instruction that it answers, or the reason why not is told."""
 
 import asyncio
+import json
 
 import pytest
 from kun_method import label
 from kun_method.form import defect, is_request, tidy
 from scripted import Scripted, row
 
-from kun_builder import Completion, Drop, Prompt
+from kun_builder import Completion, Drop, KunError, Prompt
 
 TEA = "泡绿茶的水不要太烫，八十度左右最好。先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝。"
 QUESTION = "怎样才能泡好一杯绿茶？"
@@ -241,3 +242,39 @@ def test_kun_asks_for_nothing_but_the_instruction():
     assert generate.asked[0][1] == label.KUN.fill(text=TEA)
     run(generate, outline=False, chat_prompt=Prompt("[user]\n问：{text}\n"))
     assert generate.asked[1][1] == ({"role": "user", "content": f"问：{TEA}"},)
+
+
+def seeds(tmp_path):
+    """A file of three pairs by people."""
+    pairs = {
+        "怎样晒被子？": "晴天的上午把被子摊开，隔两小时翻面。",
+        "怎样泡红茶？": "泡红茶用开水，放三克茶叶，等三分钟再喝。",
+        "什么是月食？": "地球挡住了照向月亮的阳光，就是月食。",
+    }
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("".join(json.dumps({"instruction": i, "output": o}) + "\n" for i, o in pairs.items()), "utf-8")
+    return str(path)
+
+
+def test_the_seeds_most_like_the_text_are_shown_before_it(tmp_path):
+    """The nearest pair stands last, as answer and instruction; the same text has the same examples in every run."""
+    prompts = []
+    for _ in range(2):
+        generate = Scripted([QUESTION])
+        assert run(generate, examples=seeds(tmp_path), shots=2)["instruction"] == QUESTION
+        prompts.append(generate.asked[0][1])
+    assert prompts[0] == prompts[1]
+    roles = [message["role"] for message in prompts[0]]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert prompts[0][-2]["content"] == "怎样泡红茶？"
+    assert TEA in prompts[0][-1]["content"]
+
+
+def test_a_broken_file_of_examples_is_named_with_its_line(tmp_path):
+    """The error has file and line, before anything is asked."""
+    path = tmp_path / "seeds.jsonl"
+    path.write_text('{"instruction": "怎样晒被子？", "output": "摊开。"}\n{"instruction": 3}\n', "utf-8")
+    generate = Scripted([QUESTION])
+    with pytest.raises(KunError, match=r"seeds.jsonl:2: a seed needs"):
+        run(generate, examples=str(path))
+    assert generate.asked == []

@@ -111,6 +111,20 @@ def test_the_text_takes_the_place_of_a_failed_answer_where_it_reads_as_one():
         run("蝙蝠有 900 多种。", text=TEXT + "更多内容请点击链接。", on_fail="raw")
 
 
+def test_a_failed_answer_is_repaired_once_with_the_finding():
+    """With `on_fail: repair` the model is told what was wrong; its new answer is judged like any other."""
+    generate = Scripted([ANSWER, judged(0.99)])
+    pair = row(TEXT, instruction=QUESTION, output="蝙蝠有 900 多种，祖先住在山洞。")
+    kept = asyncio.run(verify.run(pair, generate, on_fail="repair"))
+    assert kept["output"] == ANSWER
+    assert "资料没有的数字或名称" in generate.asked[0][1][-1]["content"]
+    with pytest.raises(Drop) as caught:
+        asyncio.run(verify.run(pair, Scripted(["还是 900 多种，祖先住在山洞。"]), on_fail="repair"))
+    assert caught.value.reason == "invented"
+    with pytest.raises(Drop):
+        asyncio.run(verify.run(pair, Scripted([Completion(ANSWER, finish_reason="length")]), on_fail="repair"))
+
+
 def test_a_row_without_an_answer_is_a_mistake_of_the_recipe():
     """The error names the missing column and the cure."""
     with pytest.raises(KunError, match="output"):
