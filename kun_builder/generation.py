@@ -31,6 +31,7 @@ ATTEMPTS = 10
 _BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
 _TOO_LARGE = frozenset({400, 413, 422})
+_BROKE_OFF = "error"  # the server's trouble, not the text's: worth one more question
 _PROPER_ENDS = frozenset({"stop", "length"})
 _REPLACED = "\ufffd"  # stands for bytes that were no text
 _SHOWN = 40
@@ -114,12 +115,11 @@ class Generator:
         replacement character (`garbled`) is dropped. FatalError and RunError stop the run.
         """
         completion = await self._finished(model, request, asker)
-        if completion.finish_reason not in _PROPER_ENDS:
-            raise Drop("unfinished", f"{completion.finish_reason}: {completion.text[-_SHOWN:]}")
-        if _REPLACED in completion.text and request.max_new_tokens > 1:
-            raise Drop("garbled", completion.text[max(0, completion.text.index(_REPLACED) - _SHOWN) :][: 2 * _SHOWN])
+        if completion.finish_reason == _BROKE_OFF:
+            completion = await self._once_more("unfinished", model, request, asker)
+        _check(completion, request)
         for flaw, rule in (("truncated", request.on_length), ("empty", request.on_empty)):
-            if not _has(flaw, completion):
+            if not _has(flaw, completion) or (flaw == "empty" and _all_thought(completion)):
                 continue
             if flaw == "truncated" and rule == "keep" and request.max_new_tokens == 1:
                 continue  # one token is all that was asked for
@@ -127,8 +127,11 @@ class Generator:
             setattr(usage, flaw, getattr(usage, flaw) + 1)
             if rule == "retry":
                 completion = await self._once_more(flaw, model, request, asker)
+                _check(completion, request)
             if rule == "drop" or (rule == "retry" and _has(flaw, completion)):
-                raise Drop(flaw, completion.completion_tokens)
+                raise Drop(flaw, _size(completion))
+        if _all_thought(completion) and request.max_new_tokens > 1 and not request.choices:
+            raise Drop("truncated", _size(completion))  # there is nothing to keep
         return completion
 
     async def _once_more(self, flaw: str, model: str, request: Request, asker: Asker) -> Completion:
@@ -246,8 +249,28 @@ def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
     )
 
 
+def _check(completion: Completion, request: Request) -> None:
+    """Raise Drop for an answer that was not brought to an end, or holds what was no text."""
+    text = completion.text
+    if completion.finish_reason not in _PROPER_ENDS:
+        raise Drop("unfinished", f"{completion.finish_reason}: {text[-_SHOWN:]}")
+    if _REPLACED in text and request.max_new_tokens > 1:
+        raise Drop("garbled", text[max(0, text.index(_REPLACED) - _SHOWN) :][: 2 * _SHOWN])
+
+
 def _has(flaw: str, completion: Completion) -> bool:
     return completion.finish_reason == "length" if flaw == "truncated" else not completion.text.strip()
+
+
+def _size(completion: Completion) -> str:
+    """The tokens of an answer that is dropped for its length, with the cure where thinking has taken them all."""
+    cure = ", all of them thought: raise `thinking_tokens`" if _all_thought(completion) else ""
+    return f"{completion.completion_tokens}{cure}"
+
+
+def _all_thought(completion: Completion) -> bool:
+    """Whether an answer was cut off before the model had ended its thinking."""
+    return completion.finish_reason == "length" and completion.reasoning_tokens > 0 and not completion.text.strip()
 
 
 def _changed_for(flaw: str, request: Request) -> Request:

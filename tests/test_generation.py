@@ -256,6 +256,27 @@ def test_empty_answers_follow_the_rule(tmp_path):
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("text", "finish", "reason"), [("半句", "content_filter", "unfinished"), ("\ufffd", "stop", "garbled")]
+)
+def test_a_second_answer_is_looked_at_as_the_first(tmp_path, text, finish, reason):
+    """What comes instead of an empty answer must be whole, too."""
+
+    def say(body):
+        return {
+            "message": {"content": text if body.get("seed") else ""},
+            "finish_reason": finish if body.get("seed") else "stop",
+        }
+
+    async def main():
+        async with chat(say) as server, models(tmp_path, server) as generator:
+            with pytest.raises(Drop, match=reason):
+                await generator.ask("chat", ask_for(1), Asker())
+            assert len(server.asked) == 2
+
+    run(main)
+
+
 def test_usage_is_counted_by_stage_and_model(tmp_path):
     """Requests, reused answers and tokens, of which cached ones, are counted where they arose."""
 

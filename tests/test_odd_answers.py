@@ -1,6 +1,7 @@
 """Whole builds against servers whose answers are odd, in the ways in which those of real servers are."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +44,9 @@ def run(tmp_path, monkeypatch):
             {"label": {"chat_prompt": PROMPTS["label"], "temperature": 0}},
             *({name: {"prompt": PROMPTS[name]}} for name in ("score", "polish")),
         ]
-        with replies(reply) as server:
+        run.folder = tmp_path
+        with replies(reply) as run.server:
+            server = run.server
             chat = {"engine": "openai", "endpoints": [server.url], "model": "m", **model}
             split = {"source": "generic", "path": "in.jsonl"}
             recipe = {"name": "t", "models": {"chat": chat}, "splits": {"web": split}, "stages": stages}
@@ -108,3 +111,53 @@ def test_a_wrong_answer_with_status_200_costs_its_row_little(run, kind):
     assert (stage, reason) == ("polish", "request_rejected")
     assert words in value
     assert sum("编辑" in json.dumps(asked, ensure_ascii=False) for asked in server.asked) <= len(TOPICS) + 2
+
+
+@pytest.mark.parametrize(
+    ("finish", "tries"), [("content_filter", 1), ("error", 2), ("tool_calls", 1), ("safety", 1), ("insufficient", 1)]
+)
+def test_half_a_sentence_is_no_answer(run, finish, tries):
+    """An end that is none drops the row as unfinished, with the server's word for it; a server's own trouble is worth
+    a second question."""
+
+    def reply(body):
+        return (
+            said("第一步要先准备好需要的东西。第二步要按照顺序去", finish)
+            if "编辑" in str(body)
+            else said(wanted(body))
+        )
+
+    _, kept, lost, server = run(reply)
+    assert kept == []
+    assert {(stage, reason, value.partition(":")[0]) for stage, reason, value in lost} == {
+        ("polish", "unfinished", finish)
+    }
+    assert sum("编辑" in str(body) for body in server.asked) == tries * len(TOPICS)
+
+
+def test_thoughts_without_end_name_the_cure(run):
+    """Where all the room went into thinking, the reason says so and how to give more."""
+
+    def reply(body):
+        ended = "编辑" not in str(body) or "月食" not in str(body)
+        return said(f"<think>{THOUGHT}</think>{wanted(body)}") if ended else said(f"<think>{THOUGHT}", "length")
+
+    _, kept, ((stage, reason, value),), _ = run(reply)
+    assert len(kept) == len(TOPICS) - 1
+    assert (stage, reason) == ("polish", "truncated")
+    assert "raise `thinking_tokens`" in value
+
+
+@pytest.mark.parametrize("number", [10**19, -5, 1e300, "9" * 30])
+def test_impossible_numbers_reach_no_report(run, number):
+    """Counts that cannot be are none: in the report, its costs, the rows' calls, and in the journal of the next run."""
+
+    def reply(body):
+        status, answer = said(wanted(body))
+        return status, {**answer, "usage": {"prompt_tokens": number, "completion_tokens": number}}
+
+    for _ in range(2):
+        report, kept, _, _ = run(reply)
+        assert len(kept) == len(TOPICS)
+        assert {use.completion_tokens for use in report.usage} == {0}
+        shutil.rmtree(run.folder / "run")
