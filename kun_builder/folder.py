@@ -28,7 +28,7 @@ import yaml
 from kun_builder.cache import make_private
 from kun_builder.errors import RunError, shown
 from kun_builder.ownership import Ownership
-from kun_builder.plan import RESULT_COLUMNS
+from kun_builder.plan import RESULT_COLUMNS, result_columns
 from kun_builder.report import RunReport, read_report, replace_file
 from kun_builder.shards import Shard
 from kun_builder.tables import VERDICT
@@ -36,7 +36,7 @@ from kun_builder.withhold import without_text
 from kun_builder.worker import conform
 
 CONFIGS = ("default", "provenance")
-"""Configurations of the dataset: instruction and output, and everything that may be known of the same rows."""
+"""Configurations of the dataset: instruction and output, or text, and all that may be known of the same rows."""
 ROWS_PER_FILE = 500_000
 """Rows of one Parquet file of the result: a few hundred megabytes, which the Hub's viewer and streaming like."""
 
@@ -70,6 +70,12 @@ class RunFolder:
     def kept_files(self, split: str) -> list[Path]:
         """Files of one split's rows of the result."""
         return sorted(self.kept.glob(f"{split}-*.parquet"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the dataset's default configuration, as the rows of the result have them."""
+        first = next(iter(sorted(self.kept.glob("*.parquet"))), None)
+        return result_columns(pq.read_schema(first).names) if first else RESULT_COLUMNS
 
     @property
     def shards(self) -> Path:
@@ -169,7 +175,7 @@ class DatasetWriter:
             for shard in shards:
                 table = _with_constants(shard.table(), constants)
                 whole.write(table)
-                data.write(table.select(RESULT_COLUMNS))
+                data.write(table.select(result_columns(table.column_names)))
         write_provenance(kept, self._new, split, self._format, withheld=withheld)
         self._rows[split] = data.rows
         return data.rows

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 Kind = Literal["rows", "batches", "dataset"]
 
 RESULT_COLUMNS = ("instruction", "output")
-"""The columns of the published default configuration."""
+TEXT_COLUMNS = ("text",)
+"""The columns of the published default configuration: of pairs, and of texts that no stage has made pairs of."""
+
+
+def result_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """Which of the row's `columns` the default configuration has."""
+    return RESULT_COLUMNS if {*RESULT_COLUMNS} & {*columns} else TEXT_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -121,22 +127,45 @@ class Plan:
     steps: tuple[Step, ...] = field(default=())
 
     @property
+    def pairs(self) -> bool:
+        """Whether the result is pairs, and not texts."""
+        return result_columns(column for step in self.steps for column in step.stage.adds) == RESULT_COLUMNS
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of all models that will be asked."""
         return tuple(dict.fromkeys(name for segment in self.segments for name in segment.models))
 
 
 def make_plan(recipe: Recipe, registry: Registry) -> Plan:
-    """The plan of a checked recipe. Raises RecipeError if the stages cannot make the result's columns."""
+    """The plan of a checked recipe. Raises RecipeError if the stages cannot make the result's columns.
+
+    Stages that look at no row by itself only clean: their result is the text.
+    """
     steps = _steps(recipe, registry)
     missing = set(RESULT_COLUMNS) - {column for step in steps for column in step.stage.adds}
-    if missing:
+    only_cleaned = missing == set(RESULT_COLUMNS) and not any(isinstance(step.stage, RowStage) for step in steps)
+    if missing and not only_cleaned:
         names = " and ".join(f"`{name}`" for name in sorted(missing))
         raise RecipeError(
             f"{recipe.name}: no stage of the recipe adds {names}",
-            hint="the built-in stages `label` and `polish` add `instruction` and `output`",
+            hint="the built-in stages `label` and `polish` add `instruction` and `output`; a recipe whose stages only"
+            " clean makes a dataset of `text`",
         )
+    _check_tokenizers(recipe, steps)
     return Plan(tuple(_segments(steps)), tuple(steps))
+
+
+def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
+    """Raise RecipeError for a step that counts in the tokens of a model where no step asks one."""
+    for step in steps:
+        unnamed = [name for name in roles(step.stage.run, "tokenizer") if step.options[name] == "auto"]
+        if unnamed and not step.tokenizer_of:
+            raise RecipeError(
+                f"{recipe.name}: stage `{step.label}` counts tokens, and no stage asks a model that says of which kind",
+                hint=f"`- {step.stage.name}: {{{unnamed[0]}: characters}}` counts characters; or name a Hub id, a model"
+                " folder or a `tokenizer.json`",
+            )
 
 
 def _steps(recipe: Recipe, registry: Registry) -> list[Step]:

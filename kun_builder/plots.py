@@ -37,10 +37,11 @@ def pictures(splits: Mapping[str, tuple[SplitReport, SplitStats]], *, width: int
     stats = {name: stat for name, (_, stat) in splits.items()}
     charts = {
         "funnel": _funnel({name: report for name, (report, _) in splits.items()}, width),
-        "lengths": _lengths(stats, width),
+        "text-lengths" if any(stat.text_length for stat in stats.values()) else "lengths": _lengths(stats, width),
     }
     charts |= {f"measure-{name}": _measured(stats, name, width) for name in measured_columns(stats)}
-    charts["asks"] = _asks(stats, width)
+    if any(stat.asks for stat in stats.values()):
+        charts["asks"] = _asks(stats, width)
     return {name: styled(chart).to_dict() for name, chart in charts.items()}
 
 
@@ -138,10 +139,11 @@ def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
 def _lengths(stats: Mapping[str, SplitStats], width: int) -> Any:
     import altair as alt
 
+    of = dict.fromkeys(f"{column}s" for stat in stats.values() for column in stat.lengths)
     rows = [
-        {"split": name, "of": of, "at": at, "order": number, "share": share}
+        {"split": name, "of": column, "at": at, "order": number, "share": share}
         for name, stat in stats.items()
-        for of, histogram in (("instruction", stat.instruction_length), ("output", stat.output_length))
+        for column, histogram in stat.lengths.items()
         for number, (at, share) in enumerate(_outline(histogram))
     ]
     axis = alt.Axis(format="~s", values=_ROUND, labelOverlap=True, grid=False)
@@ -158,7 +160,7 @@ def _lengths(stats: Mapping[str, SplitStats], width: int) -> Any:
     )
     side_by_side = {"column": alt.Column("of:N", title=None)}
     panels = lines.facet(**(side_by_side if width >= _NARROW else {"row": alt.Row("of:N", title=None)}))
-    return panels.properties(title="Length of instructions and outputs")
+    return panels.properties(title=f"Length of {' and '.join(of)}")
 
 
 _FATES = {"kept": PALETTE[0], "rejected by this": REJECTED, "rejected by another step": ELSEWHERE}

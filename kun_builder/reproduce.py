@@ -90,12 +90,12 @@ def _limit(document: Mapping[str, Any]) -> int | None:
 
 
 def _compare(repo: Repository, head: Head, folder: Path, splits: Sequence[str]) -> list[Comparison]:
-    rebuilt = open_run(folder).kept
+    run = open_run(folder)
     base = repo.base(head)
     found = []
     for name in splits:
         old = base.digests(name)
-        change = compare_rows(old, digest_rows(rows_of(rebuilt[name])))
+        change = compare_rows(old, digest_rows(rows_of(run.kept[name], run.columns)))
         both = change["rows"] - change["added"]
         found.append(
             Comparison(

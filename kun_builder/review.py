@@ -19,6 +19,7 @@ from kun_builder.folder import RunFolder
 from kun_builder.limits import Limit, limits_of
 from kun_builder.page import render
 from kun_builder.report import RunReport, read_report, replace_file
+from kun_builder.shapes import need_pairs
 from kun_builder.stats import read_columns, rows_at
 from kun_builder.verdicts import KINDS
 
@@ -47,6 +48,7 @@ def write_review(path: Path, *, sample: int = SAMPLE, seed: int = 0) -> Path:
     """
     folder = RunFolder(path)
     report = read_report(folder.report_path)
+    need_pairs(folder)
     pairs = draw(folder, report, sample=sample, seed=seed)
     if not pairs:
         raise RunError(f"no row of {path} has an instruction to judge", hint="rejected/ says what became of the rows")

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
-from kun_builder.errors import RunError
+from kun_builder.errors import RunError, shown
 from kun_builder.folder import RunFolder
+from kun_builder.plan import TEXT_COLUMNS
 from kun_builder.report import RunReport, read_report
 from kun_builder.stats import read_columns
 from kun_builder.withhold import refuse_copies, stays_here
@@ -53,8 +54,8 @@ def prompt_of(instruction: str, system: str) -> list[dict[str, str]]:
 def export_run(run: Path, shape: str, output: Path, *, system: str = "") -> dict[str, int]:
     """Write the kept rows of `run` into `output`/<split>.jsonl; returns rows by split.
 
-    `system` stands before every pair. Raises RunError if the run is not finished, and PublishError where a row repeats
-    a raw text that may not be passed on.
+    `system` stands before every pair. Raises RunError if the run is not finished or has no pairs, and PublishError
+    where a row repeats a raw text that may not be passed on.
     """
     folder, report = _open(run)
     make = SHAPES[shape]
@@ -89,9 +90,19 @@ def export_preferences(
     return written
 
 
+def need_pairs(folder: RunFolder) -> None:
+    """Raise RunError if the finished run made no pairs, but a dataset of texts."""
+    if folder.columns == TEXT_COLUMNS:
+        raise RunError(
+            f"{shown(folder.path)} holds texts and no pairs: its recipe only cleans",
+            hint="add the stages `label` and `polish` to its recipe, and a model for them, and run it again",
+        )
+
+
 def _open(run: Path) -> tuple[RunFolder, RunReport]:
     folder = RunFolder(run)
     report = read_report(folder.report_path)
+    need_pairs(folder)
     closed = [split for split, facts in report.splits.items() if stays_here(facts)]
     refuse_copies(path for split in closed for path in folder.kept_files(split))
     return folder, report

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.forms import FormCounts
 from kun_builder.limits import NUMBERS, limits_of
 from kun_builder.measures import Histogram, Measure, Owner, Spread, histogram, measure, spread_of
+from kun_builder.plan import RESULT_COLUMNS, TEXT_COLUMNS, result_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 LENGTH_EDGES = tuple(round(2 ** (step / 2)) for step in range(2, 30))
 """Characters: 2 to 23,170, two bins for each doubling."""
 
-TEXTS = ("instruction", "output")
-"""Columns of text that every result has."""
+TEXTS = (*RESULT_COLUMNS, *TEXT_COLUMNS)
+"""Columns of text that a result can have: the first two, or the last."""
 ASKS = {
     "translate": r"翻译|(?i:\btranslat)",
     "code": r"代码|编程|(?i:\b(?:code|python|sql|script)\b)",
@@ -53,7 +54,7 @@ class SplitStats:
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """Per column of numbers that a step adds, in the order of the steps."""
     texts: Mapping[str, TextFacts] = field(default_factory=dict)
-    """Of `instruction` and `output`."""
+    """Of `instruction` and `output`, or of `text`."""
     asks: Mapping[str, int] = field(default_factory=dict)
     forms: Mapping[str, int] = field(default_factory=dict)
     """In which forms instructions ask (see `forms`)."""
@@ -61,7 +62,16 @@ class SplitStats:
     """The largest groups of instructions that are alike but for their subject."""
     languages: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Mapping[str, str], ...] = ()
-    """A few rows, evenly spread: id, instruction, output."""
+    """A few rows, evenly spread: id, and instruction and output, or text."""
+    text_length: Histogram | None = None
+    """Of a dataset of texts."""
+
+    @property
+    def lengths(self) -> Mapping[str, Histogram]:
+        """Lengths in characters, by column."""
+        if self.text_length:
+            return {"text": self.text_length}
+        return {"instruction": self.instruction_length, "output": self.output_length}
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -72,6 +82,8 @@ class SplitStats:
         """Back from plain data; what only earlier versions counted is left out."""
         known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
         known |= {name: histogram(data[name]) for name in ("instruction_length", "output_length")}
+        if data.get("text_length"):
+            known["text_length"] = histogram(data["text_length"])
         known["examples"] = tuple(data["examples"])
         known["measures"] = {name: Measure.from_json(value) for name, value in data.get("measures", {}).items()}
         known["texts"] = {name: TextFacts.from_json(value) for name, value in data.get("texts", {}).items()}
@@ -114,22 +126,23 @@ def split_stats(
     kept: Sequence[Path], rejected: Sequence[Path], measured: Mapping[str, Owner] | None = None
 ) -> SplitStats:
     """Figures of one split from the files of its kept rows and of its rejected ones; `measured`: columns of numbers."""
-    found = _Kept()
-    for table in read_columns(kept, (*TEXTS, "language")):
+    found = _Kept(columns := _columns(kept))
+    for table in read_columns(kept, (*columns, "language")):
         found.add(table)
     sources = (partial(read_columns, kept), partial(read_columns, rejected))
     measures = {name: measure(owner, name, *sources) for name, owner in (measured or {}).items()}
     return SplitStats(
         rows=found.rows,
-        instruction_length=Histogram(LENGTH_EDGES, tuple(found.counts["instruction"])),
-        output_length=Histogram(LENGTH_EDGES, tuple(found.counts["output"])),
+        instruction_length=found.lengths("instruction"),
+        output_length=found.lengths("output"),
+        text_length=found.lengths("text") if "text" in columns else None,
         measures={name: said for name, said in measures.items() if said},
-        texts={name: found.texts(name) for name in TEXTS},
+        texts={name: found.texts(name) for name in columns},
         asks=dict(found.asks),
         forms=dict(found.forms.forms.most_common()),
         patterns=found.forms.largest(),
         languages=dict(found.languages),
-        examples=tuple(_examples(kept, found.rows)),
+        examples=tuple(_examples(kept, found.rows, columns)),
     )
 
 
@@ -148,15 +161,15 @@ def read_columns(paths: Sequence[Path], columns: Sequence[str], rows: int = 20_0
 class _Kept:
     """Running sums over the kept rows."""
 
-    def __init__(self) -> None:
-        self.rows = 0
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.rows, self._columns = 0, columns
         empty = [0] * (len(LENGTH_EDGES) - 1)
         self.counts: dict[str, list[int]] = {name: empty[:] for name in TEXTS}
         self.asks: Counter[str] = Counter()
         self.forms = FormCounts()
         self.languages: Counter[str] = Counter()
-        self._lengths: dict[str, list[Any]] = {name: [] for name in TEXTS}
-        self._hashes: dict[str, list[Any]] = {name: [] for name in TEXTS}
+        self._lengths: dict[str, list[Any]] = {name: [] for name in columns}
+        self._hashes: dict[str, list[Any]] = {name: [] for name in columns}
 
     def add(self, table: pa.Table) -> None:
         import numpy as np
@@ -164,7 +177,7 @@ class _Kept:
         import pyarrow.compute as pc
 
         self.rows += table.num_rows
-        for name in TEXTS:
+        for name in self._columns:
             texts = table[name].cast(pa.string())
             lengths = pc.utf8_length(texts.drop_null())
             _count(self.counts[name], LENGTH_EDGES, lengths)
@@ -172,8 +185,13 @@ class _Kept:
             self._hashes[name].append(np.fromiter(map(hash, texts.to_pylist()), np.int64, len(texts)))
         if "language" in table.column_names and pa.types.is_string(table.schema.field("language").type):
             self.languages.update(v for v in table["language"].to_pylist() if v)
-        self.asks.update(_asks(table["instruction"].cast(pa.string())))
-        self.forms.add(table["instruction"].cast(pa.string()).to_pylist())
+        if "instruction" in self._columns:
+            self.asks.update(_asks(table["instruction"].cast(pa.string())))
+            self.forms.add(table["instruction"].cast(pa.string()).to_pylist())
+
+    def lengths(self, name: str) -> Histogram:
+        """Lengths of a column; nothing in any bin, if the result has none."""
+        return Histogram(LENGTH_EDGES, tuple(self.counts[name]))
 
     def texts(self, name: str) -> TextFacts:
         """Facts of a column of text."""
@@ -204,9 +222,16 @@ def _count(counts: list[int], edges: Sequence[float], values: pa.ChunkedArray) -
         counts[at] += count
 
 
-def _examples(paths: Sequence[Path], rows: int) -> Iterator[dict[str, str]]:
-    for row in rows_at(paths, spread(rows, _EXAMPLES), ("id", "instruction", "output")):
-        yield {name: str(row[name]) for name in ("id", "instruction", "output")}
+def _columns(kept: Sequence[Path]) -> tuple[str, ...]:
+    """Columns of text that the result has."""
+    import pyarrow.parquet as pq
+
+    return result_columns(pq.read_schema(kept[0]).names) if kept else RESULT_COLUMNS
+
+
+def _examples(paths: Sequence[Path], rows: int, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    for row in rows_at(paths, spread(rows, _EXAMPLES), ("id", *columns)):
+        yield {name: str(row[name]) for name in ("id", *columns)}
 
 
 def spread(rows: int, wanted: int) -> list[int]:

@@ -19,11 +19,12 @@ from kun_builder.cards.metadata import languages, metadata
 from kun_builder.errors import PublishError
 from kun_builder.measures import Measure
 from kun_builder.report import SplitReport
-from kun_builder.stats import TEXTS, SplitStats
+from kun_builder.stats import SplitStats
 
 _CAPTIONS = {
     "funnel": "Rows left after each step · 每一步之后剩余的条数",
     "lengths": "Length of instructions and outputs · 指令与回答的长度",
+    "text-lengths": "Length of texts · 文本的长度",
     "asks": "What instructions ask for · 指令的类型",
 }
 
@@ -122,6 +123,7 @@ def _derived(facts: CardFacts) -> dict[str, Any]:
     steps = [step for run in facts.runs.values() for step in run.steps]
     return {
         "total": facts.rows,
+        "pairs": facts.pairs,
         "stages": {step["stage"] for step in steps},
         "sampled": any(run.limit is not None for run in facts.runs.values()),
         "lock": list(facts.runs.values())[-1].lock,
@@ -137,7 +139,9 @@ def _derived(facts: CardFacts) -> dict[str, Any]:
         "languages": languages(facts),
         "pictures": [(name, caption(name)) for name in facts.pictures],
         "measured": measured({name: stats for name, (_, stats) in facts.splits.items()}),
-        "templates": tuple(f"{name}.md.jinja" for name in ("en", "zh", "quality", "details")),
+        "templates": tuple(
+            f"{name}.md.jinja" for name in ("en", "zh", *(["quality"] if facts.pairs else []), "details")
+        ),
     }
 
 
@@ -159,7 +163,9 @@ def _example(facts: CardFacts) -> str:
     row = next(rows, None)
     if row is None:
         return ""
-    return json.dumps({name: markdown.plain(row[name], 600) for name in TEXTS}, ensure_ascii=False, indent=2)
+    return json.dumps(
+        {name: markdown.plain(row[name], 600) for name in row if name != "id"}, ensure_ascii=False, indent=2
+    )
 
 
 def _left(facts: CardFacts) -> dict[str, dict[str, int]]:

@@ -84,6 +84,11 @@ class CardFacts:
     """The score from which rows are kept, if it is the same in all runs."""
 
     @property
+    def pairs(self) -> bool:
+        """Whether the rows are pairs, and not texts."""
+        return "instruction" in self.configs["default"].features
+
+    @property
     def rows(self) -> int:
         """Rows of all splits."""
         return sum(report.kept for report, _ in self.splits.values())

@@ -18,6 +18,8 @@ other"""
 LICENSES = frozenset(_LICENSES.split())
 """Licences that the Hub knows by these names; any other is `other` with a `license_name`."""
 _LANGUAGE_SHARE = 0.01
+_PAIRS = ("instruction-tuning", "instruction-back-translation", "synthetic")
+"""Tags of a dataset of instructions and answers."""
 
 
 def metadata(facts: CardFacts) -> str:
@@ -32,10 +34,10 @@ def metadata(facts: CardFacts) -> str:
         pretty_name=facts.title,
         size_categories=[_size(facts.rows)],
         task_categories=["text-generation"],
-        annotations_creators=["machine-generated"],
-        language_creators=["found", "machine-generated"],
+        annotations_creators=["machine-generated" if facts.pairs else "no-annotation"],
+        language_creators=["found", *(["machine-generated"] if facts.pairs else [])],
         source_datasets=_corpora(facts) or None,
-        tags=["instruction-tuning", "instruction-back-translation", "synthetic", "kun-builder"],
+        tags=[*(_PAIRS if facts.pairs else ()), "kun-builder"],
     )
     if not named:
         data["license_name"], data["license_link"] = _other_licence(facts)

@@ -55,7 +55,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 def _rows(dataset: Path, report: RunReport) -> None:
     for split, row in _first_rows(dataset, report):
-        console().print(f"[{split}] {_cut(row['instruction'])}\n    -> {_cut(row['output'])}\n")
+        console().print(f"[{split}] " + "\n    -> ".join(_cut(text) for text in row.values()) + "\n")
 
 
 def _first_rows(dataset: Path, report: RunReport) -> Iterator[tuple[str, dict[str, Any]]]:

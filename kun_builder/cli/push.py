@@ -102,10 +102,11 @@ def check_target(repo: str, recipe: Recipe, registry: Registry, out: Output, **o
     from kun_builder.hub import check_access
     from kun_builder.hub.finished import check_licences
     from kun_builder.hub.retry import Retry
+    from kun_builder.plan import make_plan
 
     settings = recipe.publish.model_dump()
     corpora = {name: declared(registry.sources[split.source].value, split) for name, split in recipe.splits.items()}
-    check_licences(corpora, settings)
+    check_licences(corpora, settings, texts=not make_plan(recipe, registry).pairs)
     options.pop("dry_run")
     check_access(make_target(repo, settings, **options), retry=Retry(say=out.note))
 

@@ -11,6 +11,7 @@ from typing import Any
 from kun_builder.errors import RunError, TrainingError
 from kun_builder.folder import RunFolder
 from kun_builder.report import read_report
+from kun_builder.shapes import need_pairs
 from kun_builder.stats import read_columns, rows_at
 from kun_builder.training.seeds import Pair, Refused, pair_of, read_pairs
 
@@ -40,6 +41,7 @@ def sample_rows(path: Path, count: int, seed: int = 0) -> list[dict[str, Any]]:
     """`count` kept rows of the finished run in `path`, drawn over all splits. Raises RunError if there is none."""
     folder = RunFolder(path)
     report = read_report(folder.report_path)
+    need_pairs(folder)
     sizes = {name: split.kept for name, split in report.splits.items() if split.kept}
     total = sum(sizes.values())
     if not total:
@@ -87,7 +89,9 @@ def against_run(rows: list[dict[str, Any]], other: Path) -> list[Match]:
     wanted = {row["id"]: row for row in rows}
     found: dict[str, dict[str, Any]] = {}
     folder = RunFolder(other)
-    for split in read_report(folder.report_path).splits:
+    splits = read_report(folder.report_path).splits
+    need_pairs(folder)
+    for split in splits:
         for table in read_columns(folder.kept_files(split), ("id", "instruction", "output")):
             found |= {row["id"]: row for row in table.to_pylist() if row["id"] in wanted}
     if not found:

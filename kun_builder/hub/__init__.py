@@ -24,7 +24,6 @@ from kun_builder.hub.release import Release, compose, made_by
 from kun_builder.hub.repo import Head, Repository
 from kun_builder.hub.retry import Conflict, LookAgain, LostAnswer, Retry
 from kun_builder.hub.vanishing import vanishing
-from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.stats import rows_at
 
 
@@ -284,6 +283,6 @@ def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str
     for split in splits:
         row = streamed[split]
         mine = split in run.kept and run.report.splits[split].kept
-        sent = next(rows_at(run.kept[split], [0], RESULT_COLUMNS), None) if mine else row
+        sent = next(rows_at(run.kept[split], [0], run.columns), None) if mine else row
         if row is None or row != sent:
             raise PublishError(f"the first row of {split} on the Hub at {commit[:12]} is not the one that was sent")

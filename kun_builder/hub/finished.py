@@ -24,7 +24,7 @@ from kun_builder.corpus import Declared
 from kun_builder.errors import PublishError
 from kun_builder.folder import CONFIGS, RunFolder, data_path
 from kun_builder.hub.file_facts import FileFacts, file_facts
-from kun_builder.plan import RESULT_COLUMNS
+from kun_builder.plan import TEXT_COLUMNS
 from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.stats import SplitStats, owners, split_stats
 from kun_builder.verdicts import read_evaluation, run_verdicts, still_true, summary
@@ -77,6 +77,11 @@ class FinishedRun:
     def kept(self) -> dict[str, list[Path]]:
         """Files with all that is known of each split's rows; they stay here."""
         return {name: self.folder.kept_files(name) for name in self.report.splits}
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the default configuration."""
+        return self.folder.columns
 
     @cached_property
     def stats(self) -> dict[str, SplitStats]:
@@ -132,7 +137,7 @@ class FinishedRun:
     def _schema(self, config: str, split: str) -> pa.Schema:
         schema = pq.read_schema(self.kept[split][0])
         if config == "default":
-            return pa.schema([schema.field(name) for name in RESULT_COLUMNS])
+            return pa.schema([schema.field(name) for name in self.columns])
         return without_text(schema.empty_table()).schema if split in self.withheld else schema
 
 
@@ -153,7 +158,7 @@ def open_run(path: Path) -> FinishedRun:
 def open_finished(path: Path) -> FinishedRun:
     """The run in `path` as it may be published. Raises PublishError for what is missing or not allowed."""
     run = open_run(path)
-    check_licences(run.report.splits, publish_settings(run.lock))
+    check_licences(run.report.splits, publish_settings(run.lock), texts=run.columns == TEXT_COLUMNS)
     for split, facts in run.report.splits.items():
         for files in (run.kept[split], *(run.found(config, split) for config in CONFIGS)):
             _count(split, files, facts.kept)
@@ -177,8 +182,8 @@ def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
         if found != expected:
             raise PublishError(f"load_dataset finds {found} rows in {config}, but the report says {expected}")
         columns = {tuple(split["columns"]) for split in splits.values()}
-        if config == "default" and columns != {RESULT_COLUMNS}:
-            raise PublishError(f"the columns of the dataset are {columns}, not {RESULT_COLUMNS}")
+        if config == "default" and columns != {run.columns}:
+            raise PublishError(f"the columns of the dataset are {columns}, not {run.columns}")
     return {config: {name: split["rows"] for name, split in splits.items()} for config, splits in loaded.items()}
 
 
@@ -214,11 +219,23 @@ def publish_settings(lock: bytes) -> Mapping[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def check_licences(corpora: Mapping[str, Declared | SplitReport], publish: Mapping[str, Any]) -> None:
-    """Raise PublishError unless the user has acknowledged the licences of corpora whose text stays here."""
+def check_licences(
+    corpora: Mapping[str, Declared | SplitReport], publish: Mapping[str, Any], *, texts: bool = False
+) -> None:
+    """Raise PublishError unless the user has acknowledged the licences of corpora whose text stays here.
+
+    texts: the dataset is the text itself, which no acknowledgement lets go.
+    """
     names = sorted(name for name, corpus in corpora.items() if stays_here(corpus))
+    said = ", ".join(f"{name} ({_licence_of(corpora[name]) or 'no licence declared'})" for name in names)
+    if names and texts:
+        raise PublishError(
+            "the dataset is the text of these sources, and their licence is not declared or does not allow to pass"
+            f" it on: {said}",
+            hint="if it may be passed on, let the split say `license: ...` and `redistributable: true`, and run"
+            " kun-build again; else the dataset stays here",
+        )
     if names and publish.get("license_acknowledged") is not True:
-        said = ", ".join(f"{name} ({_licence_of(corpora[name]) or 'no licence declared'})" for name in names)
         raise PublishError(
             f"the licence of these sources is not declared or does not allow to pass their text on: {said}",
             hint="read the licences; if publishing what was derived from them is allowed, say so in the recipe with"

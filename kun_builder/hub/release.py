@@ -24,6 +24,7 @@ from kun_builder.hub.card_facts import card_facts
 from kun_builder.hub.file_facts import FileFacts, file_facts
 from kun_builder.hub.manifest import FORMAT, MANIFEST
 from kun_builder.hub.own_words import merge, with_words, words_of
+from kun_builder.plan import RESULT_COLUMNS, result_columns
 from kun_builder.plots import pictures, to_png, to_svg
 from kun_builder.stats import read_columns
 
@@ -36,7 +37,8 @@ CARD = "README.md"
 LOCK = "recipe.lock.yaml"
 
 Digests = dict[str, "npt.NDArray[np.uint64]"]
-"""Of each row of a split: `id` and `row`, 64-bit hashes of its id and of its instruction and output; sorted by id."""
+"""Of each row of a split: `id` and `row`, 64-bit hashes of its id and of what the default configuration has of it;
+sorted by id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ def compose(run: FinishedRun, base: Base, repo: str) -> Release:
     made = made_by(run, old)
     kept = {name: split for name, split in old.get("splits", {}).items() if name not in made}
     _check_format(run, kept)
+    _check_columns(run, kept)
     splits = {**old.get("splits", {}), **{name: _split_entry(run, name, run.key) for name in made}}
     locks = {key: _lock_of(old, key, base) for key in {split["run"] for split in kept.values()} - {run.key}}
     runs = {key: {**old["runs"][key], "lock": path} for key, (path, _) in locks.items()} | {run.key: _run_entry(run)}
@@ -135,6 +138,22 @@ def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> No
         )
 
 
+def columns_of(split: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns of the default configuration that a split of a manifest has."""
+    return result_columns(split["configs"]["default"]["features"])
+
+
+def _check_columns(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse texts beside pairs: a configuration has the same columns in every split."""
+    others = [name for name, entry in kept.items() if columns_of(entry) != run.columns]
+    if others:
+        raise PublishError(
+            f"this run is of {' and '.join(run.columns)}, the published {', '.join(others)} is not: one dataset, one"
+            " kind of row",
+            hint="publish into another repository",
+        )
+
+
 def present(run: FinishedRun, repo: str) -> dict[str, bytes]:
     """Card, pictures and lock file of a run by itself, by their path in the dataset's folder `repo`."""
     splits = {name: _split_entry(run, name, "run") for name in run.report.splits}
@@ -166,20 +185,22 @@ def no_digests() -> Digests:
     return {"id": np.empty(0, np.uint64), "row": np.empty(0, np.uint64)}
 
 
-def digest_rows(rows: Iterable[tuple[str, str, str]]) -> Digests:
-    """Digests of rows: id, instruction and output of each."""
+def digest_rows(rows: Iterable[tuple[str, ...]]) -> Digests:
+    """Digests of rows: id and texts of each."""
     ids, contents = bytearray(), bytearray()
-    for row_id, instruction, output in rows:
+    for row_id, *texts in rows:
         ids += hashlib.blake2b(row_id.encode(), digest_size=8).digest()
-        contents += hashlib.blake2b(f"{instruction}\0{output}".encode(), digest_size=8).digest()
+        contents += hashlib.blake2b("\0".join(map(str, texts)).encode(), digest_size=8).digest()
     found = {"id": np.frombuffer(ids, np.uint64), "row": np.frombuffer(contents, np.uint64)}
     order = np.argsort(found["id"])
     return {name: values[order] for name, values in found.items()}
 
 
-def rows_of(files: Iterable[Any], *, jsonl: bool = False) -> Iterator[tuple[str, str, str]]:
-    """Id, instruction and output of each row of Parquet files (paths or open ones), or of open JSONL files."""
-    names = ("id", "instruction", "output")
+def rows_of(
+    files: Iterable[Any], columns: Sequence[str] = RESULT_COLUMNS, *, jsonl: bool = False
+) -> Iterator[tuple[str, ...]]:
+    """Id and `columns` of each row of Parquet files (paths or open ones), or of open JSONL files."""
+    names = ("id", *columns)
     if jsonl:
         yield from (itemgetter(*names)(orjson.loads(line)) for file in files for line in file)
         return
@@ -206,7 +227,7 @@ def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base, made: Sequen
     before = [old["splits"][name]["run"] for name in made if name in old.get("splits", {})]
     recipe = recipe_changes(old["runs"][before[0]], _run_entry(run)) if before else []
     published = {name: base.digests(name) if name in old.get("splits", {}) else no_digests() for name in made}
-    changed = {name: compare_rows(published[name], digest_rows(rows_of(run.kept[name]))) for name in made}
+    changed = {name: compare_rows(published[name], digest_rows(rows_of(run.kept[name], run.columns))) for name in made}
     facts = {"run": run.key, "name": run.report.name, "created": run.report.created}
     return [*history, {**facts, "splits": changed, "recipe": recipe}]
 

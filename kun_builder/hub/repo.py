@@ -39,7 +39,7 @@ from kun_builder.errors import PublishError
 from kun_builder.hub.access import check_place, check_writable
 from kun_builder.hub.file_facts import FileFacts, file_facts
 from kun_builder.hub.manifest import MANIFEST, read_manifest
-from kun_builder.hub.release import Base, Digests, Release, digest_rows, rows_of
+from kun_builder.hub.release import Base, Digests, Release, columns_of, digest_rows, rows_of
 from kun_builder.hub.retry import ReaderFailed, Retry, StrangeAnswer, answered
 
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -150,14 +150,15 @@ class Repository:
         )
 
     def _digests(self, commit: str, manifest: Mapping[str, Any], split: str) -> Digests:
-        """Row digests of a published split; of Parquet, only three columns are downloaded."""
+        """Row digests of a published split; of Parquet, only the columns that count are downloaded."""
         files = [path for path in manifest["splits"][split]["files"] if path.startswith("provenance/")]
         hub = HfFileSystem(token=self._token)
 
         def read() -> Digests:
             opened = (hub.open(f"datasets/{self.name}@{commit}/{path}") for path in files)
             try:
-                return digest_rows(rows_of(opened, jsonl=bool(files) and files[0].endswith(".jsonl")))
+                columns = columns_of(manifest["splits"][split])
+                return digest_rows(rows_of(opened, columns, jsonl=bool(files) and files[0].endswith(".jsonl")))
             except (
                 pa.ArrowException,
                 orjson.JSONDecodeError,

@@ -121,11 +121,15 @@ class StageSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _needed(key: str, example: str) -> str:
+    return f"`{key}` must name at least one {key[:-1]}, for example `{key}: {example}`"
+
+
 def _section(file: RecipeFile, key: str, names: re.Pattern[str], example: str) -> list[tuple[str, dict[str, Any]]]:
     """Names and mappings of a section that must not be empty; an entry without a value is an empty mapping."""
     value = file.data.get(key)
     if not isinstance(value, dict) or not value:
-        file.complain((key,), f"`{key}` must name at least one {key[:-1]}, for example `{key}: {example}`")
+        file.complain((key,), _needed(key, example))
         return []
     entries = []
     for name, entry in value.items():
@@ -181,7 +185,10 @@ def read_models(
     file: RecipeFile, catalog: Catalog, endpoints: tuple[str, ...]
 ) -> tuple[dict[str, ModelSpec], dict[str, str]]:
     """The models, and per model with an API key the environment variable it came from."""
-    models, variables = {}, {}
+    models: dict[str, ModelSpec] = {}
+    variables: dict[str, str] = {}
+    if file.data.get("models") in (None, {}):  # stages that only clean ask none
+        return models, variables
     for name, values in _section(file, "models", _MODEL, "{chat: {}}"):
         place: Place = ("models", name)
         if endpoints:
@@ -318,7 +325,9 @@ def _stage(file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: 
         return None
     for option in found.options:
         value = complete[option.name]
-        if option.role == "model" and value is not None and value not in models and models:
+        if option.role == "model" and value is not None and not models:
+            file.complain(("models",), _needed("models", "{chat: {}}"))
+        elif option.role == "model" and value is not None and value not in models:
             what = f"stage `{name}`: `{option.name}` is `{value}`, which is no model of this recipe"
             file.complain((*place, option.name), what + suggest(value, models))
     return StageSpec(name, complete)

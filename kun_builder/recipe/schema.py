@@ -25,7 +25,7 @@ def json_schema(catalog: Catalog) -> JsonSchema:
         "splits": _named([_split(name, source.options) for name, source in catalog.sources.items()]),
         "stages": {"type": "array", "minItems": 1, "items": _stage(catalog.stages)},
     }
-    schema["required"] = ["models", "splits"]
+    schema["required"] = ["splits"]  # and `models`, where a stage asks one
     return {**_untitled(schema), "$defs": _untitled(definitions)}
 
 
