@@ -28,10 +28,9 @@ import yaml
 from kun_builder.cache import make_private
 from kun_builder.errors import RunError, shown
 from kun_builder.ownership import Ownership
-from kun_builder.plan import RESULT_COLUMNS, result_columns
 from kun_builder.report import RunReport, read_report, replace_file
 from kun_builder.shards import Shard
-from kun_builder.tables import VERDICT
+from kun_builder.tables import RESULT_COLUMNS, VERDICT, result_columns
 from kun_builder.withhold import without_text
 from kun_builder.worker import conform
 

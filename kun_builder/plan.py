@@ -22,6 +22,7 @@ from kun_builder.cache import digest as content_digest
 from kun_builder.errors import RecipeError
 from kun_builder.options import Option, keyword_options
 from kun_builder.prompts import Prompt
+from kun_builder.tables import RESULT_COLUMNS, result_columns
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
 if TYPE_CHECKING:
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from kun_builder.recipe import Recipe
 
 Kind = Literal["rows", "batches", "dataset"]
-
-RESULT_COLUMNS = ("instruction", "output")
-TEXT_COLUMNS = ("text",)
-"""The columns of the published default configuration: of pairs, and of texts that no stage has made pairs of."""
-
-
-def result_columns(columns: Iterable[str]) -> tuple[str, ...]:
-    """Which of the row's `columns` the default configuration has."""
-    return RESULT_COLUMNS if {*RESULT_COLUMNS} & {*columns} else TEXT_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import orjson
 
 from kun_builder.errors import RunError, shown
 from kun_builder.folder import RunFolder
-from kun_builder.plan import TEXT_COLUMNS
 from kun_builder.report import RunReport, read_report
 from kun_builder.stats import read_columns
+from kun_builder.tables import TEXT_COLUMNS
 from kun_builder.withhold import refuse_copies, stays_here
 
 Record = dict[str, Any]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.forms import FormCounts
 from kun_builder.limits import NUMBERS, limits_of
 from kun_builder.measures import Histogram, Measure, Owner, Spread, histogram, measure, spread_of
-from kun_builder.plan import RESULT_COLUMNS, TEXT_COLUMNS, result_columns
+from kun_builder.tables import RESULT_COLUMNS, TEXT_COLUMNS, result_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ why, and with which measured value or error. A row with an outcome is carried al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 DROPPED, QUARANTINED = "dropped", "quarantined"
 VERDICT = ("_outcome", "_stage", "_reason", "_value")
 """Columns of a verdict, all strings."""
+
+RESULT_COLUMNS = ("instruction", "output")
+TEXT_COLUMNS = ("text",)
+"""The columns of the published default configuration: of pairs, and of texts that no stage has made pairs of."""
+
+
+def result_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """Which of the row's `columns` the default configuration has."""
+    return RESULT_COLUMNS if {*RESULT_COLUMNS} & {*columns} else TEXT_COLUMNS
 
 
 def drop_rows(

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from kun_builder.corpus import Declared
 from kun_builder.errors import PublishError
-from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import SplitReport
+from kun_builder.tables import RESULT_COLUMNS
 
 DIGEST = "text_sha256"
 _KEPT = ("id", "split", "file", "calls", "steps", *RESULT_COLUMNS)

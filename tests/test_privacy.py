@@ -16,8 +16,8 @@ from kun_builder.cli.output import visible
 from kun_builder.folder import RunFolder, write_rejected
 from kun_builder.journal import Journal
 from kun_builder.markdown import inside_html, words
-from kun_builder.plan import RESULT_COLUMNS
 from kun_builder.report import replace_file
+from kun_builder.tables import RESULT_COLUMNS
 
 
 @pytest.fixture(autouse=True)

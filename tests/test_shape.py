@@ -22,7 +22,8 @@ FLOORS = """
     plugins worker corpus
     ingest shards withhold
     executors folder dataset_stage testing
-    runner explain estimate hub review shapes
+    shapes
+    runner explain estimate hub review
     training presentation reproduce losses
     evaluation
     align

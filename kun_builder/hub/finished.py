@@ -24,9 +24,9 @@ from kun_builder.corpus import Declared
 from kun_builder.errors import PublishError
 from kun_builder.folder import CONFIGS, RunFolder, data_path
 from kun_builder.hub.file_facts import FileFacts, file_facts
-from kun_builder.plan import TEXT_COLUMNS
 from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.stats import SplitStats, owners, split_stats
+from kun_builder.tables import TEXT_COLUMNS
 from kun_builder.verdicts import read_evaluation, run_verdicts, still_true, summary
 from kun_builder.withhold import refuse_copies, refuse_text, stays_here, without_text
 

@@ -24,9 +24,9 @@ from kun_builder.hub.card_facts import card_facts
 from kun_builder.hub.file_facts import FileFacts, file_facts
 from kun_builder.hub.manifest import FORMAT, MANIFEST
 from kun_builder.hub.own_words import merge, with_words, words_of
-from kun_builder.plan import RESULT_COLUMNS, result_columns
 from kun_builder.plots import pictures, to_png, to_svg
 from kun_builder.stats import read_columns
+from kun_builder.tables import RESULT_COLUMNS, result_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
