@@ -23,11 +23,11 @@ from kun_builder.contract import check_contracts
 from kun_builder.corpus import Declared, declared
 from kun_builder.dataset_stage import run_dataset_stage
 from kun_builder.engines.tokenizers import resolve_tokenizer
-from kun_builder.errors import RunError
 from kun_builder.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
 from kun_builder.executors.patience import close_on
 from kun_builder.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
-from kun_builder.ingest import ingest, input_key
+from kun_builder.ingest import ingest
+from kun_builder.ingest.inputs import input_keys
 from kun_builder.machine import machine
 from kun_builder.plan import Plan, Segment, Step, digest, make_plan, plain, roles
 from kun_builder.plugins import Registry, load_plugins
@@ -79,6 +79,7 @@ def _renew_publish(path: Path, recipe: Recipe) -> None:
 def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
     """Digest of all that a run depends on and that can be known without asking a model."""
     unknown = {name: ModelInfo(name) for name in recipe.models}
+    inputs = input_keys(recipe, registry)
     return digest(
         {
             "version": kun_builder.__version__,
@@ -86,8 +87,7 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
             "models": {name: [m.engine, m.model, m.revision, m.prompt, m.options] for name, m in recipe.models.items()},
             "steps": [step.identity(unknown) for step in plan.steps],
             "splits": {
-                name: [spec.source, spec.options, spec.declared, input_key(name, spec, registry.sources[spec.source])]
-                for name, spec in recipe.splits.items()
+                name: [spec.source, spec.options, spec.declared, inputs[name]] for name, spec in recipe.splits.items()
             },
         }
     )
@@ -111,8 +111,11 @@ def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan
 def _models(
     recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status
 ) -> Iterator[tuple[RowExecutor | None, Mapping[str, ModelInfo]]]:
-    """The models of the plan, connected and asked who they are; disconnected whatever happens."""
-    if not plan.models:
+    """What runs row stages, with the models of the plan, connected and asked who they are; closed whatever happens.
+
+    A row stage that asks no model needs none.
+    """
+    if all(segment.kind != "rows" for segment in plan.segments):
         yield None, {}
         return
     from kun_builder.generation import open_models
@@ -203,8 +206,7 @@ class _Run:
         job = make_job(segment, shards[0].living().features.arrow_schema)
         tasks = [self._task(segment, shard, digest([shard.key, key]), job) for shard in shards]
         if segment.kind == "rows":
-            if self._executor is None:
-                raise RunError(f"the row stages {segment.label} need a model, and the recipe's stages name none")
+            assert self._executor is not None, "opened for every plan with row stages"
             records = self._executor.run(tasks)
         else:
             load = functools.partial(load_plugins, self._recipe.plugins.dirs, self._recipe.plugins.disable)

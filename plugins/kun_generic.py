@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kun_builder import Record, Source, hookimpl
-from kun_builder.errors import SourceError
+from kun_builder.errors import SourceError, shown
 from kun_builder.readers import PACKED, Documents, Records
 
 kun_api = 1
@@ -57,7 +57,12 @@ def read(
 
 
 def find_hub(path: str) -> Iterable[str]:
-    """The dataset itself: streaming knows its files."""
+    """The dataset itself: streaming knows its files. Raises SourceError for what cannot name a dataset."""
+    if "://" in path:
+        raise SourceError(
+            f"{shown(path)} is an address, not a dataset of the Hub",
+            hint="source `hub` takes `organization/name`, or a folder that `load_dataset` takes",
+        )
     return [path]
 
 

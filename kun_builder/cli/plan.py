@@ -33,12 +33,14 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
     """Check RECIPE (./recipe.yaml) and show its segments, stages with all options, models and keys.
 
     The key of a segment stands for all that its result depends on besides its input; that of one which asks models
-    is known only when they have been asked who they are. Asks no model and reads no input.
+    is known only when they have been asked who they are. Asks no model and reads no input; where a file is missing, it
+    says so in the end and exits with 1.
 
     With --sample, N rows drawn over the whole input are built in a run folder of their own, and tokens, hours and money
     of the whole are reckoned from them, each with its 95 % interval. Their answers are kept: the whole does not pay
     for them again.
     """
+    from kun_builder.ingest.inputs import input_keys
     from kun_builder.plan import make_plan
 
     checked, registry = open_recipe(recipe, out, **options)
@@ -55,6 +57,7 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
             out.text(segment.label)
     else:
         _draw(_describe(checked, plan))
+    input_keys(checked, registry)  # raises for files that are missing, before the build is due
 
 
 def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:

@@ -17,6 +17,8 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
     From a folder come files that match one of `patterns`, hidden ones left out, in the order of their names. Raises
     SourceError, which names `split` and the nearest folder that exists, if there is none.
     """
+    if "://" in path:
+        raise SourceError(f"split `{split}`: {shown(path)} is an address, not a file on this machine", hint=_COPY)
     place = os.path.expanduser(path)
     found = [place] if os.path.exists(place) else sorted(_expand(place))
     files = [file for entry in found for file in (_walk(entry, patterns) if os.path.isdir(entry) else [entry])]
@@ -26,6 +28,7 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
 
 
 _HINT = "`path:` takes a file, a folder, a glob, or a list of these, relative to the recipe"
+_COPY = "copy it to this machine or mount it, and set `path:` to that; `source: hub` reads datasets of the Hub"
 
 
 def _expand(pattern: str) -> list[str]:

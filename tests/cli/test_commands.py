@@ -206,6 +206,11 @@ def test_init_writes_a_recipe_that_is_right(kun, tmp_path):
     assert err == "wrote recipe.yaml: put your corpora under `splits:`, then run `kun-build recipe.yaml`\n"
     text = (tmp_path / "recipe.yaml").read_text()
     assert text.startswith("#")
+    code, _, err = kun("plan", "-q")
+    assert code == 1
+    assert err.startswith("Error: recipe.yaml:20: split `web`: no file at data/*.jsonl; the nearest folder")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/web.jsonl").touch()
     assert kun("plan", "-q")[0] == 0
     assert kun("init") == (1, "", "Error: recipe.yaml is there already\nHint: `--force` replaces it\n")
     (tmp_path / "recipe.yaml").write_text("x")
@@ -226,6 +231,7 @@ def test_default_stages_in_the_written_recipe_are_the_default(kun, tmp_path):
 def test_plan_shows_all_options(kun, tmp_path):
     """`plan` shows models, splits and stages with every option; as JSON with the keys that are known."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "wiki.jsonl").touch()
     code, out, err = kun("plan", "--endpoint", "http://gpu:1", "--limit", "7")
     assert (code, err) == (0, "")
     assert "http://gpu:1" in out
@@ -239,6 +245,27 @@ def test_plan_shows_all_options(kun, tmp_path):
         *("label", "refine", "score", "polish", "refine-2", "verify"),
     ]
     assert all(bool(segment["key"]) != bool(segment["models"]) for segment in plan["segments"])
+
+
+def test_plan_finds_what_is_missing(kun, tmp_path):
+    """Inputs and files of options that are not there, or not on this machine, are errors with place and cure."""
+    (tmp_path / "here.jsonl").write_text('{"text": "文字"}\n')
+    (tmp_path / "recipe.yaml").write_text(
+        "models: {chat: {}}\nsplits:\n  a: {source: generic, path: here.jsonl}\n"
+        "  b: {source: generic, path: gone.jsonl}\n  c: {source: generic, path: 's3://bucket/c.jsonl'}\n"
+        "  d: {source: hub, path: 'gs://bucket/d'}\n"
+        "stages:\n  - perplexity\n  - decontaminate: {benchmarks: [here.jsonl, lost.jsonl]}\n  - label\n  - polish\n"
+    )
+    for command in (("plan",), ()):
+        code, _, err = kun(*command, "recipe.yaml")
+        assert code == 1
+        assert "recipe.yaml:4: split `b`: no file at gone.jsonl" in err
+        assert "recipe.yaml:5: split `c`: s3://bucket/c.jsonl is an address" in err
+        assert "recipe.yaml:6: gs://bucket/d is an address" in err
+        assert "recipe.yaml:9: stage `decontaminate`: `benchmarks`: no file at lost.jsonl" in err
+        assert "copy it to this machine" in err
+        assert "split `a`" not in err
+        assert "perplexity" not in err  # its default names a model that comes along
 
 
 def test_plugins_lists_everything(kun):

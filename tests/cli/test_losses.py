@@ -75,3 +75,34 @@ def test_rows_that_fail_alike_one_after_the_other_end_the_run_early(build, tmp_p
     assert "stop_after_failures: 0" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs/lost/report.json").exists()
+
+
+OWN = """
+from kun_builder import RowStage, hookimpl
+
+kun_api = 1
+
+
+async def run(row, generate):
+    value = {value}
+    return {{**row, "instruction": "谁写了这段文字？", "output": row["text"], "score": value, "tokens": value}}
+
+
+@hookimpl
+def kun_stages():
+    adds = {{"instruction": "string", "output": "string", "score": "{kind}", "tokens": "{kind}"}}
+    return [RowStage(name="own", run=run, adds=adds)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("string", "row['text'][:1]"), ("bool", "True"), ("list<double>", "[0.5]"), ("int64", "None")]
+)
+def test_any_column_called_score_survives(build, tmp_path, kind, value):
+    """A plugin's `score` and `tokens` of any type: the run, its card and its page are there; no model is needed."""
+    (tmp_path / "plugins/own.py").write_text(OWN.format(kind=kind, value=value), "utf-8")
+    done = build("[own]")
+    assert done.returncode == 0, done.stderr
+    assert "could not be written" not in done.stderr
+    assert (tmp_path / "runs/lost/dataset/README.md").exists()
+    assert (tmp_path / "runs/lost/report.html").exists()

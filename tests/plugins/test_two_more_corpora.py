@@ -49,6 +49,8 @@ def test_the_example_is_a_recipe(tmp_path, name):
     (shown,) = run("plugins", name, "--json", cwd=tmp_path)
     assert shown["package"] == "kun-builder"
     (tmp_path / "data").mkdir()
+    for kind in ("parquet", "jsonl"):
+        (tmp_path / "data" / f"part.{kind}").touch()
     (tmp_path / "recipe.yaml").write_text(f"models: {{chat: {{}}}}\n{shown['example']}\n", "utf-8")
     assert run("plan", "--json", cwd=tmp_path)
 
