@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import fields
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from serving import ask_for, models
 
 from kun_builder import generation
 from kun_builder.engines import connect
-from kun_builder.errors import Drop, FatalError, ModelError, RejectedError
+from kun_builder.errors import Drop, FatalError, ModelError, RejectedError, TransientError
 from kun_builder.generation import Asker
 from kun_builder.report import Usage
 from kun_builder.status import Status
@@ -423,3 +424,17 @@ def test_a_count_of_rows_fits_the_report():
     """Every figure that rows count has its place in the report's usage."""
     reported = {one.name for one in fields(Usage)} - {"stage", "model", "cost", "reasoning_cost"}
     assert {one.name for one in fields(Tally)} == reported
+
+
+def test_counting_tokens_waits_no_longer_than_the_recipe_allows(tmp_path):
+    """A tokenizer route that asks to come back tomorrow ends the run with the time, and does not stall it."""
+
+    async def main():
+        async with chat(lambda body: "答") as server, models(tmp_path, server, wait=60) as generator:
+            pool = generator._models["chat"].pool
+            late = TransientError("quota", status=429, endpoint=server.url, retry_after=86400)
+            pool.members[0].endpoint.count_tokens = AsyncMock(side_effect=late)
+            with pytest.raises(FatalError, match="1 day"):
+                await generator.count_tokens("chat", "茶")
+
+    run(main)

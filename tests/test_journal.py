@@ -369,6 +369,7 @@ def test_the_default_place_is_the_cache(tmp_path, monkeypatch):
         ["答", "stop", 7, 3, 0, [["答", None, []]], 0],
         ["答", "stop", 7, 3],
         "answer",
+        None,
     ],
 )
 def test_a_record_that_makes_no_sense_is_asked_again(tmp_path, answer):
@@ -378,7 +379,8 @@ def test_a_record_that_makes_no_sense_is_asked_again(tmp_path, answer):
         said = []
         key = question("m", "1", Request("茶"))
         journal = Journal.open(tmp_path, say=said.append)
-        journal._zip = lambda record, zip=journal._zip: zip(json.dumps((answer, 1.0)).encode() + b"\n" + key.packed)
+        pack = journal._zip if answer is not None else bytes
+        journal._zip = lambda record: pack(json.dumps((answer, 1.0)).encode() + b"\n" + key.packed)
         await journal.put(key, Completion("答"))
         assert journal.get(key.key) is None
         assert journal.get(key.key) is None

@@ -88,28 +88,23 @@ def _of_stream(payload: bytes) -> Any:
     events = [line[5:].strip() for line in payload.splitlines() if line.startswith(b"data:")]
     parsed = [_lenient(event) for event in events if event and event != b"[DONE]"]
     whole: dict[str, Any] = {}
-    text: dict[str, str] = {}
+    last: dict[str, Any] = {}
+    pieces: dict[str, list[str]] = {}
+    tokens: list[Any] = []
     for event in filter(lambda event: isinstance(event, dict), parsed):
         whole |= {key: value for key, value in event.items() if value is not None and key != "choices"}
         for choice in event.get("choices") or ():
-            piece = choice.get("delta") or choice.get("message") or {"text": choice.get("text")}
-            for key, value in piece.items():
+            last |= {key: value for key, value in choice.items() if value is not None}
+            tokens += (choice.get("logprobs") or {}).get("content") or ()
+            for key, value in (choice.get("delta") or choice.get("message") or {"text": choice.get("text")}).items():
                 if isinstance(value, str) and key != "role":
-                    text[key] = text.get(key, "") + value
-            known = {key: value for key, value in choice.items() if value is not None}
-            known = {key: value for key, value in known.items() if key not in ("delta", "message")}
-            before = (whole.get("choices") or [{}])[0]
-            whole["choices"] = [{**before, **known, **_more_logprobs(before, known)}]
+                    pieces.setdefault(key, []).append(value)
+    if last:
+        said: dict[str, Any] = {key: "".join(parts) for key, parts in pieces.items()}
+        said = {"text": said["text"]} if "text" in said else {"message": said}
+        logprobs = {"logprobs": {"content": tokens}} if tokens else {}
+        kept = {key: value for key, value in last.items() if key not in ("delta", "message")}
+        whole["choices"] = [{**kept, **logprobs, **said}]
     if not whole:
         raise ValueError("a stream without events")
-    if whole.get("choices"):
-        choice = whole["choices"][0]
-        choice |= {"text": text.pop("text")} if "text" in text else {"message": text}
     return whole
-
-
-def _more_logprobs(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The log-probabilities of a stream's tokens so far: each event has those of its own."""
-    if "logprobs" not in before or "logprobs" not in now:
-        return {}
-    return {"logprobs": {"content": [*before["logprobs"]["content"], *(now["logprobs"].get("content") or ())]}}

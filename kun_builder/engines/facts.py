@@ -17,7 +17,7 @@ _NOT_OURS = frozenset({401, 403, 404, 405})
 """Statuses of a route that a server lacks, or that a key is not good for."""
 _QUEUES = re.compile(
     r"^(?:tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
-    r"(?:\{[^}]*\})? +([0-9.eE+]+)",
+    r"(?:\{[^}\n]*\})? +([0-9.eE+]+)",
     re.MULTILINE,
 )
 

@@ -17,8 +17,8 @@ FIELDS = ("reasoning_content", "reasoning", "thinking")
 _OWN = r"(?:seed:)?think(?:ing)?"
 _NAMES = rf"(?:{_OWN}|thoughts?|reason(?:ing)?|reflection|scratchpad)"
 _OPEN = re.compile(
-    rf"\s*(?:<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|thinking|think|START_THINKING)\|>|<unused94>(?:thought)?|<\|channel>thought"
-    r"|Here(?:'s| is) my thought process:)",
+    rf"\s*(?:<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|thinking|think|START_THINKING)\|>"
+    r"|<unused94>(?:thought)?|<\|channel>thought|Here(?:'s| is) my thought process:)",
     re.IGNORECASE,
 )
 _CLOSE = re.compile(
@@ -28,11 +28,9 @@ _CLOSE = re.compile(
 _CLOSE_OF_OPENED = re.compile(rf"{_CLOSE.pattern}|</{_NAMES}>|Here(?:'s| is) my response:", re.IGNORECASE)
 """Words that may as well be tags of a document end a reasoning only where one began."""
 _AGAIN = re.compile(rf"<{_OWN}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING)\|>", re.IGNORECASE)
-_BARE_CHANNELS = re.compile(
-    r"\s*analysis(?=[A-Z\u4e00-\u9fff])(.*?)(?:assistant(?:commentary.*?assistant)?final(.*)|$)", re.DOTALL
-)
+_BARE_HEAD, _BARE_FINAL = re.compile(r"\s*analysis(?=[A-Z\u4e00-\u9fff])"), "assistantfinal"
 """Channels whose control tokens a server has left out: the words of their heads run into the text."""
-_CHANNEL = re.compile(r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
+_CHANNEL = re.compile(r"<\|channel\|>\s*+(\w++)[^<]*+<\|message\|>")
 _TAG = 40  # characters that a tag and the white space behind it have at most
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _SOLUTION = re.compile(
@@ -66,22 +64,29 @@ def split_reasoning(text: str) -> tuple[str, str]:
     """
     if "<|channel|>" in text:
         return _of_channels(text)
-    if bare := _BARE_CHANNELS.fullmatch(text):
-        return (bare[2] or "").strip(), bare[1].strip()
-    opened = _OPEN.match(text)
-    closed = (_CLOSE_OF_OPENED if opened else _CLOSE).search(text)
-    if closed is None:
-        again = _AGAIN.search(text)
-        if opened or again is None:
-            return ("", text[opened.end() :]) if opened else (text, "")
+    if bare := _BARE_HEAD.match(text):
+        thought, final, answer = text[bare.end() :].rpartition(_BARE_FINAL)
+        return (answer.strip(), thought.strip()) if final else ("", answer)
+    begin, end = _thinking(text)
+    if end == 0:  # no tag has ended any thinking; an opening one begins some that has no end
+        again = _AGAIN.search(text, begin)
+        if begin or again is None:
+            return ("", text[begin:]) if begin else (text, "")
         return text[: again.start()].strip(), text[again.end() :]
-    begin = opened.end() if opened else 0
-    thought = text[begin : closed.start()].strip()
-    rest = text[closed.end() :]
-    if _CLOSE.search(rest) or _AGAIN.search(rest):  # it thinks again, or ends twice
-        answer, more = split_reasoning(rest)
-        return answer, f"{thought}\n{more}"
-    return _SOLUTION.sub("", rest).strip(), thought
+    again = _AGAIN.search(text, end)
+    answer = text[end : again.start()] if again else text[end:]
+    return _SOLUTION.sub("", answer).strip(), _CLOSE.sub("", text[begin:end]).strip()
+
+
+def _thinking(text: str) -> tuple[int, int]:
+    """Where the opening tag at the head of `text` ends, and where the last end tag does; 0 for none."""
+    opened = _OPEN.match(text)
+    begin, end = opened.end() if opened else 0, 0
+    if opened and (closed := _CLOSE_OF_OPENED.search(text, begin)):
+        end = closed.end()
+    for closed in _CLOSE.finditer(text, max(begin, end)):
+        end = closed.end()
+    return begin, end
 
 
 def opens_reasoning(prompt: str) -> bool:

@@ -185,13 +185,19 @@ class Journal:
         for log in self._writers():
             at = log.offsets.get(raw)
             if at is not None and (payload := records.read_record(log.fd, at, raw)) is not None:
-                return self._unzip(payload)
+                return self._unpacked(payload)
         places = [place for index in self._indexes for place in index.find(raw) if place[0] >= self._first]
         for name, at in sorted(places, reverse=True):  # the newest answer counts
             fd = self._file(name)
             if fd is not None and (payload := records.read_record(fd, at, raw)) is not None:
-                return self._unzip(payload)
+                return self._unpacked(payload)
         return None
+
+    def _unpacked(self, payload: bytes) -> bytes:
+        try:
+            return self._unzip(payload)
+        except zstandard.ZstdError:  # whole, but not written by us: it makes no sense
+            return b""
 
     def _writers(self) -> Iterator[LogWriter]:
         if self._log is not None:
