@@ -62,12 +62,15 @@ def estimate(folder: RunFolder, report: RunReport, specs: Mapping[str, ModelSpec
                 money = (one[1] * specs[model].cost_in + one[2] * specs[model].cost_out) / 1e6
                 for name, value in zip((*FIGURES, "cost"), (*one, money), strict=True):
                     values[model, name][split].append(value)
-    sizes = {split: facts.records for split, facts in report.splits.items()}
+    sizes = {
+        split: round(facts.records * len(kept.get(split, ())) / facts.read) if facts.read else 0
+        for split, facts in report.splits.items()  # a stage may make several rows of a record
+    }
     models: dict[str, dict[str, Interval]] = {model: {} for model in report.models}
     for (model, name), by_split in values.items():
         models[model][name] = _total(by_split, sizes)
-    sampled = sum(map(len, kept.values()))
-    return Estimate(sum(sizes.values()), sampled, _total(kept, sizes), models, _hours(report, models))
+    records, sampled = (sum(getattr(one, name) for one in report.splits.values()) for name in ("records", "read"))
+    return Estimate(records, sampled, _total(kept, sizes), models, _hours(report, models))
 
 
 def _hours(report: RunReport, models: Mapping[str, Mapping[str, Interval]]) -> Interval | None:

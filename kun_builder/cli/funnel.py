@@ -85,7 +85,9 @@ def _cut(text: str) -> str:
 def _where(report: RunReport, dataset: Path, rejected: Path) -> None:
     read, kept = (sum(getattr(split, key) for split in report.splits.values()) for key in ("read", "kept"))
     places = shown(dataset), shown(rejected)
-    out = f"{kept} of {read} rows are in {places[0]}; the other {read - kept} are in {places[1]}, with their reasons"
+    created = sum(step.created for split in report.splits.values() for step in split.stages)
+    rows, lost = (f"rows, made of {read}," if created else f"of {read} rows"), read + created - kept
+    out = f"{kept} {rows} are in {places[0]}; the other {lost} are in {places[1]}, with their reasons"
     click.echo(out)  # not through the console, which would break a command into lines
     if kept:
         click.echo(f"load it:  {_command(report, dataset)}")

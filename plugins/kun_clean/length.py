@@ -15,6 +15,7 @@ from kun_builder import BatchStage, KunError, TokenizerName, drop_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from tokenizers import Tokenizer
 
 CHARACTERS = "characters"
 
@@ -61,6 +62,17 @@ def counter(name: str) -> Callable[[Sequence[str]], list[int]]:
     """A function from texts to their numbers of tokens, special tokens not counted."""
     if name == CHARACTERS:
         return _characters
+    tokenizer = load(name)
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    return count
+
+
+@cache
+def load(name: str) -> Tokenizer:
+    """The tokenizer in the file `name`, which neither cuts nor pads."""
     from tokenizers import Tokenizer
 
     try:
@@ -72,11 +84,7 @@ def counter(name: str) -> Callable[[Sequence[str]], list[int]]:
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-
-    def count(texts: Sequence[str]) -> list[int]:
-        return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    return count
+    return tokenizer
 
 
 def _characters(texts: Sequence[str]) -> list[int]:

@@ -12,9 +12,10 @@ from kun_clean import kun_stages
 
 from kun_builder import BatchStage
 from kun_builder.tables import VERDICT
+from kun_builder.worker import arrow_type
 
 STAGES = {stage.name: stage for stage in kun_stages()}
-OPTIONS = {"length": {"tokenizer": "characters"}}
+OPTIONS = {"length": {"tokenizer": "characters"}, "chunk": {"tokenizer": "characters"}}
 TEXTS = [
     "北京是中华人民共和国的首都，也是全国的政治中心和文化中心。",
     "The quick brown fox jumps over the lazy dog, and then sleeps in the sun for a while.",
@@ -46,7 +47,7 @@ def shard(stage, table):
 
 def test_stages_come_in_the_order_that_a_recipe_uses_them():
     """Cheap stages come before expensive ones, and all that look at one row before those that look at many."""
-    assert list(STAGES) == ["normalize", "pii", "language", "length", "perplexity", "dedup", "decontaminate"]
+    assert list(STAGES) == ["normalize", "pii", "language", "chunk", "length", "perplexity", "dedup", "decontaminate"]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -55,7 +56,7 @@ def test_empty_shard_keeps_the_declared_schema(name):
     table = shard(STAGES[name], rows([]))
     assert table.num_rows == 0
     for column, kind in STAGES[name].adds.items():
-        assert table.schema.field(column).type == pa.type_for_alias(kind)
+        assert table.schema.field(column).type == arrow_type(kind)
 
 
 @pytest.mark.parametrize("name", STAGES)
