@@ -32,7 +32,7 @@ BUILTIN_FILE = Path(__file__).parent / "data" / "zh_char5.bin"
 FOLDED = "<kun-folded>"
 """Word in the vocabulary of models over folded characters. In a text, each of its characters is a token of its own."""
 
-_HUB_FILE = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)/(?P<file>[\w.-]+(?:/[\w.-]+)*)", re.ASCII)
+_HUB_FILE = re.compile(r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})/(?P<file>[\w.-]+(?:/[\w.-]+)*)", re.ASCII)
 
 
 def load(name: str) -> Callable[[Sequence[str]], Array]:

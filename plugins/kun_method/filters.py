@@ -71,7 +71,7 @@ _OF_SOURCE = re.compile(
 )
 _TEMPLATE = re.compile(
     r"<\u200b?[|｜][^<>\n]{1,40}[|｜]\u200b?>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>"
-    r"|^\s*(?:#{1,4}\s*)?(?:指令|指示|用户|助手|系统|Instruction|Response|User|Assistant|Human|System)\s*[:：]",
+    r"|^[^\S\n]*(?:#{1,4}[^\S\n]*)?(?:指令|指示|用户|助手|系统|Instruction|Response|User|Assistant|Human|System)\s*[:：]",
     re.MULTILINE | re.IGNORECASE,
 )
 _OPEN_END = re.compile(r"(?:[，、,（(“「《]|[一-龥][和与及或的])$")

@@ -28,7 +28,10 @@ _LABEL = re.compile(
     r"|instruction|question|q)\s*[:：]\s*",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"^(?:[-*•>#]+\s+|1\s*[.、)）](?!\d)\s*)|\*\*|^\s*```\w*|```\s*$")
+_MARK = re.compile(r"^(?:[-*•>#]+\s+|1\s*[.、)）](?!\d)\s*|```\w*)")
+_LONGEST_MARK = 200
+"""Characters in which a label or a mark is looked for."""
+
 _QUOTES = {"“": "”", '"': '"', "'": "'", "「": "」", "『": "』", "《": "》", "`": "`", "‘": "’", "【": "】"}
 
 _EXERCISE = re.compile(r"回\s*答|完\s*成|[（(]\s*[1１一Ⅰ]\s*[)）]|下列|求|写\s*出|补\s*写|翻\s*译|说\s*明|分\s*析")
@@ -37,13 +40,28 @@ _EXERCISE = re.compile(r"回\s*答|完\s*成|[（(]\s*[1１一Ⅰ]\s*[)）]|下�
 def tidy(answer: str) -> str:
     """The instruction in a model's answer: without labels such as 指令：, quotation and list marks, white space."""
     text = answer.strip()
-    while True:
-        stripped = _MARKS.sub("", _LABEL.sub("", text)).strip()
-        if stripped and _QUOTES.get(stripped[0]) == stripped[-1] and stripped[1:-1].count(stripped[0]) == 0:
-            stripped = stripped[1:-1].strip()
-        if stripped == text:
-            return "\n".join(line.rstrip() for line in text.splitlines())
-        text = stripped
+    while (shorter := _without_ends(text)) != text or "**" in text:
+        text = shorter if shorter != text else text.replace("**", "").strip()
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _without_ends(text: str) -> str:
+    """`text` without labels, list marks, fences and quotation marks at its ends, however many there are."""
+    begin, end, before = 0, len(text), (-1, -1)
+    while (begin, end) != before:
+        before = begin, end
+        for pattern in (_LABEL, _MARK):
+            if match := pattern.match(text[begin : min(end, begin + _LONGEST_MARK)]):
+                begin += match.end()
+        if text.endswith("```", begin, end):
+            end -= 3
+        while begin < end and text[begin].isspace():
+            begin += 1
+        while begin < end and text[end - 1].isspace():
+            end -= 1
+        if begin < end and _QUOTES.get(text[begin]) == text[end - 1] and text.find(text[begin], begin + 1, end - 1) < 0:
+            begin, end = begin + 1, max(begin + 1, end - 1)
+    return text[begin:end].strip()
 
 
 _ASKED = re.compile(r"^[ \t*#]*(?:问题|指令|question|instruction)[ \t*]*[:：][ \t*]*(?=\S)", re.MULTILINE | re.I)

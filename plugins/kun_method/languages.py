@@ -59,7 +59,7 @@ _QUESTION_WORDS = (
 )
 CHINESE_QUESTION = re.compile(_QUESTION_WORDS)
 CHINESE_ASKS = re.compile(
-    r"[？?][”’\"')）」]*$|[（(]\s*[)）]|_{2,}|[=＝]\s*\$?\s*[.．]?$|\s\u3000\s|[为是有]\s*[.．]?$"
+    r"[？?][”’\"')）」]*$|[（(]\s*[)）]|_{2,}|[=＝]\s*(?:\$\s*)?[.．]?$|\s\u3000\s|[为是有]\s*[.．]?$"
     rf"|(?:{_QUESTION_WORDS})[^。，,；;]{{0,40}}$"
 )
 _COMMANDS = re.compile(

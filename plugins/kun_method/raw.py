@@ -11,7 +11,7 @@ _OF_ITSELF = re.compile(
 )
 _FIRST_PERSON = re.compile(r"我(?!国|军|党|院|校|省|市|县|们?的祖国)|笔者|\b(?:I|my|we|our)\b")
 _POINTS_BACK = re.compile(r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是)")
-_WHOLE = re.compile(r"[。！？!?.…”」』）)*`]\s*$|\n\s*(?:[-*•]|\d+[.、)])[^\n]*$")
+_WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+[.、)])[^\n]*$")
 
 
 def reads_as_answer(text: str) -> bool:

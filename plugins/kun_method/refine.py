@@ -19,6 +19,9 @@ _LEFTOVER = re.compile(
     r")[^。！？!?\n]{0,20}[。！？!?~～）)*_\s]*$"
 )
 
+_LONGEST_LEFTOVER = 400
+"""Characters of the end of an answer in which a closing phrase is looked for."""
+
 
 async def run(row: Row, generate: Generate, *, columns: tuple[Column, ...] = ("instruction", "output")) -> Row:
     """Return the row with `columns` trimmed, or drop it for the first defect found in them.
@@ -48,8 +51,8 @@ async def run(row: Row, generate: Generate, *, columns: tuple[Column, ...] = ("i
 def trim(text: str, *, leftovers: bool = True) -> str:
     """`text` without surplus white space and, if `leftovers`, without closing phrases, however many follow another."""
     text = "\n".join(line.rstrip() for line in text.strip().splitlines())
-    while leftovers and (shorter := _LEFTOVER.sub("", text).rstrip()) != text:
-        text = shorter
+    while leftovers and (found := _LEFTOVER.search(text, max(0, len(text) - _LONGEST_LEFTOVER))):
+        text = text[: found.start()].rstrip()
     return text
 
 
