@@ -42,11 +42,12 @@ _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is me
 
 @dataclass(slots=True)
 class Asker:
-    """Who asks: a row at one of its stages. Rows of lower `order` are served first; `failures` are those of the row's
-    requests so far, over all stages."""
+    """Who asks: a row at one of its stages. Rows of lower `order` are served first; `answers` and `failures` are those
+    of the row so far, over all stages."""
 
     stage: str = ""
     order: int = 0
+    answers: int = 0
     failures: list[str] = field(default_factory=list)
 
 
@@ -162,10 +163,10 @@ class Generator:
             follower: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
             followers.append(follower)
             if (known := await follower) is not None:
-                return self._reused(asker.stage, model, known)
+                return self._reused(asker, model, known)
         for key in (asked.key, *(question(info.id, other + info.variant, request).key for other in others)):
             if (known := self._journal.get(key)) is not None:
-                return self._reused(asker.stage, model, known)
+                return self._reused(asker, model, known)
         followers = self._under_way[asked.key] = []
         try:
             completion = await self._answered(model, request, asker)
@@ -184,9 +185,10 @@ class Generator:
                 if not follower.done():
                     follower.set_result(known)
 
-    def _reused(self, stage: str, model: str, completion: Completion) -> Completion:
+    def _reused(self, asker: Asker, model: str, completion: Completion) -> Completion:
         self._status.reused += 1
-        self._usage(stage, model).reused += 1
+        asker.answers += 1
+        self._usage(asker.stage, model).reused += 1
         return completion if completion.cached else _marked(completion, completion.key, cached=True)
 
     async def _answered(self, model: str, request: Request, asker: Asker) -> Completion:
@@ -204,6 +206,7 @@ class Generator:
                 avoid, failed, retry_after = error.endpoint, failed + 1, self._wish(model, pool, error)
             else:
                 status.requests += 1
+                asker.answers += 1
                 status.prompt_tokens += completion.prompt_tokens
                 status.completion_tokens += completion.completion_tokens
                 usage.add(completion)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError, RunError
 from kun_builder.generation import Asker
-from kun_builder.status import Status
+from kun_builder.status import Passage, Status
 from kun_builder.tables import DROPPED, QUARANTINED
 from kun_builder.types import Completion, ModelInfo, PromptText, Request, Row
 from kun_builder.usage import Tally
@@ -64,6 +65,11 @@ class RowGenerate:
         self._generator, self._calls, self._tallies = generator, calls, tallies
         self._asker = Asker(order=order)
         self.asking = self.moves = 0
+
+    @property
+    def answers(self) -> int:
+        """Answers that the row has got."""
+        return self._asker.answers
 
     def at(self, stage: str) -> None:
         """The row has come to this stage."""
@@ -132,6 +138,8 @@ class RowRunner:
         self, shard: int, rows: Sequence[Row], steps: Sequence[Step]
     ) -> tuple[list[Outcome], Mapping[tuple[str, str], Tally]]:
         """Send `rows` through `steps`; outcomes are in the order of `rows`. Raises only what must stop the run."""
+        for step in steps:
+            self._status.passages.setdefault(step.label, Passage(bool(step.models)))
         tallies: dict[tuple[str, str], Tally] = {}
         outcomes = [Outcome(dict(row)) for row in rows]
         try:
@@ -196,7 +204,8 @@ class RowRunner:
                 generate.at(step.label)
                 under_way.step = step
                 run: Callable[..., Awaitable[Row]] = step.stage.run  # type: ignore[assignment]  # all are row stages
-                outcome.row = {**await run(outcome.row, generate, **step.arguments), "id": row_id}
+                with self._passing(step, generate):
+                    outcome.row = {**await run(outcome.row, generate, **step.arguments), "id": row_id}
         except Drop as drop:
             outcome.row.update(drop.added)
             self._died(outcome, steps, number, DROPPED, drop.reason, drop.value)
@@ -218,6 +227,19 @@ class RowRunner:
             self._running -= 1
             self._fill()
         self._count_failure(outcome, steps)
+
+    @contextmanager
+    def _passing(self, step: Step, generate: RowGenerate) -> Iterator[None]:
+        """Count a row at a step: what is left to do is reckoned by that."""
+        before = generate.answers
+        passage = self._status.passages[step.label]
+        passage.come += 1
+        try:
+            yield
+            passage.passed += 1
+        finally:
+            passage.left += 1
+            passage.answers += generate.answers - before
 
     def _count_failure(self, outcome: Outcome, steps: Sequence[Step]) -> None:
         """Raises RunError for the last of too many rows that failed alike, in one stage and for one reason of error."""

@@ -13,6 +13,17 @@ from dataclasses import dataclass, field
 
 
 @dataclass
+class Passage:
+    """Rows at one step of a phase. `answers` are those that the rows got there which have left it."""
+
+    asks: bool
+    come: int = 0
+    left: int = 0
+    passed: int = 0
+    answers: int = 0
+
+
+@dataclass
 class Status:
     """Live figures of one run. `say` is for lines that a user must see; it is replaced by the command line."""
 
@@ -34,8 +45,36 @@ class Status:
     started: float = field(default_factory=time.monotonic)
     phase_started: float = field(default_factory=time.monotonic)
     say: Callable[[str], None] = lambda message: None
+    passages: dict[str, Passage] = field(default_factory=dict)
+    """Steps of this phase, in order, if its rows go through them one by one."""
+    answers_before: int = 0
+    """Answers of earlier phases."""
+
+    @property
+    def answers(self) -> int:
+        """Answers so far, asked for or out of the journal."""
+        return self.requests + self.reused
 
     def begin(self, phase: str, total: int | None, unit: str = "rows") -> None:
         """Start a new phase."""
+        self.passages, self.answers_before = {}, self.answers
         self.phase, self.total, self.unit, self.done = phase, total, unit, 0
         self.phase_started = time.monotonic()
+
+    def answers_left(self) -> float | None:
+        """Answers that this phase still needs, as far as its rows so far tell; None if it asks no model.
+
+        Rows die at a step, and are answered there, as often as those before them: one answer until a row has left it.
+        """
+        passages = list(self.passages.values())
+        if self.total is None or not any(passage.asks for passage in passages):
+            return None
+        there = [passage.come - passage.left for passage in passages]
+        coming = float(max(0, self.total - self.done - sum(there)))
+        needed = 0.0
+        for passage, rows in zip(passages, there, strict=True):
+            coming += rows
+            needed += coming * (passage.answers / passage.left if passage.left else passage.asks)
+            coming *= passage.passed / passage.left if passage.left else 1.0
+        under_way = self.answers - self.answers_before - sum(passage.answers for passage in passages)
+        return max(0.0, needed - under_way)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -144,6 +145,31 @@ def test_rows_that_a_server_refuses_are_quarantined(tmp_path, registry):
     assert refused
     assert all("400" in row["_value"] for row in refused)
     report.check()
+
+
+def test_answers_still_to_come_are_known_while_rows_are_under_way(tmp_path, registry):
+    """Before the first row is finished, and until the last one is, answers had and to come are three for each row."""
+    status, seen = Status(), []
+    ended = threading.Event()
+
+    def watch():
+        while not ended.wait(0.01):
+            rows, done, left = status.total, status.done, status.answers_left()
+            if left is not None:
+                seen.append((rows, done, left + status.answers))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with simulator(speed=8.0) as server:
+            recipe = load_recipe(recipe_file(tmp_path, server.url, threshold=0), registry, output=tmp_path / "run")
+            report = build(recipe, registry, status=status)
+    finally:
+        ended.set()
+        watcher.join()
+    assert report.splits["web"].kept == 36
+    assert any(done == 0 for _, done, _ in seen)
+    assert all(answers == pytest.approx(3 * rows, abs=6) for rows, _, answers in seen)  # read while it changes
 
 
 def test_a_server_that_is_not_there_ends_the_run_before_anything_is_read(tmp_path, registry):

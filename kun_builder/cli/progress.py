@@ -32,7 +32,7 @@ class Meter:
 
     def __init__(self, status: Status) -> None:
         self._status = status
-        self._samples: deque[tuple[float, int, int]] = deque()
+        self._samples: deque[tuple[float, int, int, int, int]] = deque()
         self._phase = ""
 
     def read(self) -> dict[str, Any]:
@@ -41,13 +41,16 @@ class Meter:
         if status.phase != self._phase:
             self._samples.clear()
             self._phase = status.phase
-        self._samples.append((now, status.done, status.completion_tokens))
+        self._samples.append((now, status.done, status.completion_tokens, status.requests, status.reused))
         while now - self._samples[0][0] > _WINDOW and status.done - self._samples[1][1] >= _UNITS:
             self._samples.popleft()
-        then, done, tokens = self._samples[0]
+        then, done, tokens, requests, reused = self._samples[0]
         seconds = now - then
         rate = (status.done - done) / seconds if seconds > 1 else None
         left = (status.total - status.done) / rate if rate and status.total is not None else None
+        answers = status.requests - requests or status.reused - reused  # those of the journal come at once
+        if (needed := status.answers_left()) is not None:
+            left = needed * seconds / answers if answers and seconds > 1 else None
         return {
             "phase": status.phase,
             "done": status.done,

@@ -21,7 +21,7 @@ from kun_builder.cli.output import Output, printable
 from kun_builder.cli.progress import Meter, describe, describe_drops, progress
 from kun_builder.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts
-from kun_builder.status import Status
+from kun_builder.status import Passage, Status
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 STAGES = Path(__file__).parents[1] / "stages"
@@ -240,6 +240,31 @@ def test_rates_of_slow_units_are_of_more_than_half_a_minute(monkeypatch):
         now[0], status.done = float(second), second // 120
         figures = meter.read()
     assert figures["left"] == pytest.approx((100 - 29) * 120, rel=0.15)
+
+
+def test_time_left_counts_answers(monkeypatch):
+    """Where all rows are under way and none is finished, the time left follows from the answers that are still to come:
+    58 rows of four answers each, two of them at the first step, one each three seconds."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    status = Status(started=0.0)
+    status.begin("label > score > refine > polish", 58)
+    status.passages = {name: Passage(name != "refine") for name in ("label", "score", "refine", "polish")}
+    label, score, refine, polish = status.passages.values()
+    label.come = 58
+    meter = Meter(status)
+    assert meter.read()["left"] is None
+    for answer in range(1, 58 * 4):
+        now[0], status.requests = answer * 3.0, answer
+        label.left = label.passed = score.come = min(max(answer - 58, 0), 58)
+        score.left = score.passed = refine.come = refine.left = refine.passed = polish.come = min(
+            max(answer - 116, 0), 58
+        )
+        polish.left = polish.passed = status.done = max(answer - 174, 0)
+        label.answers, score.answers, polish.answers = label.left * 2, score.left, polish.left
+        figures = meter.read()
+        assert figures["left"] == pytest.approx((58 * 4 - answer) * 3, rel=0.35)
+    assert figures["left"] == pytest.approx(3)
 
 
 def test_quiet_run_says_nothing(capsys):
