@@ -32,7 +32,7 @@ ASK = Prompt("Ask: {text}")
 async def label(
     row, generate, *, model: ModelName = "labeler", prompt: Prompt = ASK, n: int = 3, candidates: int = 1
 ): ...  # fmt: skip
-async def judge(row, generate, *, model: ModelName = "chat", other: ModelName | None = None): ...
+async def judge(row, generate, *, model: ModelName = "chat", other: ModelName | None = None, threshold: float = 0): ...
 async def refine(row, generate, *, columns: tuple[str, ...] = ("output",), strength: float = 1): ...
 def length(
     table, *, max_tokens: Annotated[int, Ge(1)] = 512, by: Literal["tokens", "characters"] = "tokens",
@@ -124,7 +124,7 @@ def test_smallest_recipe(recipe):
     ]
     assert made.stages[1].options == {"max_tokens": 512, "by": "tokens", "tokenizer": "auto", "bounds": None}
     assert made.stages[5].options == {"model": "chat", "prompt": Prompt("Ask: {text}\n"), "n": 3, "candidates": 2}
-    assert made.stages[7].options == {"model": "chat", "other": None}
+    assert made.stages[7].options == {"model": "chat", "other": None, "threshold": 0.2}
     assert made.stages[6].options["columns"] == ("instruction",)
     assert made.splits["wiki"].options == {"field": "text", "encoding": None}
     with pytest.raises(ValueError, match="frozen"):

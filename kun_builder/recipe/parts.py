@@ -29,7 +29,7 @@ PRESETS: Mapping[str, tuple[str | dict[str, Any], ...]] = {
         *_CLEANING,
         {"label": {"candidates": 2}},
         {"refine": {"columns": ["instruction"]}},
-        "score",
+        {"score": {"threshold": 0.2}},
         "polish",
         {"refine": {"columns": ["output"]}},
         "verify",

@@ -66,6 +66,7 @@ _OF_SOURCE = re.compile(
     r"(?:文字|文本|材料|资料|信息|内容|文章|段落|描述|文)"
     r"|^(?:这|该|本|此|上述|以上|原)(?:段|篇|则)?(?:文字|文本|材料|资料|文章|段落|短文|内容|文)(?:主要|详细|简要|首先|中|是|介绍|描述|讲述|提到|指出|说明)"
     r"|^(?:以下|下面|这)(?:是|为)(?:我|根据|对|经过|改写|重写|润色|优化|修改|整理)"
+    r"|^(?:资料|材料|文中|原文)(?:里|中)?(?:提到|指出|说|显示|介绍|记载)"
     r"|^(?i:(?:according to|based on|as (?:stated|described) in)\s+the\s+(?:given\s+|provided\s+)?"
     r"(?:text|passage|article|material)|the (?:text|passage|article|material)\s+\w+s\b)"
 )
@@ -73,6 +74,10 @@ _TEMPLATE = re.compile(
     r"<\u200b?[|｜][^<>\n]{1,40}[|｜]\u200b?>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>"
     r"|^[^\S\n]*(?:#{1,4}[^\S\n]*)?(?:指令|指示|用户|助手|系统|Instruction|Response|User|Assistant|Human|System)\s*[:：]",
     re.MULTILINE | re.IGNORECASE,
+)
+_URGES = re.compile(
+    r"领券|抢购|手慢无|先到先得|限时(?:优惠|特价|抢)|全场.{1,6}折|包邮|加(?:我)?微信|扫(?:描)?(?:下方)?(?:二维)?码|关注(?:公众号|我们)|再送好礼|立减"
+    r"|(?i:\b(?:buy|order) now\b|\blimited offer\b|\bsubscribe (?:now|today)\b|\bclick here\b|\bfree shipping\b)"
 )
 _OPEN_END = re.compile(r"(?:[，、,（(“「《]|[一-龥][和与及或的])$")
 
@@ -172,6 +177,12 @@ def leaks_template(instruction: str, output: str) -> str:
     return match[0].strip() if match else ""
 
 
+def advertises(instruction: str, output: str) -> str:
+    """Sells something: two of the phrases that urge a reader to buy, scan or forward. One may stand in any text."""
+    found = list(dict.fromkeys(_URGES.findall(output)))
+    return "，".join(found[:3]) if len(found) > 1 else ""
+
+
 def cut_off(instruction: str, output: str) -> str:
     """Ends in the middle of a sentence or of a code block."""
     if output.count("```") % 2:
@@ -199,6 +210,7 @@ FILTERS = (
     Filter("repeats_itself", "output", repeats_output),
     Filter("copies_instruction", "output", only_copies),
     Filter("leaks_template", "output", leaks_template),
+    Filter("advertises", "output", advertises),
     Filter("cut_off", "output", cut_off),
     Filter("other_language", "output", other_language),
 )

@@ -26,7 +26,7 @@ CHAT = ZH.prompts["label"]
 KUN = ZH.prompts["label_kun"]
 COMPLETION = ZH.prompts["label_completion"]
 
-_TOPIC_IN_TEXT = 0.5
+_TOPIC_IN_TEXT = 0.1
 """Share of the grams of a topic that the text must have: a model that misreads a text names a topic of its own."""
 
 

@@ -11,12 +11,15 @@ _OF_ITSELF = re.compile(
 )
 _FIRST_PERSON = re.compile(r"我(?!国|军|党|院|校|省|市|县|们?的祖国)|笔者|\b(?:I|my|we|our)\b")
 _POINTS_BACK = re.compile(r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是)")
+_HEADING = re.compile(r"\A(?:#+[^\n]{1,60}|[^\n。！？!?.…：:；;]{2,30})\n+(?=[^\n]{20})")
 _WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+[.、)])[^\n]*$")
 
 
-def reads_as_answer(text: str) -> bool:
-    """Whether `text` begins and ends like something whole, and speaks neither of itself nor of who wrote it."""
-    body = text.strip()
-    return bool(_WHOLE.search(body)) and not (
+def as_answer(text: str) -> str:
+    """`text` without its heading, if it begins and ends like something whole and speaks neither of itself nor of who
+    wrote it; "" if it does not read as an answer."""
+    body = _HEADING.sub("", text.strip()).strip()
+    whole = _WHOLE.search(body) and not (
         _OF_ITSELF.search(body) or _FIRST_PERSON.search(body) or _POINTS_BACK.search(body)
     )
+    return body if whole else ""

@@ -18,8 +18,8 @@ from .fitting import answer_room
 from .form import Defect as Finding
 from .form import leak
 from .languages import ZH, language_of, words
-from .pairs import coverage, explains, invented, novelty, support, turned_negation
-from .raw import reads_as_answer
+from .pairs import asks_beyond, coverage, explains, invented, novelty, support, turned_negation
+from .raw import as_answer
 from .verdict import verdict
 
 PROMPT = ZH.prompts["verify"]
@@ -40,7 +40,7 @@ async def run(
     prompt: Prompt = PROMPT,
     good: str = "好",
     bad: str = "差",
-    threshold: Share = 0.91,
+    threshold: Share = 0.9,
     least_support: Share = 0.8,
     least_novelty: Share = 0.4,
     least_coverage: Share = 0.05,
@@ -113,7 +113,7 @@ async def _second_answer(
 ) -> str:
     """What takes the place of a failed answer, "" if nothing does."""
     if on_fail == "raw":
-        return text.strip() if reads_as_answer(text) else ""
+        return as_answer(text)
     if on_fail != "repair" or model is None:
         return ""
     language = language_of(text)
@@ -133,6 +133,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("invented", invented(output, text, instruction)),
         ("contradicts", turned_negation(output, text)),
         ("off_topic", "" if explains(output, instruction) else instruction),
+        ("off_topic", asks_beyond(instruction, text)),
     )
     return next(((reason, words) for reason, words in checks if words), None)
 

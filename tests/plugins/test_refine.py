@@ -50,6 +50,7 @@ BAD_INSTRUCTIONS = {
 }
 
 BAD_OUTPUTS = {
+    "advertises": ["全场五折起，先到先得，加微信领券，再送好礼。"],
     "needs_context": ["按照上面的计量放入酱油和油，搅拌均匀就可以吃。", "比赛将于周日在圣地亚哥举行，门票已经售完。"],
     "too_short": ["", "好的。", "不知道"],
     "refuses": [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kun_method import verify
 from kun_method.context import answer_needs_text, no_question, question_needs_text
 from kun_method.pairs import coverage, explains, grams, invented, novelty, support, turned_negation
-from kun_method.raw import reads_as_answer
+from kun_method.raw import as_answer
 from scripted import Scripted, row
 
 from kun_builder import Completion, Drop, KunError
@@ -82,6 +82,7 @@ def test_a_good_pair_goes_on_with_its_measures():
         ("needs_context", {"question": "本条例从什么时候起施行？"}),
         ("bad_question", {"question": "修改后的宪法第一百零三条第三款为什么？"}),
         ("bad_question", {"question": "什么动物将用回声辨别方向？"}),
+        ("off_topic", {"question": "蝙蝠的回声定位有哪些优点和缺点？"}),
         ("low_pair_score", {"judgement": 0.8}),
     ],
 )
@@ -183,7 +184,14 @@ def test_an_explanation_names_reasons():
 )
 def test_only_a_whole_text_about_its_matter_stands_as_an_answer(text, stands):
     """Fragments, first persons, links and texts that begin in the middle do not read as answers."""
-    assert reads_as_answer(text) is stands
+    assert bool(as_answer(text)) is stands
+
+
+def test_a_heading_is_no_part_of_the_answer():
+    """The title above a text names it; the answer begins below."""
+    assert as_answer("蝙蝠怎样辨别方向\n" + TEXT) == TEXT
+    assert as_answer("# 蝙蝠\n\n" + TEXT) == TEXT
+    assert as_answer(TEXT) == TEXT
 
 
 words = st.text(alphabet="茶水温杯度 abc12，。", min_size=1, max_size=60)
