@@ -100,7 +100,7 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
     share = han_share(instruction)
     if han_share(text) > 0.5 and share < 0.2 and share * units(instruction) < 10:  # ten make a sentence about English
         return "wrong_language", round(share, 2)
-    if share > 0.5 and language_of(text).code != "zh":
+    if share > 0.5 and length <= _ROW and language_of(text).code != "zh":  # an exam may speak of a language in another
         return "wrong_language", round(share, 2)
     if leaked := leak(instruction, prompt):
         return "prompt_leak", leaked
