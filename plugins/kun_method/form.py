@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from kun_builder import Prompt
 
+from .context import LONG_QUESTION
 from .languages import CHINESE_QUESTION, language_of
 from .texts import bare, han_share, sentences, shared_run, units
 
@@ -100,7 +101,7 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
     share = han_share(instruction)
     if han_share(text) > 0.5 and share < 0.2 and share * units(instruction) < 10:  # ten make a sentence about English
         return "wrong_language", round(share, 2)
-    if share > 0.5 and length <= _ROW and language_of(text).code != "zh":  # an exam may speak of a language in another
+    if share > 0.5 and length <= LONG_QUESTION and language_of(text).code != "zh":
         return "wrong_language", round(share, 2)
     if leaked := leak(instruction, prompt):
         return "prompt_leak", leaked
@@ -108,7 +109,7 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
         return "several_requests", asked
     if copied := _copied(instruction, text):
         return "copies_text", copied
-    if not is_request(instruction):
+    if (han_share(text) > 0.5 or language_of(text).code != "zh") and not is_request(instruction):
         return "not_a_request", instruction
     return None
 

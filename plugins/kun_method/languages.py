@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, get_args
 
 from kun_builder import Prompt
 
-from .texts import han_share, letters
+from .texts import han_share, letters, units
 
 Task: TypeAlias = Literal["label", "label_kun", "label_completion", "score", "polish", "polish_kun", "verify", "repair"]
 
@@ -89,6 +89,15 @@ def _english_request(sentence: str) -> bool:
     return bool(_ENGLISH_ASKS.search(sentence) or _ENGLISH_COMMANDS.search(sentence))
 
 
+_ENGLISH_BINDING = re.compile(r"\b(?:the|of|and|to|is|are|was|in|a|an|for|with|how|what|why|do|does)\b", re.IGNORECASE)
+
+
+def _english_share(text: str) -> float:
+    """Share of Latin words, if the words that bind English sentences are among them: formulas have letters too."""
+    share, binding = letters(text, "a-z"), len(_ENGLISH_BINDING.findall(text))
+    return share if binding * 12 >= share * units(text) else 0.0
+
+
 ZH = Language("zh", prompts_in(_PROMPTS / "zh"), "好", "差", _chinese_request, han_share, findings_in(_PROMPTS / "zh"))
 EN = Language(
     "en",
@@ -96,7 +105,7 @@ EN = Language(
     "good",
     "bad",
     _english_request,
-    lambda text: letters(text, "a-z"),
+    _english_share,
     findings_in(_PROMPTS / "en"),
 )
 
