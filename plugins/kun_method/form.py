@@ -109,7 +109,8 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
         return "several_requests", asked
     if copied := _copied(instruction, text):
         return "copies_text", copied
-    if (han_share(text) > 0.5 or language_of(text).code != "zh") and not is_request(instruction):
+    known = han_share(text) > 0.5 or (length <= LONG_QUESTION and language_of(text).code != "zh")
+    if known and not is_request(instruction):
         return "not_a_request", instruction
     return None
 
