@@ -8,6 +8,7 @@ import pytest
 from servers.replies import replies, said
 
 from kun_builder.plugins import load_plugins
+from kun_builder.presentation import write_presentation
 from kun_builder.recipe import load_recipe
 from kun_builder.runner import build
 from kun_builder.status import Status
@@ -83,6 +84,9 @@ def test_what_a_model_thinks_is_paid_for_and_never_kept(run, form):
         assert 0 < use.reasoning_tokens < use.completion_tokens
         assert use.reasoning_cost == pytest.approx(use.reasoning_tokens * 10 / 1e6)
         assert use.reasoning_cost < use.cost
+    page = write_presentation(run.folder / "run").read_text("utf-8")
+    assert "of them thought" in page
+    assert THOUGHT not in page
 
 
 WRONG = {
