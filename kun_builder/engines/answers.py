@@ -6,11 +6,10 @@ error that comes with status 200 is an error.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from kun_builder.engines.reasoning import Habits, ends_reasoning, reasoning_beside
 from kun_builder.errors import RejectedError, RequestError, TransientError
@@ -80,7 +79,7 @@ def openai_answer(
             tokens = _behind(tokens)
         return Completion(text, finish, prompt, completion, cached, tokens, reasoning_tokens=reasoning)
     except _UNKNOWN as error:
-        raise _unknown_shape(error, endpoint) from error
+        raise _unknown_shape(error, body, endpoint, shown) from error
 
 
 def message_text(body: Any) -> str:
@@ -123,7 +122,7 @@ def tgi_answer(
             reasoning_tokens=_share(len(thought), len(body["generated_text"]), count(details["generated_tokens"])),
         )
     except _UNKNOWN as error:
-        raise _unknown_shape(error, endpoint) from error
+        raise _unknown_shape(error, body, endpoint, shown) from error
 
 
 def count(value: object) -> int:
@@ -135,15 +134,17 @@ def count(value: object) -> int:
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
 
 
-def _unknown_shape(error: Exception, endpoint: str) -> TransientError:
-    return TransientError(f"{endpoint} answered in an unknown shape: {error!r}"[:400], status=200, endpoint=endpoint)
+def _unknown_shape(error: Exception, body: Any, endpoint: str, shown: Callable[[str], str]) -> TransientError:
+    said = shown(json.dumps(body, ensure_ascii=False))
+    message = f"{endpoint} answered in an unknown shape ({error!r:.80}): {said[:_SHOWN]}"
+    return TransientError(message, status=200, endpoint=endpoint)
 
 
 def _no_choices(body: Mapping[str, Any], endpoint: str, shown: Callable[[str], str]) -> RequestError:
     """The error that a server tells of with status 200, in its own words."""
     error = body.get("error") or body.get("message") or body.get("detail")
     details: Mapping[str, Any] = error if isinstance(error, dict) else {}
-    said = details.get("message") or error or orjson.dumps(body, default=str).decode()
+    said = details.get("message") or error or json.dumps(body, ensure_ascii=False)
     code = count(details.get("code") or details.get("status") or body.get("code"))
     message = f"{endpoint} answered 200 with an error: {shown(str(said))[:_SHOWN]}"
     words = {str(word) for word in (details.get("code"), details.get("type"), body.get("error_type"))} & _PASSING

@@ -58,7 +58,7 @@ def parse_body(payload: bytes) -> Any:
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:
-        payload = payload.removeprefix(_BOM).strip()
+        payload = payload.removeprefix(_BOM).removeprefix(_BOM).strip()
     if payload.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
         try:
             return _of_stream(payload)
@@ -69,7 +69,7 @@ def parse_body(payload: bytes) -> Any:
 
 def _lenient(payload: bytes) -> Any:
     try:
-        return _whole(json.loads(payload.decode("utf-8")))
+        return _whole(json.loads(payload.decode(json.detect_encoding(payload))))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

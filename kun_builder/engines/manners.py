@@ -6,12 +6,16 @@ of some models refuse a system message, and each has its own way to switch think
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import orjson
+
 from kun_builder.engines.choices import choice_fields
+from kun_builder.errors import ModelError
 from kun_builder.types import Message, Request
 
 Kind = Literal["chat", "completion"]
@@ -31,6 +35,22 @@ THINKING_TOKENS = 2048
 def room_to_think(tokens: int, context: int) -> int:
     """`tokens`, but at most half of the context, which must also hold the question; 0 is an unknown context."""
     return min(tokens, context // 2) if context else tokens
+
+
+def check_extra(model: str, extra: Mapping[str, Any]) -> None:
+    """Raise ModelError for a field of `extra_body` that would replace the question."""
+    if clash := {"model", "messages", "prompt"} & extra.keys():
+        raise ModelError(
+            f"model `{model}`: `extra_body` cannot set `{min(clash)}`, which every request has of its own",
+            hint="take it out of `extra_body`; `model` is an option of the model itself",
+        )
+
+
+def variant_of(extra: Mapping[str, Any], thinking: Thinking) -> str:
+    """A digest of what the recipe adds to every request; empty where it adds nothing."""
+    if not extra and thinking == "auto":
+        return ""
+    return "+" + hashlib.sha256(orjson.dumps((extra, thinking), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def short_question(kind: Kind) -> str | tuple[Message, ...]:

@@ -8,7 +8,6 @@ optional: it is sent only where a request sets it, and left out where the server
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
-import orjson
 from pydantic import Field
 
 from kun_builder.engines.answers import message_text, openai_answer
@@ -34,16 +32,18 @@ from kun_builder.engines.manners import (
     Thinking,
     ThinkingOption,
     all_manners,
+    check_extra,
     optional_fields,
     room_to_think,
     short_question,
     switched,
     thinking_of,
+    variant_of,
 )
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
 from kun_builder.engines.refusals import Fields, Refusals
 from kun_builder.engines.tokenizers import token_counter
-from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
+from kun_builder.errors import FatalError, RejectedError, RequestError, TransientError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, Message, ModelInfo, ModelSpec, Request
 
@@ -56,7 +56,6 @@ _TRIAL_TOKENS = 512  # what a model that thinks needs, at most, to say yes
 _YES = re.compile(r"\W*yes\W*", re.IGNORECASE)
 _TRIAL = Request("", SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logprobs=5)
 """All that the stages send: what a server refuses is found out before a row pays for it."""
-_FIXED = frozenset({"model", "messages", "prompt"})
 
 
 @asynccontextmanager
@@ -75,11 +74,7 @@ async def connect(
         Reasoning is taken off the answer either way.
     thinking_tokens: room that a model which thinks gets besides the tokens of its answer.
     """
-    if clash := _FIXED & (extra_body or {}).keys():
-        raise ModelError(
-            f"model `{spec.name}`: `extra_body` cannot set `{min(clash)}`, which every request has of its own",
-            hint="take it out of `extra_body`; `model` is an option of the model itself",
-        )
+    check_extra(spec.name, extra_body or {})
     async with open_servers(spec) as servers:
         yield [
             OpenAIEndpoint(
@@ -120,7 +115,7 @@ class OpenAIEndpoint:
         self._extra = dict(extra or {})
         self._thinking: Thinking = thinking
         self._thinking_tokens = thinking_tokens
-        self._room = 0
+        self._room = self._fits = 0
         self._habits = Habits()
         self._trying = False
         self._manners: dict[Kind, Manners] = {}
@@ -248,11 +243,13 @@ class OpenAIEndpoint:
             fields = refusals.apply(optional_fields(request, kind, form, self._penalty))
             room = self._room
             try:
-                body = await self._ask(kind, request.prompt, request.max_new_tokens, fields)
+                body = await self._ask(kind, request.prompt, request.max_new_tokens + room, fields)
             except (RejectedError, TransientError) as error:
-                if not self._refused(error) or not await refusals.blame(
-                    fields, lessons, partial(self._accepts, kind), kind
-                ):
+                if not self._refused(error):
+                    raise
+                if room and await self._takes_less_room(kind, room):
+                    continue
+                if not await refusals.blame(fields, lessons, partial(self._accepts, kind), kind):
                     raise
                 continue
             answer = self._read(body, request.stop if "stop" in refusals.names else (), forced=bool(form))
@@ -278,7 +275,7 @@ class OpenAIEndpoint:
         about, owner = await model_facts(self._server, self._spec) if self._asked else (ModelInfo(self._spec.model), "")
         self._model = self._model or about.id
         self._penalty = "repeat_penalty" if owner == "llamacpp" else "repetition_penalty"
-        self._about = replace(about, **{"variant": self._variant(), **self._facts})
+        self._about = replace(about, **{"variant": variant_of(self._extra, self._thinking), **self._facts})
         return self._about
 
     async def _ask(
@@ -289,20 +286,12 @@ class OpenAIEndpoint:
         fields: Fields,
         manners: Manners | None = None,
     ) -> Any:
-        tokens += self._room
         manners = manners or self._manners.get(kind) or Manners()
         body = manners.body(self._model, prompt, tokens, {**fields, **self._extra})
         limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0)
         answer = (await self._server.post(_PATHS[kind], body, limit=limit))[0]
         self._recognise(answer)
         return answer
-
-    def _variant(self) -> str:
-        """A digest of what the recipe adds to every request; empty where it adds nothing."""
-        if not self._extra and self._thinking == "auto":
-            return ""
-        added = orjson.dumps((self._extra, self._thinking), option=orjson.OPT_SORT_KEYS)
-        return "+" + hashlib.sha256(added).hexdigest()[:16]
 
     def _recognise(self, answer: Any) -> None:
         """Keep the server's `system_fingerprint`, and warn when it is another one than before."""
@@ -317,10 +306,19 @@ class OpenAIEndpoint:
     async def _accepts(self, kind: Kind, fields: Fields) -> bool:
         return not isinstance(await self._tried(kind, fields), RequestError)
 
-    async def _tried(self, kind: Kind, fields: Fields, manners: Manners | None = None) -> Any:
+    async def _takes_less_room(self, kind: Kind, room: int) -> bool:
+        """Whether even a short question is refused for its room to think, and has less from now on: the context is
+        smaller than the server or the recipe says."""
+        async with self._lock:
+            if room == self._room != self._fits:
+                refused = isinstance(await self._tried(kind, {}, room=room), RequestError)
+                self._room, self._fits = (room // 2, 0) if refused else (room, room)
+            return self._room < room
+
+    async def _tried(self, kind: Kind, fields: Fields, manners: Manners | None = None, room: int = 0) -> Any:
         """The answer to a short question, or the error of a server that refuses it or breaks by it."""
         try:
-            return await self._ask(kind, short_question(kind), SHORT_TOKENS, fields, manners)
+            return await self._ask(kind, short_question(kind), SHORT_TOKENS + room, fields, manners)
         except (RejectedError, TransientError) as error:
             if isinstance(error, TransientError) and error.status not in _BROKEN_BY_INPUT:
                 raise
@@ -338,7 +336,8 @@ class OpenAIEndpoint:
             return self._forms[kind]
 
     async def _obeys(self, kind: Kind, form: str) -> bool:
-        body = await self._tried(kind, {"temperature": 0, **choice_fields(form, PROBE_CHOICES)})
+        fields = {"temperature": 0, **choice_fields(form, PROBE_CHOICES)}
+        body = await self._tried(kind, fields, room=self._room)
         if isinstance(body, RequestError):
             return False
         return openai_answer(body, self.url).text.strip().startswith(PROBE_CHOICES[0][0])

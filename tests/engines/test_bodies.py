@@ -54,13 +54,14 @@ def sent(payload, **headers):
         b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
         b"\n  \n" + json.dumps(GOOD).encode(),
         json.dumps({**GOOD, "x": float("nan")}).encode(),
+        json.dumps(GOOD, ensure_ascii=False).encode("utf-16"),
         json.dumps(GOOD).encode(),
         f"data: {json.dumps(GOOD)}\n\ndata: [DONE]\n\n".encode(),
         b": keep-alive\n\n"
         + b"".join(f"data: {json.dumps({'choices': [{'delta': {'content': piece}}]})}\n\n".encode() for piece in ANSWER)
         + b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n',
     ],
-    ids=["bom", "white space", "nan", "plain", "one event", "events"],
+    ids=["bom", "white space", "nan", "utf-16", "plain", "one event", "events"],
 )
 def test_an_answer_is_read_in_every_form(payload):
     """A byte order mark, white space, NaN and event streams hold the same answer."""

@@ -225,6 +225,16 @@ def test_thinking_whose_opening_tag_the_template_wrote_is_noticed(caplog):
     assert (short.text, short.finish_reason) == ("", "length")
 
 
+def test_room_that_the_context_does_not_have_is_halved(caplog):
+    """A server whose real context is smaller than it says refuses the room, not the rows: they get less."""
+    server = Served(
+        lambda body: cut(f"<think>{THOUGHT}</think>{right(body)}", body), lambda body: 400 * (body["max_tokens"] > 700)
+    )
+    answer, _ = ask(server)
+    assert answer.text == ANSWER
+    assert server.bodies[-1]["max_tokens"] == 10 + 512
+
+
 def test_thinking_that_shows_late_gets_room_at_once():
     """A model that answers the start without a thought, and thinks about a row, is asked again with room."""
     easy = lambda body: "Say yes." in body["messages"][-1]["content"]  # noqa: E731
