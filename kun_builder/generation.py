@@ -31,7 +31,7 @@ ATTEMPTS = 10
 _BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
 _TOO_LARGE = frozenset({400, 413, 422})
-_BROKE_OFF = "error"  # the server's trouble, not the text's: worth one more question
+_BROKE_OFF = frozenset({"error", "reasoning without an answer"})  # no fault of the text: worth one more question
 _PROPER_ENDS = frozenset({"stop", "length"})
 _REPLACED = "\ufffd"  # stands for bytes that were no text
 _SHOWN = 40
@@ -116,7 +116,7 @@ class Generator:
         replacement character (`garbled`) is dropped. FatalError and RunError stop the run.
         """
         completion = await self._finished(model, request, asker)
-        if completion.finish_reason == _BROKE_OFF:
+        if completion.finish_reason in _BROKE_OFF:
             completion = await self._once_more("unfinished", model, request, asker)
         _check(completion, request)
         for flaw, rule in (("truncated", request.on_length), ("empty", request.on_empty)):

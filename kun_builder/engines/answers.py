@@ -75,8 +75,8 @@ def openai_answer(
             text = text.rstrip(_REPLACED)
         prompt, completion, cached, reasoning = _usage(_mapping(body.get("usage")), len(beside or thought))
         tokens = _tokens(_mapping(choice.get("logprobs")))
-        if thought:
-            tokens = _behind(tokens)
+        if beside or thought:
+            tokens = _of_answer(tokens, text)
         return Completion(text, finish, prompt, completion, cached, tokens, reasoning_tokens=reasoning)
     except _UNKNOWN as error:
         raise _unknown_shape(error, body, endpoint, shown) from error
@@ -112,13 +112,14 @@ def tgi_answer(
             raise TypeError(f"the text is {body['generated_text']!r:.40}")
         answer, thought = (habits or Habits()).split(body["generated_text"])
         text, reason = _ended(answer, stop)
+        tokens = _tgi_tokens(details.get("tokens"), tops) if tops else ()
         return Completion(
             text,
             reason or _finish(details["finish_reason"], endpoint),
             count(headers.get("x-prompt-tokens")),
             count(details["generated_tokens"]),
             0,
-            _tgi_tokens(details.get("tokens"), tops) if tops else (),
+            _of_answer(tokens, text) if thought else tokens,
             reasoning_tokens=_share(len(thought), len(body["generated_text"]), count(details["generated_tokens"])),
         )
     except _UNKNOWN as error:
@@ -219,6 +220,13 @@ def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
         )
     except _UNKNOWN:
         return ()
+
+
+def _of_answer(tokens: tuple[Token, ...], text: str) -> tuple[Token, ...]:
+    """The tokens of the answer alone: most servers give those of the reasoning too, wherever they put its text. The
+    好 of 好的，我先想一想 is no verdict."""
+    said = "".join(token.text for token in tokens)
+    return tokens if text and said.strip() == text.strip() else _behind(tokens)
 
 
 def _behind(tokens: tuple[Token, ...]) -> tuple[Token, ...]:

@@ -95,7 +95,8 @@ def test_the_report_shows_the_models_at_work(folder, run):
     assert cells[0] == f"{ROWS}"
     assert cells[2] == str(retries["rewrite"])
     assert cells[6] == f"{rewrite['cached_prompt_tokens'] / rewrite['prompt_tokens']:.1%}"
-    assert cells[8] == f"{rewrite['cost']:,.4f}"
+    assert cells[8] == "0"  # tokens of thinking
+    assert cells[9] == f"{rewrite['cost']:,.4f}"
     row = re.search(rf"<tr><td>chat</td><td>{re.escape(run[0])}</td>.*?</tr>", page)[0]
     points = [tuple(map(float, point.split(","))) for point in re.search(r'points="([^"]*)"', row)[1].split()]
     assert (points[0][0], points[-1][0]) == (0.0, 240.0)

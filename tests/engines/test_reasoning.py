@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from kun_builder import ModelSpec, Request
 from kun_builder.engines import openai, tgi
-from kun_builder.engines.answers import openai_answer
+from kun_builder.engines.answers import openai_answer, tgi_answer
 from kun_builder.engines.reasoning import split_reasoning
 from kun_builder.errors import ModelError
 
@@ -104,6 +104,40 @@ def test_reasoning_beside_the_answer_is_counted_apart(field):
     del usage["completion_tokens_details"]
     guessed = openai_answer({"choices": [{"message": message}], "usage": usage}, "http://x")
     assert 0 < guessed.reasoning_tokens < 40
+
+
+def logprobs(*texts):
+    return {"content": [{"token": t, "logprob": -0.1, "top_logprobs": [{"token": t, "logprob": -0.1}]} for t in texts]}
+
+
+@pytest.mark.parametrize(
+    ("message", "texts", "kept"),
+    [
+        (
+            {"content": "差", "reasoning_content": "好的，想。"},
+            ["<think>", "好", "的，想。", "</think>", "\n\n", "差"],
+            ["差"],
+        ),
+        ({"content": "差", "reasoning_content": "好的，想。"}, ["好", "的，想。"], []),
+        ({"content": "差", "reasoning_content": "好的，想。"}, ["差"], ["差"]),
+        ({"content": None, "reasoning_content": "好的"}, ["好"], []),
+        ({"content": "<think>好的，想。</think>差"}, ["<think>", "好", "的，想。", "</think>", "差"], ["差"]),
+    ],
+)
+def test_log_probabilities_are_those_of_the_answer(message, texts, kept):
+    """Servers give those of the thoughts too, where the 好 of 好的 is no verdict: they are left out."""
+    choice = {"message": message, "finish_reason": "stop", "logprobs": logprobs(*texts)}
+    assert [token.text for token in openai_answer({"choices": [choice]}, "http://x").tokens] == kept
+    if "<think>" in texts:
+        tokens = [{"text": text, "logprob": -0.1} for text in texts]
+        details = {
+            "finish_reason": "eos_token",
+            "generated_tokens": 6,
+            "tokens": tokens,
+            "top_tokens": [[t] for t in tokens],
+        }
+        answer = tgi_answer({"generated_text": "".join(texts), "details": details}, {}, "http://x")
+        assert [token.text for token in answer.tokens] == kept
 
 
 def test_an_answer_taken_for_reasoning_counts_only_where_thinking_is_off():
