@@ -34,11 +34,10 @@ def parquet_rows(stream: Stream, cursor: Cursor, columns: Sequence[str] = ()) ->
     columns: those to read, all where none of them is there.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     with seekable(stream) as file:
         try:
-            table = pq.ParquetFile(file, buffer_size=1 << 20)
+            table = _open(file)
         except (pa.ArrowException, OSError) as error:
             stream.failure = f"Parquet: {error}"
             return
@@ -59,6 +58,16 @@ def parquet_rows(stream: Stream, cursor: Cursor, columns: Sequence[str] = ()) ->
                 cursor.index = first + rows
 
 
+def _open(file: IO[bytes]) -> pq.ParquetFile:
+    """The file, of whose lists of texts each value is held once, however often it occurs in one row."""
+    import pyarrow.parquet as pq
+
+    schema = pq.ParquetFile(file).schema
+    leaves = [schema.column(number) for number in range(len(schema))]
+    lists = [leaf.path for leaf in leaves if leaf.max_repetition_level and leaf.physical_type == "BYTE_ARRAY"]
+    return pq.ParquetFile(file, buffer_size=1 << 20, read_dictionary=lists)
+
+
 def _batch(file: IO[bytes], table: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
     """Rows of a batch, each of which may be as long as the longest page. Raises PageError for a page too large."""
     facts, largest = table.metadata.row_group(group), 1
@@ -72,14 +81,14 @@ def _batch(file: IO[bytes], table: pq.ParquetFile, group: int, names: Sequence[s
 
 
 def _rows(batch: pa.RecordBatch, cursor: Cursor) -> Iterator[Record]:
-    first, large = cursor.index, batch.nbytes > MAX_RECORD
+    first, large = cursor.index, _size(batch) > MAX_RECORD
     wanted = [number for number in range(batch.num_rows) if cursor.take()]
     step = 1 if large else max(1, len(wanted))
     for start in range(0, len(wanted), step):
         numbers = wanted[start : start + step]
-        part = batch.slice(numbers[0], 1) if large else batch.take(numbers) if len(numbers) < batch.num_rows else batch
-        if large and part.nbytes > MAX_RECORD:
-            detail = f"a row of {part.nbytes} bytes; the limit is {MAX_RECORD}"
+        part = batch.take(numbers) if len(numbers) < batch.num_rows else batch
+        if large and (size := _size(part)) > MAX_RECORD:
+            detail = f"a row of {size} bytes; the limit is {MAX_RECORD}"
             yield broken(TOO_LONG, detail, first + numbers[0], None)
             continue
         columns = [_values(column) for column in part.columns]
@@ -88,6 +97,27 @@ def _rows(batch: pa.RecordBatch, cursor: Cursor) -> Iterator[Record]:
                 yield broken(NOT_UTF8, NO_ENCODING, first + number, None)
             else:
                 yield Record(first + number, dict(zip(part.schema.names, row, strict=True)))
+
+
+def _size(batch: pa.RecordBatch) -> int:
+    return sum(map(_bytes, batch.columns))
+
+
+def _bytes(column: pa.Array) -> int:
+    """Bytes of all values, each counted as often as it occurs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind) and (pa.types.is_string(kind.value_type) or pa.types.is_binary(kind.value_type)):
+        return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(map(_bytes, column.flatten()))
+    if pa.types.is_map(kind):
+        return _bytes(column.keys) + _bytes(column.items)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _bytes(column.flatten())
+    return int(column.nbytes)
 
 
 # --- values ----------------------------------------------------------------------------------------------------

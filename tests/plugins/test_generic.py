@@ -1,8 +1,10 @@
 """generic and hub: files of the common formats, and datasets as `load_dataset` streams them."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 import zipfile
 
@@ -161,6 +163,31 @@ def test_a_dataset_streams(tmp_path, dataset):
     assert [row["id"] for row in rows] == [f"mine/org/name:{number}" for number in range(9)]
     assert len(_read(tmp_path, source="hub", path="org/name", split="test")) == 1
     assert _read(tmp_path, source="hub", path="org/name", config="zh", text="question")[8]["text"] == "问8"
+
+
+@pytest.mark.parametrize("source", ["generic", "hub"])
+def test_a_date_that_nobody_asked_for_costs_nothing(tmp_path, source):
+    """Of Parquet, the columns in `text` and `title` are read, from files or a dataset; others may hold anything."""
+    far = pa.array([10**18], pa.int64()).cast(pa.timestamp("ms"))
+    (tmp_path / "folder").mkdir()
+    pq.write_table(pa.table({"a": ["正"], "b": ["题"], "at": far}), tmp_path / "folder/train.parquet")
+    (row,) = _read(tmp_path, source=source, path=str(tmp_path / "folder"), text="{a}文", title="b")
+    assert row["text"] == "题\n正文"
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.bz2", "x.jsonl.xz", "x.csv", "x.tsv.gz"])
+def test_tables_and_every_compression_from_a_folder(tmp_path, name):
+    """A folder's tables, and files in every compression that Python knows, are found by their names."""
+    table = "text\tn\n" + "".join(f"{row['text']}\t1\n" for row in ROWS)
+    packed = {
+        "x.jsonl.bz2": lambda: bz2.compress(LINES),
+        "x.jsonl.xz": lambda: lzma.compress(LINES),
+        "x.csv": lambda: table.replace("\t", ",").encode("gb18030"),
+        "x.tsv.gz": lambda: gzip.compress(table.encode()),
+    }
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_bytes(packed[name]())
+    assert [row["text"] for row in _read(tmp_path, source="generic", path="data")] == [row["text"] for row in ROWS]
 
 
 def test_a_dataset_starts_anywhere(dataset):

@@ -168,7 +168,7 @@ print(count, record.error.partition(":")[0], re.search(r"VmHWM:\s+(\d+)", open("
 """
 
 
-@pytest.mark.parametrize("kind", ["one value", "one value again and again"])
+@pytest.mark.parametrize("kind", ["one value", "one value again and again", "a list of one value"])
 def test_a_bomb_is_not_unpacked(tmp_path, kind):
     """A few kilobytes that hold a quarter of a gigabyte are one broken record; a long value that is repeated is read in
     batches that stay small."""
@@ -176,7 +176,9 @@ def test_a_bomb_is_not_unpacked(tmp_path, kind):
         table = pa.table({"text": ["a" * (1 << 28)]})
     else:
         values = pa.array(["b" * 900_000])
-        table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), values)})
+        many = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), values)
+        lists = kind == "a list of one value"
+        table = pa.table({"text": pa.ListArray.from_arrays(pa.array([0, 3000], pa.int32()), many) if lists else many})
     pq.write_table(table, tmp_path / "x.parquet", compression="zstd")
     assert (tmp_path / "x.parquet").stat().st_size < 50_000
     del table
@@ -184,8 +186,31 @@ def test_a_bomb_is_not_unpacked(tmp_path, kind):
         [sys.executable, "-c", BOMB, tmp_path / "x.parquet"], capture_output=True, text=True, check=True
     )
     count, error, kilobytes = done.stdout.split(" ")
-    assert (count, error) == (("1", "record_too_long") if kind == "one value" else ("3000", ""))
+    assert (count, error) == (("3000", "") if kind == "one value again and again" else ("1", "record_too_long"))
     assert int(kilobytes) < 400 << 10
+
+
+NESTED = [
+    {
+        "text": "一",
+        "of": [{"role": "user", "content": "问"}, {"role": "a", "content": "答" * 50}],
+        "tags": [["x", None], []],
+    },
+    {"text": None, "of": [], "tags": None},
+    {"text": "三", "of": None, "tags": [["x"], ["y", "x"]]},
+] * 200
+
+
+@given(st.integers(0, 650), st.integers(1, 400), st.sampled_from([1000, 100_000, 16 << 20]))
+def test_lists_and_structs_are_read(start, step, limit):
+    """Nested values are what Python's are, in batches that are above the limit for a record and below it."""
+    table = pa.Table.from_pylist(NESTED)
+    table = table.append_column("map", pa.array([[("k", "v")]] * 600, pa.map_(pa.utf8(), pa.utf8())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "MAX_RECORD", limit)
+        found = records_of(_parquet(table), name="x.parquet", start=start, wanted=lambda index: index % step == 0)
+    assert [record.index for record in found] == [number for number in range(start, 600) if number % step == 0]
+    assert all(record.data == {**NESTED[record.index], "map": [("k", "v")]} for record in found)
 
 
 @given(
