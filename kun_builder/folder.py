@@ -126,7 +126,7 @@ class RunFolder:
         run would replace and none has made.
         """
         self.owned.check()
-        self.owned.claim("shards", ".fresh")
+        self.owned.claim("shards", ".fresh", ".spent.json")
         make_private(self.shards)
         began = self.path / ".fresh"
         if fresh:

@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
+from kun_builder.budget import Budget, Spent
 from kun_builder.engines.connect import EngineEntry, connect
 from kun_builder.engines.pool import Pool
 from kun_builder.engines.process import allow_connections, rare_collections
@@ -64,8 +65,10 @@ class Model:
 class Generator:
     """Asks models on behalf of all rows of a run. Belongs to one event loop."""
 
-    def __init__(self, models: Mapping[str, Model], journal: Journal, status: Status) -> None:
-        self._models = models
+    def __init__(
+        self, models: Mapping[str, Model], journal: Journal, status: Status, budget: Budget | None = None
+    ) -> None:
+        self._models, self._budget, self._ending = models, budget, False
         self._journal = journal
         self._status = status
         self._paused: set[str] = set()
@@ -79,6 +82,7 @@ class Generator:
         """Rows worth keeping under way: half as many again as requests, so that there is always a next one."""
         for pool in self._pools:
             pool.on_change = self._changed
+            pool.spent = budget.used_up if budget else pool.spent
         self._changed()
 
     def _changed(self) -> None:
@@ -174,6 +178,8 @@ class Generator:
             await self._journal.put(asked, completion)
             known = completion
             return completion
+        except Spent:
+            pass
         except (RejectedError, FatalError) as error:
             for follower in followers:
                 if not follower.done():
@@ -184,6 +190,17 @@ class Generator:
             for follower in followers:  # without an answer, the next of them asks
                 if not follower.done():
                     follower.set_result(known)
+        return await self._end()
+
+    async def _end(self) -> NoReturn:
+        """End the run once the requests under way are answered: they are paid for, and would be lost."""
+        if self._ending or self._budget is None:
+            await asyncio.get_running_loop().create_future()  # another row has ended the run: this one is cancelled
+        self._ending = True
+        while self._under_way:  # noqa: ASYNC110  # once in a run; an event would have to be set at every answer
+            await asyncio.sleep(_BACKOFF)
+        assert self._budget is not None
+        raise self._budget.error()
 
     def _reused(self, asker: Asker, model: str, completion: Completion) -> Completion:
         self._status.reused += 1
@@ -210,6 +227,8 @@ class Generator:
                 status.prompt_tokens += completion.prompt_tokens
                 status.completion_tokens += completion.completion_tokens
                 usage.add(completion)
+                if self._budget:
+                    self._budget.add(model, completion)
                 return completion
             status.retries += 1
             usage.retries += 1
@@ -307,7 +326,11 @@ def _used_up(model: str, error: TransientError, failures: list[str]) -> Rejected
 
 @asynccontextmanager
 async def open_models(
-    specs: Mapping[str, ModelSpec], engines: Mapping[str, EngineEntry], journal: Journal, status: Status
+    specs: Mapping[str, ModelSpec],
+    engines: Mapping[str, EngineEntry],
+    journal: Journal,
+    status: Status,
+    budget: Budget | None = None,
 ) -> AsyncIterator[Generator]:
     """Connect all models and ask them who they are; the journal is closed in the end.
 
@@ -327,4 +350,4 @@ async def open_models(
                     *await stack.enter_async_context(connect(spec, engines, status, journal.folder))
                 )
             models[name] = shared[identity]
-        yield Generator(models, journal, status)
+        yield Generator(models, journal, status, budget)

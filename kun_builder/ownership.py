@@ -16,7 +16,8 @@ from kun_builder.report import read_report, replace_file
 
 MARKER = ".kun-build.json"
 NAMES = (
-    *("shards", "kept", "dataset", "rejected", "report.json", "report.html", "recipe.lock.yaml", ".fresh"),
+    *("shards", "kept", "dataset", "rejected", "report.json", "report.html", "recipe.lock.yaml"),
+    *(".fresh", ".spent.json"),
     *(f".{name}.{state}" for name in ("kept", "dataset") for state in ("new", "old")),
 )
 """All that a run makes, replaces or deletes in its folder."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kun_builder
+from kun_builder.budget import Budget, open_budget
 from kun_builder.contract import check_contracts
 from kun_builder.corpus import Declared, declared
 from kun_builder.dataset_stage import run_dataset_stage
@@ -64,8 +65,9 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         check_contracts(plan.steps, recipe.models)
         quiet_datasets()
         since = folder.begin(fresh=fresh)
-        with _models(recipe, registry, plan, since, status) as (executor, infos):
-            run = _Run(recipe, registry, _resolve(plan, recipe, infos), folder, status, infos, executor)
+        budget = open_budget(folder.path, recipe.budget.model_dump(), recipe.models, fresh=fresh)
+        with _models(recipe, registry, plan, since, status, budget) as (executor, infos):
+            run = _Run(recipe, registry, _resolve(plan, recipe, infos), folder, status, infos, executor, budget)
             return run.finish(run.segments(run.read()), signature)
 
 
@@ -109,7 +111,7 @@ def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan
 
 @contextmanager
 def _models(
-    recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status
+    recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status, budget: Budget | None
 ) -> Iterator[tuple[RowExecutor | None, Mapping[str, ModelInfo]]]:
     """What runs row stages, with the models of the plan, connected and asked who they are; closed whatever happens.
 
@@ -123,9 +125,11 @@ def _models(
 
     specs = {name: recipe.models[name] for name in plan.models}
     with ExitStack() as stack:
+        if budget:
+            stack.callback(budget.write)
         loop = stack.enter_context(event_loop())
         journal = Journal.open(recipe.journal, since=since, say=status.say)
-        models = open_models(specs, registry.engines, journal, status)
+        models = open_models(specs, registry.engines, journal, status, budget)
         generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
         stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
         executor = RowExecutor(loop, generator, status, recipe.stop_after_failures)
@@ -145,7 +149,9 @@ class _Run:
         status: Status,
         infos: Mapping[str, ModelInfo],
         executor: RowExecutor | None,
+        budget: Budget | None,
     ) -> None:
+        self._budget = budget
         self._recipe, self._registry, self._plan = recipe, registry, plan
         self._folder, self._status = folder, status
         self._infos, self._executor = infos, executor
@@ -183,6 +189,8 @@ class _Run:
     def segments(self, shards: list[Shard]) -> list[Shard]:
         """Run every segment; returns the shards of the last one."""
         for segment in self._plan.segments:
+            if self._budget:
+                self._budget.check()
             self._status.begin(segment.label.replace("+", " > "), sum(shard.rows for shard in shards))
             run = self._dataset if segment.kind == "dataset" else self._sharded
             began = time.monotonic()

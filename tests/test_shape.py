@@ -15,7 +15,7 @@ FLOORS = """
     cache errors retry_after status types tables markdown measures page limits machine forms
     stats
     hookspecs prompts readers report metrics usage
-    ownership contract options journal cards plots verdicts
+    ownership budget contract options journal cards plots verdicts
     engines plan report_page
     generation
     recipe rows

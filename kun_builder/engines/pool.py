@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from kun_builder.budget import Spent
 from kun_builder.engines.member import FIRST_PROBE, EndpointReport, Member
 from kun_builder.errors import KunError, RejectedError, RequestError, RunError, TransientError
 from kun_builder.status import Status
@@ -58,6 +59,8 @@ class Pool:
         self.members = [Member(endpoint, concurrency) for endpoint in endpoints]
         self.on_change: Callable[[], None] = lambda: None
         """Called when the limit has changed."""
+        self.spent: Callable[[], bool] = lambda: False
+        """Asked before each request: whether no more may be asked."""
         self._status, self.wait, self._check = status, wait, check
         self._queue: list[tuple[int, int, asyncio.Future[Place], str]] = []
         """Heap of those that wait: order of the row, number, place, address to avoid."""
@@ -90,9 +93,14 @@ class Pool:
         """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size; where
         there is a queue, the lowest `order` is next.
 
-        Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left.
+        Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left, and
+        Spent when nothing more may be asked.
         """
         member, started = await self._place(order, avoid)
+        if self.spent():
+            member.window.failed(refused=False, started=started)
+            self._hand_out()
+            raise Spent
         task = asyncio.current_task()
         assert task is not None
         member.tasks.add(task)

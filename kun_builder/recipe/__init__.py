@@ -56,6 +56,14 @@ class Publish(_Frozen):
     )
 
 
+class Limits(_Frozen):
+    """What a run may spend, over all of its starts."""
+
+    money: float | None = Field(default=None, gt=0, description="Money, by the `cost` of the models.")
+    tokens: float | None = Field(default=None, gt=0, description="Tokens of prompts and answers together.")
+    hours: float | None = Field(default=None, gt=0, description="Hours of work.")
+
+
 class Settings(_Frozen):
     """What a recipe says besides models, splits and stages."""
 
@@ -74,6 +82,7 @@ class Settings(_Frozen):
     journal: Path | None = Field(
         default=None, description="Folder of finished generations; by default in the user's cache, for all runs."
     )
+    budget: Limits = Limits()
     plugins: Plugins = Plugins()
     publish: Publish = Publish()
     training: Training = Training()
@@ -134,6 +143,8 @@ def load_recipe(
     splits = read_splits(file, catalog)
     stages = read_stages(file, catalog)
     settings = _with_notes(file, settings)
+    if settings.budget.money and models and not any(spec.cost_in or spec.cost_out for spec in models.values()):
+        file.complain(("budget",), "`budget`: `money` needs the price of a model: `cost: {input: 0.5, output: 1.5}`")
     file.check()
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}
