@@ -194,12 +194,10 @@ class Generator:
 
     async def _end(self) -> NoReturn:
         """End the run once the requests under way are answered: they are paid for, and would be lost."""
-        if self._ending or self._budget is None:
-            await asyncio.get_running_loop().create_future()  # another row has ended the run: this one is cancelled
-        self._ending = True
-        while self._under_way:  # noqa: ASYNC110  # once in a run; an event would have to be set at every answer
-            await asyncio.sleep(_BACKOFF)
         assert self._budget is not None
+        while self._under_way or self._ending:  # noqa: ASYNC110  # where another row ends it, this one is cancelled
+            await asyncio.sleep(_BACKOFF)
+        self._ending = True
         raise self._budget.error()
 
     def _reused(self, asker: Asker, model: str, completion: Completion) -> Completion:
