@@ -194,11 +194,10 @@ class Generator:
 
     async def _end(self) -> NoReturn:
         """End the run once the requests under way are answered: they are paid for, and would be lost."""
-        assert self._budget is not None
         while self._under_way or self._ending:  # noqa: ASYNC110  # where another row ends it, this one is cancelled
             await asyncio.sleep(_BACKOFF)
         self._ending = True
-        raise self._budget.error()
+        raise self._budget.error()  # type: ignore[union-attr]  # without a budget, nothing is spent
 
     def _reused(self, asker: Asker, model: str, completion: Completion) -> Completion:
         self._status.reused += 1
