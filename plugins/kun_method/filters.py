@@ -79,6 +79,10 @@ _URGES = re.compile(
     r"领券|抢购|手慢无|先到先得|限时(?:优惠|特价|抢)|全场.{1,6}折|包邮|加(?:我)?微信|扫(?:描)?(?:下方)?(?:二维)?码|关注(?:公众号|我们)|再送好礼|立减"
     r"|(?i:\b(?:buy|order) now\b|\blimited offer\b|\bsubscribe (?:now|today)\b|\bclick here\b|\bfree shipping\b)"
 )
+_BUTTONS = re.compile(
+    r"上一[篇页]|下一[篇页]|返回(?:顶部|首页|列表)|关于我们|联系我们|友情链接|网站地图|版权声明|加入收藏|设为首页|免责声明|隐私政策|网站导航"
+    r"|(?i:\babout us\b|\bcontact us\b|\bprivacy policy\b|\bterms of (?:use|service)\b|\bsite ?map\b|\bback to top\b|\bsign (?:in|up)\b)"
+)
 _OPEN_END = re.compile(r"(?:[，、,（(“「《]|[一-龥][和与及或的])$")
 
 
@@ -183,6 +187,12 @@ def advertises(instruction: str, output: str) -> str:
     return "，".join(found[:3]) if len(found) > 1 else ""
 
 
+def navigates(instruction: str, output: str) -> str:
+    """Lists the buttons of a web page: three of them and more. One or two may well be explained."""
+    found = list(dict.fromkeys(_BUTTONS.findall(output)))
+    return "，".join(found[:4]) if len(found) > 2 else ""
+
+
 def cut_off(instruction: str, output: str) -> str:
     """Ends in the middle of a sentence or of a code block."""
     if output.count("```") % 2:
@@ -211,6 +221,7 @@ FILTERS = (
     Filter("copies_instruction", "output", only_copies),
     Filter("leaks_template", "output", leaks_template),
     Filter("advertises", "output", advertises),
+    Filter("navigates", "output", navigates),
     Filter("cut_off", "output", cut_off),
     Filter("other_language", "output", other_language),
 )
