@@ -81,7 +81,7 @@ _URGES = re.compile(
 )
 _BUTTONS = re.compile(
     r"上一[篇页]|下一[篇页]|返回(?:顶部|首页|列表)|关于我们|联系我们|友情链接|网站地图|版权声明|加入收藏|设为首页|免责声明|隐私政策|网站导航"
-    r"|(?i:\babout us\b|\bcontact us\b|\bprivacy policy\b|\bterms of (?:use|service)\b|\bsite ?map\b|\bback to top\b|\bsign (?:in|up)\b)"
+    r"|(?i:\b(?:(?:about|contact) us|privacy policy|terms of (?:use|service)|site ?map|back to top|sign (?:in|up))\b)"
 )
 _OPEN_END = re.compile(r"(?:[，、,（(“「《]|[一-龥][和与及或的])$")
 
