@@ -15,7 +15,7 @@ from kun_clean.pii import mask
 from kun_method.context import about_question
 from kun_method.filters import FILTERS
 from kun_method.form import is_request, split_outline, tidy
-from kun_method.raw import reads_as_answer
+from kun_method.raw import as_answer
 from kun_method.refine import trim, without_question
 from kun_method.texts import han_share, loop, prose, sentences
 from kun_method.texts import units as count_units
@@ -70,7 +70,7 @@ RULES = {
     "trim": trim,
     "without_question": lambda text: without_question(text, text),
     "about_question": about_question,
-    "reads_as_answer": reads_as_answer,
+    "as_answer": as_answer,
     "normalize": normalize_text,
     "pii": mask,
     "loop": loop,
