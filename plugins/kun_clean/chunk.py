@@ -25,13 +25,14 @@ By = Literal["sentences", "headings", "tokens"]
 
 _CLOSING = "”’」』）】》\"'\\])"
 _END = re.compile(
-    f"(?:[。！？…]+|[!?]+(?=[{_CLOSING}]*(?:\\s|$))|\\.+(?=[{_CLOSING}]*(?:\\s+[^a-z\\s]|\\s*$)))[{_CLOSING}]*\\s*"
+    f"(?:[。！？…]+|(?<![!?])[!?]++(?=[{_CLOSING}]*+(?:\\s|$))"
+    f"|(?<!\\.)\\.++(?=[{_CLOSING}]*+(?:\\s++[^a-z\\s]|\\s*+$)))[{_CLOSING}]*\\s*"
     "|\n\\s*"
 )
 _ABBREVIATION = re.compile(r"\b(?:[A-Z]|[Mm]rs?|Ms|Dr|Prof|St|No|vs|Fig|Eq|e\.g|i\.e|al|cf)$")
 _HEADING = re.compile(
     r"^(?:#{1,6}[ \t]+\S.*|第[〇零一二三四五六七八九十百千两\d]+[章节篇卷回编](?:[\s：:].{0,40})?$"
-    r"|.*\S.*\n(?:={3,}|-{3,})[ \t]*$)",
+    r"|(?=[^\n]*\S)[^\n]*\n(?:={3,}|-{3,})[ \t]*$)",
     re.MULTILINE,
 )
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
