@@ -24,7 +24,7 @@ FLOORS = """
     executors folder dataset_stage testing
     shapes
     runner explain estimate hub review
-    training presentation reproduce losses
+    training presentation reproduce losses target
     evaluation
     align
     cli

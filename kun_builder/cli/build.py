@@ -72,10 +72,12 @@ def command(
     from kun_builder.presentation import is_presented
     from kun_builder.runner import build  # after the check: it imports `datasets`
     from kun_builder.status import Status
+    from kun_builder.target import build_target
 
     status = Status()
+    wanted = build_target if checked.target and checked.limit is None else build
     with progress(status, out), _metrics(status, metrics_port, out):
-        report = build(checked, registry, fresh=fresh, status=status)
+        report = wanted(checked, registry, fresh=fresh, status=status)
     if not is_presented(checked.output):
         out.note("writing the card and the report page")
         _present(checked.output, out)

@@ -82,6 +82,11 @@ class Settings(_Frozen):
     journal: Path | None = Field(
         default=None, description="Folder of finished generations; by default in the user's cache, for all runs."
     )
+    target: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows to keep, of all splits together: no more of the input is used than that takes.",
+    )
     budget: Limits = Limits()
     plugins: Plugins = Plugins()
     publish: Publish = Publish()
