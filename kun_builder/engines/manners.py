@@ -46,11 +46,15 @@ def check_extra(model: str, extra: Mapping[str, Any]) -> None:
         )
 
 
-def variant_of(extra: Mapping[str, Any], thinking: Thinking) -> str:
-    """A digest of what the recipe adds to every request; empty where it adds nothing."""
-    if not extra and thinking == "auto":
+def variant_of(extra: Mapping[str, Any], thinking: Thinking, tokens: int) -> str:
+    """A digest of what the recipe adds to every request; empty where it adds nothing. With more room to think, a
+    question whose answer was cut off is another one."""
+    added: list[object] = [extra, thinking]
+    if tokens != THINKING_TOKENS:
+        added.append(tokens)
+    if added == [{}, "auto"]:
         return ""
-    return "+" + hashlib.sha256(orjson.dumps((extra, thinking), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return "+" + hashlib.sha256(orjson.dumps(added, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def short_question(kind: Kind) -> str | tuple[Message, ...]:

@@ -76,12 +76,8 @@ async def connect(
     """
     check_extra(spec.name, extra_body or {})
     async with open_servers(spec) as servers:
-        yield [
-            OpenAIEndpoint(
-                server, spec, extra=extra_body, thinking=thinking_of(thinking), thinking_tokens=thinking_tokens
-            )
-            for server in servers
-        ]
+        settings: dict[str, Any] = {"thinking": thinking_of(thinking), "thinking_tokens": thinking_tokens}
+        yield [OpenAIEndpoint(server, spec, extra=extra_body, **settings) for server in servers]
 
 
 class OpenAIEndpoint:
@@ -275,7 +271,8 @@ class OpenAIEndpoint:
         about, owner = await model_facts(self._server, self._spec) if self._asked else (ModelInfo(self._spec.model), "")
         self._model = self._model or about.id
         self._penalty = "repeat_penalty" if owner == "llamacpp" else "repetition_penalty"
-        self._about = replace(about, **{"variant": variant_of(self._extra, self._thinking), **self._facts})
+        variant = variant_of(self._extra, self._thinking, self._thinking_tokens)
+        self._about = replace(about, **{"variant": variant, **self._facts})
         return self._about
 
     async def _ask(

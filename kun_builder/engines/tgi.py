@@ -30,6 +30,7 @@ from kun_builder.engines.manners import (
     room_to_think,
     short_question,
     thinking_of,
+    variant_of,
 )
 from kun_builder.engines.reasoning import Habits, opens_reasoning
 from kun_builder.engines.refusals import Fields, Refusals
@@ -90,7 +91,7 @@ class TGIEndpoint:
             context_length=self._spec.context_length or about.get("max_total_tokens") or 0,
             prompt=self._spec.prompt,
             tokenizer=self._spec.tokenizer or about["model_id"],
-            variant="" if self._thinking == "auto" else f"+thinking {self._thinking}",
+            variant=variant_of({}, self._thinking, self._thinking_tokens),
         )
         self._room, self._context = 0, info.context_length
         answer = await self.complete(Request(short_question(info.prompt), SHORT_TOKENS, top_logprobs=1))

@@ -23,7 +23,17 @@ from kun_builder.recipe.file import Dumper, RecipeFile
 from kun_builder.recipe.parts import Catalog, locate
 
 _SETTINGS = ("name", "executor", "shard_rows", "seed", "format")
-_MODEL = ("engine", "model", "revision", "prompt", "tokenizer", "context_length", "thinking", "extra_body")
+_MODEL = (
+    "engine",
+    "model",
+    "revision",
+    "prompt",
+    "tokenizer",
+    "context_length",
+    "thinking",
+    "thinking_tokens",
+    "extra_body",
+)
 """What a model may be told by a repository: nothing of where it is, or what opens it."""
 _VALUES, _BYTES = 100_000, 16 << 20
 _LONGEST = 200  # characters of a model's name

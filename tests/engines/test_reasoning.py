@@ -218,6 +218,13 @@ def test_further_fields_go_along_and_are_part_of_who_answers():
     assert about.variant != ask(Thinker(), extra_body={"top_k": 40})[1].variant != ""
 
 
+def test_more_room_to_think_asks_again():
+    """What was cut off with less room is not found in the journal by a recipe that gives more."""
+    variants = {ask(Thinker(), thinking_tokens=tokens)[1].variant for tokens in (2048, 4096, 0)}
+    assert len(variants) == 3
+    assert "" in variants
+
+
 class Served:
     """A server that answers each chat by `said(body)`, a choice; it takes every field and overlooks most."""
 
