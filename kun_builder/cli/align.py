@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kun_builder.cli.machine import forbid_downloads, need_training
 from kun_builder.cli.options import Command, open_recipe, output_options, plugins_dir_option, recipe_argument
 from kun_builder.cli.output import Output
 
@@ -29,6 +30,8 @@ def command(
 
     Each round has a folder with its models and its run. After any interruption, the same command goes on.
     """
+    need_training()
+    forbid_downloads()
     checked, registry = open_recipe(recipe, out, limit=limit, output=output, plugins_dirs=plugins_dirs)
 
     from kun_builder.align import align

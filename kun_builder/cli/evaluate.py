@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kun_builder.cli.evaluate_pairs import pairs
+from kun_builder.cli.machine import forbid_downloads, need_training
 from kun_builder.cli.options import (
     Command,
     Group,
@@ -74,6 +75,9 @@ def label(
     How likely it finds the human instructions, against its untrained base; and what its own instructions look like
     beside the human ones. Pairs that it was trained on are left out.
     """
+    need_training()
+    forbid_downloads()
+
     from kun_builder.cli.progress import progress
     from kun_builder.contract import read_contract
     from kun_builder.evaluation.generating import Sampling

@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from kun_builder.cache import cache_folder
+from kun_builder.errors import TrainingError
+
+_TRAINING = ("accelerate", "peft", "sacrebleu", "torch", "trl")
+"""Packages that come with the extra `train`."""
 
 _CURES = {
     errno.ENOSPC: "make room on the disk, and run the same command again: what is finished is kept",
@@ -54,6 +59,16 @@ def explained(error: OSError) -> tuple[str, str] | None:
         cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
     said = os.strerror(error.errno or 0)
     return (f"{place}: {said}" if place else f"a file cannot be written: {said}"), cure
+
+
+def need_training() -> None:
+    """Raise TrainingError, with the cure, if the extra `train` is not installed: before anything is read."""
+    if missing := [name for name in _TRAINING if find_spec(name) is None]:
+        raise TrainingError(
+            f"training and its evaluation need the extra `train`, of which {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not installed",
+            hint='pip install "kun-builder[train]"',
+        )
 
 
 def forbid_downloads() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kun_builder.cli.machine import forbid_downloads
 from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
 from kun_builder.cli.output import Output, console, make_table
 
@@ -43,6 +44,7 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
     from kun_builder.ingest.inputs import input_keys
     from kun_builder.plan import make_plan
 
+    forbid_downloads()
     checked, registry = open_recipe(recipe, out, **options)
     if sample:
         from kun_builder.cli.sample import show_sample

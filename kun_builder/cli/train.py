@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kun_builder.cli.machine import forbid_downloads, need_training
 from kun_builder.cli.options import Command, open_plugins, open_recipe, output_options, plugins_dir_option
 from kun_builder.cli.output import Output
 from kun_builder.cli.push import repo_name
@@ -70,6 +71,9 @@ def command(
     The prompts are those of the stages `label`, `polish` and `score`, of RECIPE if one is given. Options go before the
     recipe's `training:` section. A training that was interrupted goes on from its last checkpoint.
     """
+    need_training()
+    if not push_to_hub:
+        forbid_downloads()
     own = {name: value for name, value in given.items() if value not in (None, "", ())}
     training, options, folder = _training(recipe, plugins_dirs, own, parse_settings(settings), out)
 

@@ -34,7 +34,7 @@ from kun_builder.engines.manners import (
 )
 from kun_builder.engines.reasoning import Habits, opens_reasoning
 from kun_builder.engines.refusals import Fields, Refusals
-from kun_builder.engines.tokenizers import ChatTemplate, load_template, token_counter
+from kun_builder.engines.tokenizers import CHARACTERS, ChatTemplate, load_template, token_counter
 from kun_builder.errors import RejectedError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
@@ -112,7 +112,8 @@ class TGIEndpoint:
             count = await token_count(self._server, text, self._spec.model)
             if count is not None:
                 return count
-            self._count = await in_thread(partial(token_counter, await self._tokenizer(), self._spec))
+            named = self._spec.tokenizer or await self._own_tokenizer()
+            self._count = await in_thread(partial(token_counter, named, self._spec))
         return self._count(text)
 
     async def complete(self, request: Request) -> Completion:
@@ -163,12 +164,15 @@ class TGIEndpoint:
     async def _load_template(self) -> ChatTemplate:
         async with self._lock:
             if self._template is None:
-                self._template = await in_thread(partial(load_template, await self._tokenizer(), self._spec))
+                named = self._spec.tokenizer
+                if named in ("", CHARACTERS):  # which counts, and writes no chats
+                    named = await self._own_tokenizer()
+                self._template = await in_thread(partial(load_template, named, self._spec))
             return self._template
 
-    async def _tokenizer(self) -> str:
-        """The name of the tokenizer: the recipe's, or the model's own."""
-        name: str = self._spec.tokenizer or self._spec.model or (await self._server.get("/info"))["model_id"]
+    async def _own_tokenizer(self) -> str:
+        """The name of the model's own tokenizer."""
+        name: str = self._spec.model or (await self._server.get("/info"))["model_id"]
         return name
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from kun_builder.engines import openai
 from kun_builder.engines.child import Child, cores, in_thread, shared_server
 from kun_builder.engines.http import Server, open_session
 from kun_builder.engines.openai import OpenAIEndpoint
-from kun_builder.engines.tokenizers import resolve_tokenizer
+from kun_builder.engines.tokenizers import token_counter
 from kun_builder.errors import ModelError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
@@ -96,7 +96,7 @@ class TransformersEndpoint:
         self.url = endpoint.url
         self._endpoint = endpoint
         self._name = tokenizer
-        self._tokenizer: Any = None
+        self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
         """Who answers here."""
@@ -116,11 +116,9 @@ class TransformersEndpoint:
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of `text`, special ones not counted."""
-        if self._tokenizer is None:
-            from tokenizers import Tokenizer
-
-            self._tokenizer = Tokenizer.from_file(await in_thread(partial(resolve_tokenizer, self._name)))
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        if self._count is None:
+            self._count = await in_thread(partial(token_counter, self._name))
+        return self._count(text)
 
 
 @hookimpl

@@ -96,12 +96,42 @@ def test_without_shared_locks_batches_run_in_one_process(monkeypatch):
     assert not _can_share()
 
 
-def test_offline_means_tokenizers_too(shell, tmp_path):
+OFFLINE = {"KUN_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": ""}
+
+
+@pytest.mark.parametrize("command", ["KB", "KB plan --sample 2"])
+def test_offline_means_tokenizers_too(shell, command):
     """With `KUN_OFFLINE` a tokenizer that is not here is an error at once, and nobody is asked for it."""
-    line = "sed -i 's/\\[label/[{length: {tokenizer: org\\/nowhere}}, label/' recipe.yaml; KB"
+    line = f"sed -i 's/\\[label/[{{length: {{tokenizer: org\\/nowhere}}}}, label/' recipe.yaml; {command}"
     began = time.monotonic()
-    status, said = shell(line, KUN_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="")
+    status, said = shell(line, **OFFLINE)
     assert status == 1
     assert "org/nowhere" in said
     assert "Traceback" not in said
     assert time.monotonic() - began < 20
+
+
+def test_characters_are_a_tokenizer_of_a_model(shell):
+    """`tokenizer: characters` on a model whose own cannot be had counts characters, as the hint of that error says."""
+    status, said = shell("sed -i 's/\\[label/[{length: {min_tokens: 2}}, label/' recipe.yaml; KB", **OFFLINE)
+    assert status == 1
+    assert "no tokenizer can be had from agreeable" in said
+    assert "`characters`" in said
+    edit = "-e 's/\\[label/[{length: {min_tokens: 2}}, label/' -e 's/model: agreeable/&, tokenizer: characters/'"
+    status, said = shell(f"sed -i {edit} recipe.yaml; KB", **OFFLINE)
+    assert status == 0, said
+    assert "2 read, 2 kept" in said
+
+
+@pytest.mark.parametrize(
+    "command", ["train label --seeds none.jsonl --output model", "evaluate label model", "align recipe.yaml"]
+)
+def test_training_without_its_extra_is_one_line_with_the_cure(shell, tmp_path, command):
+    """Without the packages of the extra `train`, its commands say what is missing before they read anything."""
+    block = "import sys\nsys.modules['trl'] = sys.modules['peft'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(block)
+    status, said = shell(f"KB {command}", PYTHONPATH=str(tmp_path))
+    assert status == 1
+    assert "the extra `train`, of which peft, trl are not installed" in said
+    assert 'pip install "kun-builder[train]"' in said
+    assert len(said.splitlines()) == 2, said

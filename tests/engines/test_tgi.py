@@ -94,6 +94,19 @@ def test_chats_are_rendered_by_the_models_own_template(small, api):
     assert all(answer.text for answer in answers)
 
 
+def test_characters_count_and_the_models_own_template_writes(small, api):
+    """With `tokenizer: characters` chats are still written by the template of the model."""
+
+    async def work():
+        async with serve_tgi(TGI(small.endpoint.url, api)) as there:
+            spec = ModelSpec(name="m", engine="tgi", endpoints=(there.url,), model=TOKENIZER, tokenizer="characters")
+            async with tgi.connect(spec) as (endpoint,):
+                await endpoint.complete(Request(CHAT, 4))
+            return there.requests[-1][1]["inputs"]
+
+    assert small.run(work()) == load_template(TOKENIZER).render(CHAT)
+
+
 def test_the_raw_prompt_gives_what_the_chat_route_gives(small, api):
     """The same question through `/generate` and through the chat route of the server behind has the same answer."""
 
