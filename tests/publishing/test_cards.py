@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from markdown_it import MarkdownIt
 
 from kun_builder import cards, markdown
 from kun_builder.cards.metadata import check_card
+from kun_builder.cli import reproduce
 from kun_builder.errors import PublishError, RecipeError
 from kun_builder.hub import release
 from kun_builder.hub.card_facts import card_facts, config_facts
@@ -84,6 +86,17 @@ def test_incremental_release(tmp_path):
         digests=lambda split: release.digest_rows(release.rows_of(open_run(tmp_path / "one").kept[split])),
     )
     check_snapshot("incremental.md", card_of(open_finished(run), base))
+
+
+def test_the_command_that_builds_again_is_complete(tmp_path):
+    """The command in both halves of a card is one that `reproduce` takes, with the input of every split."""
+    run = make_run(tmp_path / "run", {"wudao": 3, "sky.pile": 2})
+    lines = [line for line in card_of(open_finished(run)).splitlines() if line.startswith("kun-build reproduce")]
+    assert len(lines) == 2
+    for line in lines:
+        given = reproduce.command.make_context("reproduce", shlex.split(line)[2:]).params
+        assert given["repo"] == "my-org/my-kun"
+        assert given["paths"] == ("wudao=PATH", "sky.pile=PATH")
 
 
 def test_card_of_a_folder(tmp_path):
