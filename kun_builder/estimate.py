@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from kun_builder.folder import RunFolder
 from kun_builder.report import RunReport
+from kun_builder.stats import read_columns
 from kun_builder.types import ModelSpec
 
 FIGURES = ("requests", "prompt_tokens", "completion_tokens")
@@ -98,9 +97,9 @@ def _total(values: Mapping[str, list[float]], sizes: Mapping[str, int]) -> Inter
 
 
 def _rows(folder: RunFolder, split: str) -> Iterator[dict[str, Any]]:
-    """The `calls` of every row of a split, kept or not."""
+    """The `calls` of every row of a split, kept or not; a run that only cleans has none."""
     kept = folder.kept_files(split)
     for paths, alive in ((kept, True), ([folder.rejected / f"{split}.parquet"], False)):
-        for path in paths:
-            for row in pq.read_table(path, columns=["calls"]).to_pylist():
-                yield {"calls": row["calls"] or [], "kept": alive}
+        for table in read_columns(paths, ("id", "calls")):
+            for row in table.to_pylist():
+                yield {"calls": row.get("calls") or [], "kept": alive}

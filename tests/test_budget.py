@@ -109,13 +109,14 @@ def test_a_budget_that_cannot_be_kept_is_refused(tmp_path, registry, budget, cos
 
 
 def test_a_sample_says_that_the_budget_will_not_do():
-    """What the whole takes is held against each limit; what is enough, or cannot be reckoned, is not mentioned."""
+    """What the run takes is held against each limit; what is enough, or cannot be reckoned, is not mentioned."""
     figure = Interval(80.0, 60.0, 100.0)
     model = {"requests": figure, "prompt_tokens": figure, "completion_tokens": figure, "cost": figure}
     found = Estimate(1000, 50, figure, {"chat": model, "judge": model}, None)
     assert list(beyond({"money": 160.0, "tokens": 300.0, "hours": 1.0}, found)) == [
-        "the budget will not do: tokens 300, and the whole takes 320 (240 to 400)"
+        "the budget will not do: tokens 300, and the run takes 320 (240 to 400)"
     ]
+    assert not list(beyond({"money": 160.0, "tokens": 300.0}, found, 0.9))
 
 
 def test_the_count_goes_on_and_survives_a_broken_file(tmp_path):

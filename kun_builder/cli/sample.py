@@ -29,7 +29,8 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
     with progress(status, out):
         report = build(small, registry, status=status)
     found = estimate(RunFolder(output), report, recipe.models)
-    for line in beyond(recipe.budget.model_dump(), found):
+    share = min(1.0, recipe.target / found.kept.value) if recipe.target and found.kept.value else 1.0
+    for line in beyond(recipe.budget.model_dump(), found, share):
         out.note(line)
     if out.format == "json":
         out.json(asdict(found))
@@ -37,16 +38,19 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
         _draw(found, out)
 
 
-def beyond(budget: Mapping[str, float | None], found: Estimate) -> Iterator[str]:
-    """What the whole will take beyond its budget, as far as can be reckoned: one line each."""
+def beyond(budget: Mapping[str, float | None], found: Estimate, share: float = 1.0) -> Iterator[str]:
+    """What the run will take beyond its budget, as far as can be reckoned: one line each.
+
+    share: of the whole, what a `target` needs.
+    """
     figures = list(found.models.values())
     tokens = [model[name] for model in figures for name in ("prompt_tokens", "completion_tokens")]
     parts = {"money": [m["cost"] for m in figures], "tokens": tokens, "hours": [found.hours] if found.hours else []}
     for name, limit in budget.items():
-        low, value, high = (sum(getattr(part, key) for part in parts[name]) for key in ("low", "value", "high"))
+        low, value, high = (share * sum(getattr(part, key) for part in parts[name]) for key in ("low", "value", "high"))
         if limit is not None and value > limit:
             takes = f"{value:,.6g} ({low:,.6g} to {high:,.6g})"
-            yield f"the budget will not do: {name} {limit:,.6g}, and the whole takes {takes}"
+            yield f"the budget will not do: {name} {limit:,.6g}, and the run takes {takes}"
 
 
 def _draw(found: Estimate, out: Output) -> None:

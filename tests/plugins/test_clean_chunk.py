@@ -178,3 +178,7 @@ def test_a_build_says_how_many_rows_were_made(tmp_path, monkeypatch):
     done = CliRunner().invoke(cli, ["recipe.yaml"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "3 rows, made of 2, are in runs/cut/dataset; the other 2 are in runs/cut/rejected" in done.stdout
+    sampled = CliRunner().invoke(cli, ["plan", "recipe.yaml", "--sample", "1", "--json"], catch_exceptions=False)
+    found = json.loads(sampled.stdout)
+    assert (found["records"], found["sampled"]) == (2, 1)
+    assert found["kept"]["value"] in (0, 6)  # the drawn document stands for both: no piece of it is kept, or three are
