@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 _BATCH = 256
 """Rows at most; documents may be long."""
 
-_UNPACKED = 4 * MAX_RECORD
-"""Bytes: of a batch, whatever its rows hold; and of a page, where it unpacks to more than `_RATIO` times its size."""
+_BATCH_SIZE = MAX_RECORD
+"""Bytes of a batch, whatever its rows hold; a single row may have more."""
+
+_LARGE_PAGE = 4 * MAX_RECORD
+"""Bytes from which on a page must not unpack to more than `_RATIO` times what it is."""
 
 _LARGEST_PAGE, _RATIO = 1 << 30, 50
 
@@ -74,10 +77,10 @@ def _batch(file: IO[bytes], table: pq.ParquetFile, group: int, names: Sequence[s
     for column in (facts.column(number) for number in range(facts.num_columns)):
         if column.path_in_schema in names or column.path_in_schema.startswith(tuple(f"{name}." for name in names)):
             for packed, unpacked in page_sizes(file, column):
-                if unpacked > _LARGEST_PAGE or (unpacked > _UNPACKED and unpacked > _RATIO * packed):
+                if unpacked > _LARGEST_PAGE or (unpacked > _LARGE_PAGE and unpacked > _RATIO * packed):
                     raise PageError(f"{unpacked} bytes packed into {packed} in column {column.path_in_schema}", True)
                 largest = max(largest, unpacked)
-    return max(1, min(_BATCH, _UNPACKED // largest))
+    return max(1, min(_BATCH, _BATCH_SIZE // largest))
 
 
 def _rows(batch: pa.RecordBatch, cursor: Cursor) -> Iterator[Record]:
