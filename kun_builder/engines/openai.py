@@ -124,12 +124,15 @@ class OpenAIEndpoint:
         self._room, self._habits, self._trying = 0, Habits(), True
         try:
             await self._learn_manners(about.prompt)
-            answer = await self.complete(replace(_TRIAL, prompt=short_question(about.prompt)))
+            trial = replace(_TRIAL, prompt=short_question(about.prompt))
+            answer = await self.complete(trial)
             await self._learn_habits(about.prompt, answer)
+            if self._habits.thinks:
+                self._notice_thinking(about.context_length)
+            if self._habits.thinks or self._habits.swallows:  # only now an answer is to be seen
+                answer = await self.complete(trial)
         finally:
             self._trying = False
-        if self._habits.thinks:
-            self._notice_thinking(about.context_length)
         context = max(0, about.context_length - self._room)
         return replace(about, context_length=context, logprobs=any(token.top for token in answer.tokens))
 

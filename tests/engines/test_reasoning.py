@@ -296,6 +296,22 @@ def test_a_parser_that_takes_every_answer_for_reasoning_is_seen_through(field):
     assert server.bodies[-1]["max_tokens"] == 10
 
 
+@pytest.mark.parametrize("thinks", [True, False])
+def test_log_probabilities_behind_reasoning_are_noticed(thinks):
+    """The start looks at those of an answer, not of the thoughts before it or of what a parser took for thoughts."""
+
+    def said(body):
+        if thinks and body["max_tokens"] < 100:
+            return {"message": {"content": None, "reasoning_content": THOUGHT}, "finish_reason": "length"}
+        texts = [THOUGHT, "</think>", right(body)] if thinks else [right(body)]
+        message = {"content": right(body) if thinks else None, "reasoning_content": THOUGHT if thinks else right(body)}
+        return {"message": message, "finish_reason": "stop", "logprobs": logprobs(*texts)}
+
+    answer, about = ask(Served(said))
+    assert about.logprobs
+    assert [token.text for token in answer.tokens] == [answer.text] == [ANSWER]
+
+
 def test_a_server_that_overlooks_all_switches_is_told_in_the_users_words():
     """Fields that are taken without effect are not believed; `/no_think` at the end of the turn is tried too."""
 
