@@ -1,6 +1,8 @@
 """Tokenizers out of GGUF files and folders, compared with llama.cpp's own and with the ones they came from."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from kun_builder import ModelSpec
 from kun_builder.engines.gguf_file import read_metadata
 from kun_builder.engines.tokenizers import load_template, resolve_tokenizer, token_counter
+from kun_builder.engines.transformers import TransformersEndpoint
 from kun_builder.errors import ModelError
 
 CORPUS = [
@@ -170,6 +173,17 @@ def test_folders_and_files_are_taken_as_they_are(trained, tmp_path):
     assert resolve_tokenizer("characters") == "characters"
     with pytest.raises(ModelError, match="no chat template"):
         load_template(str(folder))
+
+
+@pytest.mark.parametrize("name", ["characters", "model"])
+def test_a_served_folder_counts_by_the_tokenizer_that_is_named(trained, tmp_path, name):
+    """The engine of folders counts characters where that is asked for, else the tokens of the folder, special ones as
+    text."""
+    PreTrainedTokenizerFast(tokenizer_object=trained).save_pretrained(tmp_path / "model")
+    where = name if name == "characters" else str(tmp_path / name)
+    endpoint = TransformersEndpoint(SimpleNamespace(url="http://127.0.0.1:9"), where)
+    count = asyncio.run(endpoint.count_tokens("绿茶怎么保存"))
+    assert count == (6 if name == "characters" else token_counter(where)("绿茶怎么保存"))
 
 
 def test_what_cannot_be_had_is_named(tmp_path, monkeypatch):
