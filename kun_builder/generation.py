@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
@@ -163,14 +163,9 @@ class Generator:
         """An answer that is on disk: from the journal, from another row that asks the same just now, or asked."""
         info, (origin, *others) = self._models[model].info, self._models[model].origins
         asked = question(info.id, origin + info.variant, request)
-        while (followers := self._under_way.get(asked.key)) is not None:
-            follower: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
-            followers.append(follower)
-            if (known := await follower) is not None:
-                return self._reused(asker, model, known)
-        for key in (asked.key, *(question(info.id, other + info.variant, request).key for other in others)):
-            if (known := self._journal.get(key)) is not None:
-                return self._reused(asker, model, known)
+        keys = [asked.key, *(question(info.id, other + info.variant, request).key for other in others)]
+        if (known := await self._known(keys)) is not None:
+            return self._reused(asker, model, known)
         followers = self._under_way[asked.key] = []
         try:
             completion = await self._answered(model, request, asker)
@@ -191,6 +186,15 @@ class Generator:
                 if not follower.done():
                     follower.set_result(known)
         return await self._end()
+
+    async def _known(self, keys: Sequence[str]) -> Completion | None:
+        """The answer to a question: another row's that asks it (its first key) just now, or the journal's."""
+        while (followers := self._under_way.get(keys[0])) is not None:
+            follower: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
+            followers.append(follower)
+            if (known := await follower) is not None:
+                return known
+        return next((known for key in keys if (known := self._journal.get(key)) is not None), None)
 
     async def _end(self) -> NoReturn:
         """End the run once the requests under way are answered: they are paid for, and would be lost."""

@@ -7,7 +7,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from servers.llm_simulator import simulator
-from test_runner import STAGES, corpus
+from small_corpus import STAGES, corpus
 
 from kun_builder.budget import Budget
 from kun_builder.cli.sample import beyond

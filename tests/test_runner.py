@@ -1,7 +1,6 @@
 """A whole build against a server: what was asked is not asked again, and nothing is lost, whatever happens."""
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from servers.llm_simulator import Faults, simulator
+from small_corpus import STAGES, corpus
 
 from kun_builder.errors import FatalError, ModelError, RecipeError
 from kun_builder.hub.finished import check_loads, open_finished
@@ -24,7 +24,6 @@ from kun_builder.recipe import load_recipe
 from kun_builder.runner import build
 from kun_builder.status import Status
 
-STAGES = Path(__file__).parent / "stages"
 FAST = {"speed": 50.0}
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
@@ -37,16 +36,6 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def registry():
     return load_plugins([STAGES])
-
-
-def corpus(folder, rows=40):
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"text": f"第{number}段文字"}, ensure_ascii=False) for number in range(rows)]
-    lines[3] = lines[2]  # a duplicate
-    lines[5] = '{"text": "bad"}'
-    lines[7] = '{"text": broken'
-    lines[9] = '{"text": null}'
-    (folder / "a.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def recipe_file(tmp_path, url, threshold=0.2, rows=40, shard_rows=16):

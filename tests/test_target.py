@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.llm_simulator import simulator
-from test_runner import STAGES
+from small_corpus import STAGES
 
 from kun_builder.errors import RunError
 from kun_builder.plugins import load_plugins
