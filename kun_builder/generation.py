@@ -22,6 +22,7 @@ from kun_builder.engines.connect import EngineEntry, connect
 from kun_builder.engines.pool import Pool
 from kun_builder.engines.process import allow_connections, rare_collections
 from kun_builder.errors import Drop, FatalError, RejectedError, TransientError
+from kun_builder.flaws import all_thought, changed_for, check_end, has_flaw, size_of
 from kun_builder.journal import Journal, question
 from kun_builder.status import Status
 from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
@@ -33,9 +34,6 @@ _BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
 _TOO_LARGE = frozenset({400, 413, 422})
 _BROKE_OFF = frozenset({"error", "reasoning without an answer"})  # no fault of the text: worth one more question
-_PROPER_ENDS = frozenset({"stop", "length"})
-_REPLACED = "\ufffd"  # stands for bytes that were no text
-_SHOWN = 40
 _NO_ANSWER = 200  # status of what a server takes for an answer, and is none
 _WRONG_ANSWERS = 3  # after so many in a row the server will not answer this request otherwise
 _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is mentioned
@@ -122,9 +120,9 @@ class Generator:
         completion = await self._finished(model, request, asker)
         if completion.finish_reason in _BROKE_OFF:
             completion = await self._once_more("unfinished", model, request, asker)
-        _check(completion, request)
+        check_end(completion, request)
         for flaw, rule in (("truncated", request.on_length), ("empty", request.on_empty)):
-            if not _has(flaw, completion) or (flaw == "empty" and _all_thought(completion)):
+            if not has_flaw(flaw, completion) or (flaw == "empty" and all_thought(completion)):
                 continue
             if flaw == "truncated" and rule == "keep" and request.max_new_tokens == 1:
                 continue  # one token is all that was asked for
@@ -132,16 +130,16 @@ class Generator:
             setattr(usage, flaw, getattr(usage, flaw) + 1)
             if rule == "retry":
                 completion = await self._once_more(flaw, model, request, asker)
-                _check(completion, request)
-            if rule == "drop" or (rule == "retry" and _has(flaw, completion)):
-                raise Drop(flaw, _size(completion))
-        if _all_thought(completion) and request.max_new_tokens > 1 and not request.choices:
-            raise Drop("truncated", _size(completion))  # there is nothing to keep
+                check_end(completion, request)
+            if rule == "drop" or (rule == "retry" and has_flaw(flaw, completion)):
+                raise Drop(flaw, size_of(completion))
+        if all_thought(completion) and request.max_new_tokens > 1 and not request.choices:
+            raise Drop("truncated", size_of(completion))  # there is nothing to keep
         return completion
 
     async def _once_more(self, flaw: str, model: str, request: Request, asker: Asker) -> Completion:
         try:
-            return await self._finished(model, _changed_for(flaw, request), asker)
+            return await self._finished(model, changed_for(flaw, request), asker)
         except RejectedError as error:
             if error.status in _TOO_LARGE:  # the model's context does not hold twice the tokens
                 raise Drop(flaw, request.max_new_tokens) from error
@@ -270,37 +268,6 @@ def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
         cached,
         c.reasoning_tokens,
     )
-
-
-def _check(completion: Completion, request: Request) -> None:
-    """Raise Drop for an answer that was not brought to an end, or holds what was no text."""
-    text = completion.text
-    if completion.finish_reason not in _PROPER_ENDS:
-        raise Drop("unfinished", f"{completion.finish_reason}: {text[-_SHOWN:]}")
-    if _REPLACED in text and request.max_new_tokens > 1:
-        raise Drop("garbled", text[max(0, text.index(_REPLACED) - _SHOWN) :][: 2 * _SHOWN])
-
-
-def _has(flaw: str, completion: Completion) -> bool:
-    return completion.finish_reason == "length" if flaw == "truncated" else not completion.text.strip()
-
-
-def _size(completion: Completion) -> str:
-    """The tokens of an answer that is dropped for its length, with the cure where thinking has taken them all."""
-    cure = ", all of them thought: raise `thinking_tokens`" if _all_thought(completion) else ""
-    return f"{completion.completion_tokens}{cure}"
-
-
-def _all_thought(completion: Completion) -> bool:
-    """Whether an answer was cut off before the model had ended its thinking."""
-    return completion.finish_reason == "length" and completion.reasoning_tokens > 0 and not completion.text.strip()
-
-
-def _changed_for(flaw: str, request: Request) -> Request:
-    """The same request with twice the tokens, or with another seed and enough temperature for it to matter."""
-    if flaw == "truncated":
-        return replace(request, max_new_tokens=2 * request.max_new_tokens)
-    return replace(request, seed=(request.seed or 0) + 1, temperature=request.temperature or 0.3)
 
 
 def _pause(failed: int, retry_after: float | None) -> float:

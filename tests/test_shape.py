@@ -14,7 +14,7 @@ ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
     cache errors retry_after status types tables markdown measures page limits machine forms
     stats
-    hookspecs prompts readers report metrics usage
+    hookspecs prompts readers report metrics usage flaws
     ownership budget contract options journal cards plots verdicts
     engines plan report_page
     generation
