@@ -20,7 +20,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from bare_loop import text  # noqa: E402  # the folders above are no packages
 from servers.llm_simulator import Simulator  # noqa: E402
 
-from kun_builder.journal import Journal, records  # noqa: E402
+from kun_builder.models.journal import records  # noqa: E402
+from kun_builder.models.journal.journal import Journal  # noqa: E402
 
 _TICK = os.sysconf("SC_CLK_TCK")
 

@@ -71,8 +71,8 @@ def make_shards(folder: Path, rows: int) -> None:
 
 def publish_ours(folder: Path) -> dict[str, Any]:
     """Write the run folder from shards, verify it and push it."""
-    from kun_builder.hub import Target, publish
-    from kun_builder.hub.finished import check_loads, open_finished
+    from kun_builder.hub.push import Target, publish
+    from kun_builder.result.finished import check_loads, open_finished
 
     clock = {"start": time.perf_counter()}
     write_run(folder)
@@ -88,9 +88,9 @@ def publish_ours(folder: Path) -> dict[str, Any]:
 
 def write_run(folder: Path) -> None:
     """What the end of a build does: dataset, report and lock file."""
-    from kun_builder.folder import DatasetWriter, RunFolder
     from kun_builder.report import RunReport, SplitReport, StepCounts
-    from kun_builder.shards import Shard
+    from kun_builder.run.folder import DatasetWriter, RunFolder
+    from kun_builder.run.shards import Shard
 
     run = RunFolder(folder / "run")
     writer = DatasetWriter(run, "parquet")

@@ -23,9 +23,9 @@ from kun_method.context import LONG_QUESTION, about_question, answer_needs_text
 from kun_method.pairs import explains, novelty
 
 from kun_builder import Drop, ModelSpec, Request
-from kun_builder.generation import Asker, Generator, open_models
-from kun_builder.journal import Journal, default_folder
-from kun_builder.plugins import load_plugins
+from kun_builder.models.generator import Asker, Generator, open_models
+from kun_builder.models.journal.journal import Journal, default_folder
+from kun_builder.recipe.plugins import load_plugins
 from kun_builder.status import Status
 
 Pair = Mapping[str, Any]

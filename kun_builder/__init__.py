@@ -3,10 +3,10 @@
 These are the names that a plugin needs; everything else is the engine's own business.
 """
 
+from kun_builder.drops import drop_rows
 from kun_builder.errors import Drop, KunError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.prompts import Prompt
-from kun_builder.tables import drop_rows
 from kun_builder.types import (
     API_VERSION,
     BatchStage,

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from kun_builder.folder import dataset_metadata, write_provenance
 from kun_builder.report import RunReport, SplitReport, StepCounts
-from kun_builder.withhold import stays_here
+from kun_builder.run.folder import dataset_metadata, write_provenance
+from kun_builder.run.redact import stays_here
 
 SCHEMA = pa.schema(
     [

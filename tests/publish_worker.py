@@ -13,11 +13,11 @@ import datasets.utils.metadata
 from huggingface_hub import HfApi
 from huggingface_hub.utils import disable_progress_bars, http_backoff, http_stream_backoff
 
-import kun_builder.hub.release
+import kun_builder.result.release
 from kun_builder.errors import KunError
-from kun_builder.hub import Target, publish
-from kun_builder.hub.finished import open_finished
+from kun_builder.hub.push import Target, publish
 from kun_builder.hub.retry import Retry
+from kun_builder.result.finished import open_finished
 
 disable_progress_bars()
 datasets.disable_progress_bars()
@@ -25,9 +25,9 @@ for function in (http_backoff, getattr(http_stream_backoff, "__wrapped__", http_
     function.__kwdefaults__["base_wait_time"] = 0.01  # the client's own waits
 
 
-kun_builder.hub.release.pictures = lambda splits: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}
-kun_builder.hub.release.to_svg = json.dumps
-kun_builder.hub.release.to_png = str.encode
+kun_builder.result.release.pictures = lambda splits: {"funnel": {"rows": [r.kept for r, _ in splits.values()]}}
+kun_builder.result.release.to_svg = json.dumps
+kun_builder.result.release.to_png = str.encode
 
 
 def push(run: str, *, tries: int = 6, dry_run: bool = False, **target: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 from kun_builder.engines.openai import kun_engines
-from kun_builder.generation import open_models
-from kun_builder.journal import Journal
+from kun_builder.models.generator import open_models
+from kun_builder.models.journal.journal import Journal
 from kun_builder.status import Status
 from kun_builder.types import ModelSpec, Request
 

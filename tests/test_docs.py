@@ -12,9 +12,9 @@ from servers.agreeable import agreeable
 
 import kun_builder
 from kun_builder import readers, testing
-from kun_builder.plan import make_plan
-from kun_builder.plugins import load_plugins
-from kun_builder.recipe import load_recipe
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
+from kun_builder.run.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
 POEMS = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,21 +14,14 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    cache errors retry_after status types tables markdown measures page limits machine forms
-    stats
-    hookspecs prompts readers report metrics usage flaws
-    ownership budget contract options journal cards plots verdicts
-    engines plan report_page
-    generation
-    recipe rows
-    plugins worker corpus
-    ingest shards withhold
-    executors folder dataset_stage testing
-    shapes
-    runner explain estimate hub review
-    training presentation reproduce losses target
-    evaluation
-    align
+    types errors retry_after status cache drops
+    hookspecs prompts report readers
+    prompt_contract recipe
+    engines
+    models
+    run
+    result testing
+    hub
     cli
 """  # a line imports only from the lines above it; files within a package are its own business
 LEVEL = {name: level for level, line in enumerate(FLOORS.split("\n")) for name in line.split()}
@@ -59,8 +54,9 @@ def test_imports_go_down():
 
 def test_plugins_know_nothing_of_the_runner():
     """What comes in `plugins/` uses the public names and the lowest floors, as a stranger's plugin would."""
-    allowed = {"errors", "prompts", "readers", "tables", "types"}
-    assert not {path.name: imports(path) - allowed for path in PLUGINS if imports(path) - allowed}
+    allowed = {"drops", "errors", "prompts", "readers", "types"}
+    strangers = [path for path in PLUGINS if "kun_training" not in path.parts]
+    assert not {path.name: imports(path) - allowed for path in strangers if imports(path) - allowed}
 
 
 def test_files_are_small():
@@ -88,8 +84,90 @@ def test_start_up_imports_nothing_heavy():
     """Loading every plugin and checking a recipe imports none of the packages that take seconds."""
     heavy = ("datasets", "pyarrow", "ray", "torch", "transformers", "xllamacpp")
     code = (
-        "import sys, kun_builder.recipe, kun_builder.cli\n"
-        "from kun_builder.plugins import load_plugins\nload_plugins()\n"
+        "import sys, kun_builder.recipe.recipe, kun_builder.cli.main\n"
+        "from kun_builder.recipe.plugins import load_plugins\nload_plugins()\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_house_is_small_and_is_drawn():
+    """There are at most 24 rooms on at most 10 floors, all there, and docs/architecture.md draws just these."""
+    floors = [line.split() for line in FLOORS.splitlines() if line.strip()]
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "kun_builder").iterdir()}
+    rooms -= {"__init__", "__pycache__", "py.typed"}
+    assert sorted(name for floor in floors for name in floor) == sorted(rooms)
+    assert len(rooms) <= 24
+    assert len(floors) <= 10
+    drawing = (ROOT / "docs/architecture.md").read_text("utf-8")
+    assert [names.split() for names in re.findall(r'F\d+\["([^"]+)"\]', drawing)] == floors
+    paths = re.findall(r"`((?:readers|recipe|engines|models|run|result|testing|hub|cli|plugins)/[\w/.]*)`", drawing)
+    missing = [
+        path
+        for path in paths
+        if not any((base / (path + end)).exists() for base in (ROOT, ROOT / "kun_builder") for end in ("", ".py"))
+    ]
+    assert len(paths) > 20
+    assert not missing
+
+
+def modules_of(path, known):
+    """Modules that a file imports, also within functions, but for what only a type checker sees."""
+    tree = ast.parse(path.read_text("utf-8"))
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    unseen = {id(node) for check in checks for node in ast.walk(check)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in unseen:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & known) or ({node.module} & known)
+    return found
+
+
+def test_no_circle():
+    """No module imports itself by way of others: not within a room, not in a plugin, not from within functions."""
+    names = {}
+    for path in ENGINE + PLUGINS:
+        if "templates" not in path.parts:
+            inner = path.relative_to(ROOT).with_suffix("").parts
+            names[".".join(part for part in inner if part not in ("plugins", "__init__")) or "plugins"] = path
+    graph = {name: modules_of(path, names.keys()) - {name} for name, path in names.items()}
+    assert sum(map(len, graph.values())) > 300
+    assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, with the circle
+
+
+def test_packages_begin_with_nothing():
+    """The `__init__.py` of a room is a docstring, imports and `__all__`: code has a file that says what it is."""
+    extra = []
+    for path in ENGINE:
+        if path.name == "__init__.py":
+            for node in ast.parse(path.read_text("utf-8")).body:
+                named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("__all__", "__version__")
+                text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                if not (named or text or isinstance(node, ast.Import | ast.ImportFrom)):
+                    extra.append(f"{path.parent.name}: {ast.unparse(node)[:60]}")
+    assert not extra
+
+
+def test_functions_are_short():
+    """No function has 40 lines of body beside its docstring."""
+    long = []
+    for path in ENGINE + PLUGINS:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                if (node.end_lineno or 0) - body[0].lineno >= 40:
+                    long.append(f"{path.name}: {node.name}")
+    assert not long
+
+
+def test_the_engine_knows_no_method():
+    """Nothing in the engine imports or starts a plugin that comes with it."""
+    ours = {path.name.removesuffix(".py") for path in (ROOT / "plugins").iterdir() if path.name.startswith("kun_")}
+    assert len(ours) > 5
+    assert not [
+        f"{path.name}: {name}"
+        for path in ENGINE
+        for name in ours
+        if re.search(rf"\b(import|from) {name}\b", path.read_text("utf-8"))
+    ]

@@ -71,9 +71,9 @@ def section(seed_file, **own):
 
 def train_tiny(task, seed_file, registry, folder, **own):
     """Train a tiny model into `folder`; returns its record."""
-    from kun_builder.training.contracts import stage_options
-    from kun_builder.training.request import make_job, read_seeds
-    from kun_builder.training.sft import train
+    from kun_training.contracts import stage_options
+    from kun_training.request import make_job, read_seeds
+    from kun_training.sft import train
 
     training = section(seed_file, **own)
     return train(make_job(task, training, stage_options(registry), read_seeds(training, Path()), folder))

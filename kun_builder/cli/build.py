@@ -67,12 +67,12 @@ def command(
 
     from kun_builder.cli.funnel import show_result
     from kun_builder.cli.progress import progress
-    from kun_builder.folder import RunFolder
-    from kun_builder.losses import check_losses
-    from kun_builder.presentation import is_presented
-    from kun_builder.runner import build  # after the check: it imports `datasets`
+    from kun_builder.result.losses import check_losses
+    from kun_builder.result.present import is_presented
+    from kun_builder.result.target import build_target
+    from kun_builder.run.folder import RunFolder
+    from kun_builder.run.runner import build  # after the check: it imports `datasets`
     from kun_builder.status import Status
-    from kun_builder.target import build_target
 
     status = Status()
     wanted = build_target if checked.target and checked.limit is None else build
@@ -90,7 +90,7 @@ def command(
 
 def _present(run: Path, out: Output) -> None:
     """Card, pictures and page: whatever fails in them costs neither the run, which is complete, nor its exit status."""
-    from kun_builder.presentation import write_presentation
+    from kun_builder.result.present import write_presentation
 
     try:
         write_presentation(run)
@@ -105,7 +105,7 @@ def _metrics(status: Status, port: int | None, out: Output) -> Iterator[None]:
     if port is None:
         yield
         return
-    from kun_builder.metrics import serve_metrics
+    from kun_builder.run.metrics import serve_metrics
 
     with serve_metrics(status, port) as taken:
         out.note(f"metrics: http://127.0.0.1:{taken}/metrics")

@@ -30,7 +30,7 @@ def command(journal: Path | None, prune: float | None, yes: bool, out: Output) -
 
     With --prune, files that no run has added to for DAYS days are deleted; their answers would be asked again.
     """
-    from kun_builder.journal import Journal
+    from kun_builder.models.journal.journal import Journal
 
     opened = Journal.open(journal, say=out.warn)
     stats = opened.stats()

@@ -30,7 +30,7 @@ def command(run: Path, row: str, journal: Path | None, out: Output) -> None:
 
     Ids are in kept/ and rejected/ of RUN, in the dataset's provenance and on the report page.
     """
-    from kun_builder.explain import explain
+    from kun_builder.result.explain import explain
 
     story = explain(run, row, journal)
     if out.format == "json":

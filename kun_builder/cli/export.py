@@ -45,7 +45,7 @@ def command(
     if (shape == "dpo") != (against is not None):
         raise click.UsageError("--shape dpo and --against RUN go together")
 
-    from kun_builder.shapes import export_preferences, export_run
+    from kun_builder.result.shapes import export_preferences, export_run
 
     folder = output or run / "export" / shape
     if against is not None:

@@ -15,7 +15,7 @@ from kun_builder.cli.output import Output, console, make_table, printable
 from kun_builder.errors import shown
 
 if TYPE_CHECKING:
-    from kun_builder.recipe import Recipe
+    from kun_builder.recipe.recipe import Recipe
     from kun_builder.report import RunReport, SplitReport
 
 _SHOWN = 3  # rows

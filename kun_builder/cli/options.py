@@ -12,8 +12,8 @@ import click
 from kun_builder.cli.output import Format, Output
 
 if TYPE_CHECKING:
-    from kun_builder.plugins import Registry
-    from kun_builder.recipe import Plugins, Recipe
+    from kun_builder.recipe.plugins import Registry
+    from kun_builder.recipe.recipe import Plugins, Recipe
 
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -123,7 +123,7 @@ def urls(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) ->
 
 def open_plugins(settings: Plugins, out: Output) -> Registry:
     """Load the plugins; says which could not be."""
-    from kun_builder.plugins import load_plugins
+    from kun_builder.recipe.plugins import load_plugins
 
     registry = load_plugins(settings.dirs, settings.disable, out.note)
     for problem in registry.problems:
@@ -141,7 +141,7 @@ def open_recipe(
     plugins_dirs: tuple[Path, ...] = (),
 ) -> tuple[Recipe, Registry]:
     """The checked recipe and the plugins it was checked against."""
-    from kun_builder.recipe import Plugins, load_recipe, plugin_settings
+    from kun_builder.recipe.recipe import Plugins, load_recipe, plugin_settings
 
     settings = plugin_settings(path)
     settings = Plugins(dirs=(*settings.dirs, *plugins_dirs), disable=settings.disable)

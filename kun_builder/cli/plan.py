@@ -12,8 +12,8 @@ from kun_builder.cli.options import Command, open_recipe, output_options, recipe
 from kun_builder.cli.output import Output, console, make_table
 
 if TYPE_CHECKING:
-    from kun_builder.plan import Plan, Segment
-    from kun_builder.recipe import Recipe
+    from kun_builder.recipe.recipe import Recipe
+    from kun_builder.run.plan import Plan, Segment
 
 
 @click.command(
@@ -41,8 +41,8 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
     of the whole are reckoned from them, each with its 95 % interval. Their answers are kept: the whole does not pay
     for them again.
     """
-    from kun_builder.ingest.inputs import input_keys
-    from kun_builder.plan import make_plan
+    from kun_builder.run.inputs import input_keys
+    from kun_builder.run.plan import make_plan
 
     forbid_downloads()
     checked, registry = open_recipe(recipe, out, **options)

@@ -15,7 +15,7 @@ from kun_builder.cli.output import Output, console, make_table
 from kun_builder.errors import PluginError, suggest
 
 if TYPE_CHECKING:
-    from kun_builder.plugins import Entry, Registry
+    from kun_builder.recipe.plugins import Entry, Registry
 
 
 class _Plugins(Command):
@@ -48,7 +48,7 @@ def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
 
     NAME is that of a source, stage or engine, or of a plugin.
     """
-    from kun_builder.recipe import Plugins
+    from kun_builder.recipe.recipe import Plugins
 
     registry = open_plugins(Plugins(dirs=plugins_dirs), out)
     entries = list(_entries(registry))
@@ -76,7 +76,7 @@ def _entries(registry: Registry) -> Iterator[tuple[str, Entry[Any]]]:
 
 def _facts(kind: str, entry: Entry[Any]) -> dict[str, Any]:
     """An entry as plain data."""
-    from kun_builder.options import REQUIRED, show_value
+    from kun_builder.recipe.options import REQUIRED, show_value
 
     facts = {
         "kind": kind,
@@ -102,7 +102,7 @@ def _license(kind: str, entry: Entry[Any]) -> str:
 
 
 def _list(entries: list[tuple[str, Entry[Any]]]) -> None:
-    from kun_builder.options import show
+    from kun_builder.recipe.options import show
 
     table = make_table(("kind", "name", "package", "license", "options"))
     for kind, entry in entries:
@@ -114,7 +114,7 @@ def _list(entries: list[tuple[str, Entry[Any]]]) -> None:
 
 
 def _explain(kind: str, entry: Entry[Any]) -> None:
-    from kun_builder.options import show
+    from kun_builder.recipe.options import show
 
     about = f"{kind} {entry.value.name}: plugin {entry.plugin} of {entry.package} {entry.version}".strip()
     lines = [about, "", documentation(entry), "", "Options:"]
@@ -157,8 +157,8 @@ def example(kind: str, entry: Entry[Any]) -> str:
 
 def _example_options(entry: Entry[Any]) -> Iterator[tuple[str, Any]]:
     """Options worth showing: those that must be given, and those with a default that says something."""
-    from kun_builder.options import REQUIRED, placeholder, plain_value
     from kun_builder.prompts import Prompt
+    from kun_builder.recipe.options import REQUIRED, placeholder, plain_value
 
     for option in entry.options:
         if option.default is REQUIRED:

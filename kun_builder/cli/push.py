@@ -15,9 +15,9 @@ from kun_builder.cli.options import Command, output_options
 from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
-    from kun_builder.hub import Published, Target
-    from kun_builder.plugins import Registry
-    from kun_builder.recipe import Recipe
+    from kun_builder.hub.push import Published, Target
+    from kun_builder.recipe.plugins import Registry
+    from kun_builder.recipe.recipe import Recipe
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -43,7 +43,7 @@ def repo_name(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def push_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what a push can be told: the fields of `kun_builder.hub.Target`, and `dry_run`."""
+    """Add what a push can be told: the fields of `kun_builder.hub.push.Target`, and `dry_run`."""
     for decorate in (
         click.option("--yes", "replace", is_flag=True, help="Replace files that somebody else has changed."),
         click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing."),
@@ -85,9 +85,9 @@ def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **optio
     """Push, and say what was done. What is not given is what the recipe said."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from kun_builder.hub import push
-    from kun_builder.hub.finished import open_run, publish_settings
+    from kun_builder.hub.push import push
     from kun_builder.hub.retry import Retry
+    from kun_builder.result.finished import open_run, publish_settings
 
     target = make_target(repo, publish_settings(open_run(run).lock), **options)
     if out.format != "human" or not sys.stderr.isatty():
@@ -98,11 +98,11 @@ def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **optio
 
 def check_target(repo: str, recipe: Recipe, registry: Registry, out: Output, **options: Any) -> None:
     """What would end the publishing of a recipe's result ends it here, before anything is built."""
-    from kun_builder.corpus import declared
-    from kun_builder.hub import check_access
-    from kun_builder.hub.finished import check_licences
+    from kun_builder.hub.push import check_access
     from kun_builder.hub.retry import Retry
-    from kun_builder.plan import make_plan
+    from kun_builder.recipe.corpus import declared
+    from kun_builder.result.finished import check_licences
+    from kun_builder.run.plan import make_plan
 
     settings = recipe.publish.model_dump()
     corpora = {name: declared(registry.sources[split.source].value, split) for name, split in recipe.splits.items()}
@@ -115,7 +115,7 @@ def make_target(
     repo: str | None, settings: Mapping[str, Any], *, private: bool | None, token: str | None, **options: Any
 ) -> Target:
     """Where to publish: what is given goes before what the recipe says."""
-    from kun_builder.hub import Target
+    from kun_builder.hub.push import Target
 
     if not (repo := repo or settings.get("repo")):
         raise click.UsageError("where to? give ORG/NAME, or `publish: {repo: ORG/NAME}` in the recipe")

@@ -23,7 +23,7 @@ def command(run: Path, show: bool, out: Output) -> None:
     """
     import sys
 
-    from kun_builder.presentation import write_presentation
+    from kun_builder.result.present import write_presentation
 
     page = write_presentation(run)
     if show and sys.stdout.isatty():

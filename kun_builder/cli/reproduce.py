@@ -66,11 +66,11 @@ def command(
 
     from kun_builder.cli.progress import progress
     from kun_builder.hub.published_recipe import read_mine, shown
-    from kun_builder.hub.repo import Repository
+    from kun_builder.hub.repository import Repository
+    from kun_builder.hub.reproduce import reproduce
     from kun_builder.hub.retry import Retry
-    from kun_builder.recipe import Plugins, load_recipe
-    from kun_builder.reproduce import reproduce
-    from kun_builder.runner import build
+    from kun_builder.recipe.recipe import Plugins, load_recipe
+    from kun_builder.run.runner import build
     from kun_builder.status import Status
 
     mine = read_mine(own, where, plugins_dirs, endpoints)

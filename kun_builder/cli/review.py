@@ -41,7 +41,7 @@ def command(run: Path, sample: int, seed: int, take: tuple[Path, ...], show: boo
         return
     import sys
 
-    from kun_builder.review import write_review
+    from kun_builder.result.review import write_review
 
     page = write_review(run, sample=sample, seed=seed)
     if show and sys.stdout.isatty():
@@ -54,7 +54,7 @@ def command(run: Path, sample: int, seed: int, take: tuple[Path, ...], show: boo
 
 def _take(run: Path, files: tuple[Path, ...], out: Output) -> None:
     """Check the files, copy them into the run, and print what all its verdicts say."""
-    from kun_builder.verdicts import run_verdicts, summary, take_verdicts
+    from kun_builder.result.verdicts import run_verdicts, summary, take_verdicts
 
     taken = take_verdicts(run, files)
     found = summary(run_verdicts(run))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from kun_builder.cli.output import Output, console, make_table
 
 if TYPE_CHECKING:
-    from kun_builder.estimate import Estimate, Interval
-    from kun_builder.plugins import Registry
-    from kun_builder.recipe import Recipe
+    from kun_builder.recipe.plugins import Registry
+    from kun_builder.recipe.recipe import Recipe
+    from kun_builder.result.estimate import Estimate, Interval
 
 
 def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> None:
@@ -18,9 +18,9 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
     from dataclasses import asdict
 
     from kun_builder.cli.progress import progress
-    from kun_builder.estimate import estimate
-    from kun_builder.folder import RunFolder
-    from kun_builder.runner import build
+    from kun_builder.result.estimate import estimate
+    from kun_builder.run.folder import RunFolder
+    from kun_builder.run.runner import build
     from kun_builder.status import Status
 
     output = recipe.output.with_name(f"{recipe.output.name}-sample")

@@ -22,7 +22,7 @@ from kun_builder.cli.output import Output
 @output_options
 def command(plugins_dirs: tuple[Path, ...], out: Output) -> None:
     """Print the JSON schema (draft 2020-12) of recipes, with the options of all installed plugins."""
-    from kun_builder.recipe import Plugins
+    from kun_builder.recipe.recipe import Plugins
     from kun_builder.recipe.schema import json_schema
 
     out.json(json_schema(open_plugins(Plugins(dirs=plugins_dirs), out)))

@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 
-from kun_builder.engines.child import follow_parent, report
+from kun_builder.engines.child_server import follow_parent, report
 
 
 def main() -> None:

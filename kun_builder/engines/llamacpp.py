@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from kun_builder.engines import openai, transformers
-from kun_builder.engines.child import Child, cores, in_thread, shared_server
+from kun_builder.engines.child_server import Child, cores, in_thread, shared_server
 from kun_builder.engines.http import Server, open_session
 from kun_builder.engines.manners import ThinkingOption, thinking_of
 from kun_builder.engines.openai import OpenAIEndpoint

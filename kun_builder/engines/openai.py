@@ -20,9 +20,9 @@ from pydantic import Field
 
 from kun_builder.engines.answers import message_text, openai_answer
 from kun_builder.engines.bodies import generation_limit
-from kun_builder.engines.child import in_thread
+from kun_builder.engines.child_server import in_thread
 from kun_builder.engines.choices import FORMS, PROBE_CHOICES, choice_fields
-from kun_builder.engines.facts import is_healthy, model_facts, queue_length, token_count
+from kun_builder.engines.field_support import Fields, Refusals
 from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.manners import (
     SHORT_TOKENS,
@@ -40,8 +40,8 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
+from kun_builder.engines.probe import is_healthy, model_facts, queue_length, token_count
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
-from kun_builder.engines.refusals import Fields, Refusals
 from kun_builder.engines.tokenizers import token_counter
 from kun_builder.errors import FatalError, RejectedError, RequestError, TransientError
 from kun_builder.hookspecs import hookimpl

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from kun_builder.engines.answers import tgi_answer
 from kun_builder.engines.bodies import generation_limit
-from kun_builder.engines.child import in_thread
+from kun_builder.engines.child_server import in_thread
 from kun_builder.engines.choices import one_of
-from kun_builder.engines.facts import is_healthy, queue_length, token_count
+from kun_builder.engines.field_support import Fields, Refusals
 from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.manners import (
     SHORT_TOKENS,
@@ -32,8 +32,8 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
+from kun_builder.engines.probe import is_healthy, queue_length, token_count
 from kun_builder.engines.reasoning import Habits, opens_reasoning
-from kun_builder.engines.refusals import Fields, Refusals
 from kun_builder.engines.tokenizers import CHARACTERS, ChatTemplate, load_template, token_counter
 from kun_builder.errors import RejectedError
 from kun_builder.hookspecs import hookimpl

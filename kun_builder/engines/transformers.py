@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from kun_builder.cache import digest
-from kun_builder.contract import read_contract
 from kun_builder.engines import openai
-from kun_builder.engines.child import Child, cores, in_thread, shared_server
+from kun_builder.engines.child_server import Child, cores, in_thread, shared_server
 from kun_builder.engines.http import Server, open_session
 from kun_builder.engines.openai import OpenAIEndpoint
 from kun_builder.engines.tokenizers import token_counter
 from kun_builder.errors import ModelError
 from kun_builder.hookspecs import hookimpl
+from kun_builder.prompt_contract import read_contract
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
 
 kun_api = 1

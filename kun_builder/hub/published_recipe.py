@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from kun_builder.errors import PublishError
-from kun_builder.options import REQUIRED, Option, plain_value
 from kun_builder.prompts import Prompt
-from kun_builder.recipe import plugin_settings
 from kun_builder.recipe.file import Dumper, RecipeFile
+from kun_builder.recipe.options import REQUIRED, Option, plain_value
 from kun_builder.recipe.parts import Catalog, locate
+from kun_builder.recipe.recipe import plugin_settings
 
 _SETTINGS = ("name", "executor", "shard_rows", "seed", "format")
 _MODEL = (

@@ -16,7 +16,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from kun_builder.hub.repo import keep_token_home
+from kun_builder.hub.repository import keep_token_home
 
 
 def folder_facts(folder: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, Gt
 
 from kun_builder.errors import suggest
-from kun_builder.options import Option
-from kun_builder.options.values import check_options
 from kun_builder.recipe.file import Place, RecipeFile
+from kun_builder.recipe.option_values import check_options
+from kun_builder.recipe.options import Option
 from kun_builder.recipe.secrets import read_api_key, read_headers
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 from kun_builder.types import ModelSpec
@@ -81,7 +81,7 @@ class Described(Protocol):
 
 
 class Catalog(Protocol):
-    """What a recipe may name: `kun_builder.plugins.Registry`."""
+    """What a recipe may name: `kun_builder.recipe.plugins.Registry`."""
 
     @property
     def sources(self) -> Mapping[str, Described]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kun_builder.options import REQUIRED, Option
-from kun_builder.options.values import adapter
-from kun_builder.recipe import Settings
+from kun_builder.recipe.option_values import adapter
+from kun_builder.recipe.options import REQUIRED, Option
 from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER, Catalog, Described
+from kun_builder.recipe.recipe import Settings
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 
 JsonSchema = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kun_builder.options import Option
+from kun_builder.recipe.options import Option
 
 SPLIT_OPTIONS = (Option("source", str), Option("path", str | tuple[str, ...]))
 """What every split is told, whatever its source."""

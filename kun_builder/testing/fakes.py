@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kun_builder.generation import Generator, open_models
-from kun_builder.journal import Journal
-from kun_builder.rows import RowGenerate
+from kun_builder.models.generator import Generator, open_models
+from kun_builder.models.journal.journal import Journal
+from kun_builder.run.rows import RowGenerate
 from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, PromptText, Request, Token
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kun_builder.errors import PluginError
-from kun_builder.options import Option
-from kun_builder.plugins.checks import checked_options
+from kun_builder.recipe.options import Option
+from kun_builder.recipe.plugin_checks import checked_options
 
 
 def expect(holds: object, message: str) -> None:

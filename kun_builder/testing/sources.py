@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from kun_builder.errors import KunError, SourceError
-from kun_builder.ingest import ingest
-from kun_builder.ingest.shards import load_rows
-from kun_builder.options import Option, accepted
-from kun_builder.options.values import check_options
-from kun_builder.plugins import Entry, Plugin
 from kun_builder.readers import Records
+from kun_builder.recipe.option_values import check_options
+from kun_builder.recipe.options import Option, accepted
 from kun_builder.recipe.parts import SplitSpec
+from kun_builder.recipe.plugins import Entry, Plugin
+from kun_builder.run.ingest import ingest
+from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing.faults import declared, expect
 from kun_builder.types import Record, Row, Source

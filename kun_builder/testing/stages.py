@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kun_builder.drops import QUARANTINED, VERDICT
 from kun_builder.errors import KunError
-from kun_builder.options.values import check_options
-from kun_builder.plan import Segment, Step
-from kun_builder.rows import REFUSED, Outcome, RowRunner
+from kun_builder.models.usage import Tally
+from kun_builder.recipe.option_values import check_options
+from kun_builder.run.plan import Segment, Step
+from kun_builder.run.rows import REFUSED, Outcome, RowRunner
+from kun_builder.run.worker import Job, Result, make_job, run_table
 from kun_builder.status import Status
-from kun_builder.tables import QUARANTINED, VERDICT
 from kun_builder.testing.fakes import Answers, scripted_models
 from kun_builder.testing.faults import declared, expect
 from kun_builder.types import BatchStage, DatasetStage, ModelInfo, Request, Row, RowStage, Stage
-from kun_builder.usage import Tally
-from kun_builder.worker import Job, Result, make_job, run_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

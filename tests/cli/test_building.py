@@ -19,7 +19,7 @@ from servers.llm_simulator import simulator
 from kun_builder.cli.funnel import show_result
 from kun_builder.cli.output import Output, printable
 from kun_builder.cli.progress import Meter, describe, describe_drops, progress
-from kun_builder.recipe import Recipe
+from kun_builder.recipe.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts
 from kun_builder.status import Passage, Status
 

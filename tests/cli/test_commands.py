@@ -15,12 +15,12 @@ import jsonschema
 import pytest
 import yaml
 
-from kun_builder import cli
-from kun_builder.cli import COMMANDS, main
+from kun_builder.cli import main as cli
+from kun_builder.cli.main import COMMANDS, main
 from kun_builder.cli.plugins import example
-from kun_builder.plugins import load_plugins
-from kun_builder.recipe import load_recipe
 from kun_builder.recipe.parts import PRESETS
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 NAMES = cli.cli.list_commands(None)
@@ -55,7 +55,7 @@ def test_help_costs_nothing():
     """`kun-build --help` takes under 0.3 s of CPU and imports none of the heavy packages."""
     heavy = ("datasets", "transformers", "torch", "pyarrow", "pydantic", "aiohttp", "rich", "numpy", "yaml")
     code = (
-        "import sys, resource\nsys.argv = ['kun-build', '--help']\nfrom kun_builder.cli import main\n"
+        "import sys, resource\nsys.argv = ['kun-build', '--help']\nfrom kun_builder.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
     )

@@ -138,7 +138,7 @@ def test_an_estimate_from_a_sample(folder, run):
 
 def test_what_modules_log_reaches_the_user_once(capsys):
     """A warning of one of our modules is a warning on stderr, in every mode; other records are messages."""
-    log = logging.getLogger("kun_builder.engines.refusals")
+    log = logging.getLogger("kun_builder.engines.field_support")
     for out in (Output(), Output(json_log=True), Output("quiet")):
         with progress(Status(), out):
             log.warning("it refuses %s", "seed")

@@ -7,7 +7,7 @@ import pytest
 
 from kun_builder.engines.answers import openai_answer
 from kun_builder.engines.bodies import parse_body
-from kun_builder.engines.facts import _QUEUES
+from kun_builder.engines.probe import _QUEUES
 from kun_builder.engines.reasoning import ends_reasoning, split_reasoning, starts_to_think
 
 UNITS = [

@@ -8,7 +8,7 @@ from servers.loopback import loopback
 from servers.scripted_chat import chat
 from serving import ask_for, models
 
-from kun_builder.generation import Asker
+from kun_builder.models.generator import Asker
 from kun_builder.status import Status
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1}

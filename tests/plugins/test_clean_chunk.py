@@ -16,11 +16,11 @@ from kun_clean import chunk, length
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from kun_builder import KunError
-from kun_builder.cli import cli
-from kun_builder.explain import explain
-from kun_builder.plugins import load_plugins
-from kun_builder.recipe import load_recipe
-from kun_builder.runner import build
+from kun_builder.cli.main import cli
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
+from kun_builder.result.explain import explain
+from kun_builder.run.runner import build
 
 SENTENCES = (
     "石桥靠拱来承重。",

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from kun_clean import language
 
-from kun_builder.options import options_of
-from kun_builder.options.values import check_options
+from kun_builder.recipe.option_values import check_options
+from kun_builder.recipe.options import options_of
 
 CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus"
 

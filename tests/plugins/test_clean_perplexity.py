@@ -20,8 +20,8 @@ from kun_clean import language_models, perplexity
 from kun_clean.language_models import BUILTIN_FILE, load
 
 from kun_builder import KunError
-from kun_builder.options import options_of
-from kun_builder.options.values import check_options
+from kun_builder.recipe.option_values import check_options
+from kun_builder.recipe.options import options_of
 
 CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus"
 

@@ -11,8 +11,8 @@ from datasets import Dataset
 from kun_clean import kun_stages
 
 from kun_builder import BatchStage
-from kun_builder.tables import VERDICT
-from kun_builder.worker import arrow_type
+from kun_builder.drops import VERDICT
+from kun_builder.run.worker import arrow_type
 
 STAGES = {stage.name: stage for stage in kun_stages()}
 OPTIONS = {"length": {"tokenizer": "characters"}, "chunk": {"tokenizer": "characters"}}

@@ -10,10 +10,10 @@ import kun_wudao
 import pytest
 from short_reads import FORMATS
 
-from kun_builder.ingest import ingest
-from kun_builder.ingest.shards import load_rows
-from kun_builder.plugins import load_plugins
 from kun_builder.recipe.parts import SplitSpec
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.run.ingest import ingest
+from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing import check_source
 

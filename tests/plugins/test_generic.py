@@ -14,10 +14,10 @@ import pytest
 import zstandard
 
 from kun_builder.errors import RecipeError, SourceError
-from kun_builder.ingest import ingest
-from kun_builder.ingest.shards import load_rows
-from kun_builder.plugins import load_plugins
-from kun_builder.recipe import load_recipe
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
+from kun_builder.run.ingest import ingest
+from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing import check_source
 

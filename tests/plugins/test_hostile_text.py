@@ -26,7 +26,7 @@ PLUGINS = Path(kun_builder.__file__).parents[1] / "plugins"
 
 
 def _modules():
-    names = ["kun_builder.prompts", "kun_builder.markdown", "kun_builder.withhold"]
+    names = ["kun_builder.prompts", "kun_builder.result.markdown", "kun_builder.run.redact"]
     for module in pkgutil.iter_modules([str(PLUGINS)]):
         names.append(module.name)
         if module.ispkg:

@@ -8,9 +8,9 @@ from kun_method.form import is_request
 
 from kun_builder import Drop, ModelSpec
 from kun_builder.engines.llamacpp import kun_engines
-from kun_builder.generation import open_models
-from kun_builder.journal import Journal
-from kun_builder.rows import RowGenerate
+from kun_builder.models.generator import open_models
+from kun_builder.models.journal.journal import Journal
+from kun_builder.run.rows import RowGenerate
 from kun_builder.status import Status
 
 TEXT = (

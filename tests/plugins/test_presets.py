@@ -3,8 +3,8 @@
 import pytest
 
 from kun_builder.errors import RecipeError
-from kun_builder.plugins import load_plugins
-from kun_builder.recipe import load_recipe
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
 
 REGISTRY = load_plugins()
 SMALL = "models: {chat: {}}\nsplits: {web: {source: generic, path: web.jsonl}}\n"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kun_builder.plugins import load_plugins
+from kun_builder.recipe.plugins import load_plugins
 from kun_builder.testing import check_engine, check_stage, likely
 
 REGISTRY = load_plugins()

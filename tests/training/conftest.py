@@ -3,7 +3,7 @@
 import pytest
 from tiny_models import pairs, train_tiny, write_lines
 
-from kun_builder.plugins import load_plugins
+from kun_builder.recipe.plugins import load_plugins
 
 
 @pytest.fixture(scope="session", autouse=True)

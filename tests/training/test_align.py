@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import load_dataset
+from kun_training.align import provenance, round_recipe
+from kun_training.job import read_record
+from kun_training.seeds import read_pairs
 from tiny_models import QUICK, TOPICS, section, write_lines
 
-from kun_builder.align import provenance, round_recipe
-from kun_builder.contract import read_contract
 from kun_builder.errors import TrainingError
-from kun_builder.recipe import load_recipe
-from kun_builder.training.job import read_record
-from kun_builder.training.seeds import read_pairs
+from kun_builder.prompt_contract import read_contract
+from kun_builder.recipe.recipe import load_recipe
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 NEW = ("黄豆", "芝麻", "花生", "核桃", "山药", "冬瓜")
@@ -161,7 +161,7 @@ def test_only_the_methods_stages_ask_the_trained_models(tmp_path, seed_file, reg
 
 def test_a_recipe_without_training_is_an_error(tmp_path, seed_file, registry):
     """The loop needs seeds."""
-    from kun_builder.align import align
+    from kun_training.align import align
 
     path = recipe_file(tmp_path, seed_file)
     path.write_text("\n".join(path.read_text("utf-8").split("training:")[:1]), "utf-8")

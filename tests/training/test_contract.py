@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+from kun_training.contracts import contract_for, prompts_of, stage_options, verdicts_of
 
-from kun_builder.contract import CONTRACT_FILE, PromptContract, check_contracts, read_contract
 from kun_builder.errors import TrainingError
+from kun_builder.prompt_contract import CONTRACT_FILE, PromptContract, check_contracts, read_contract
 from kun_builder.prompts import Prompt
-from kun_builder.training.contracts import contract_for, prompts_of, stage_options, verdicts_of
 from kun_builder.types import ModelSpec
 
 TRAINED = PromptContract("completion", {"label": {"completion_prompt": "读文章：\n{text}\n指令："}})

@@ -9,24 +9,17 @@ import pytest
 from finished_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
+from kun_training.evaluation.judge import best, prompt_for, said_choice, shares
+from kun_training.evaluation.opponents import Side, against_dataset, against_raw, against_run, matches_with, sample_rows
+from kun_training.evaluation.pairs import CRITERIA, bootstrap, evaluate_pairs, outcome, write_evaluation
 from servers.judging import judging
 from tiny_models import write_lines
 
-from kun_builder.cli import main
+from kun_builder.cli.main import main
 from kun_builder.errors import RunError, TrainingError
-from kun_builder.evaluation.judge import best, prompt_for, said_choice, shares
-from kun_builder.evaluation.opponents import (
-    Side,
-    against_dataset,
-    against_raw,
-    against_run,
-    matches_with,
-    sample_rows,
-)
-from kun_builder.evaluation.pairs import CRITERIA, bootstrap, evaluate_pairs, outcome, write_evaluation
-from kun_builder.plugins import load_plugins
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.result.verdicts import read_evaluation
 from kun_builder.types import Completion, ModelSpec, Token
-from kun_builder.verdicts import read_evaluation
 
 FIRST, SECOND = re.compile(r"【甲】\n(.*)\n\n【乙】", re.DOTALL), re.compile(r"【乙】\n(.*)\n\n哪一份", re.DOTALL)
 

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kun_training.bases import load_model, load_tokenizer, make_tiny
+from kun_training.evaluation.calibrate import with_threshold
+from kun_training.evaluation.generating import Generated, Sampling
+from kun_training.evaluation.label import evaluate_label, held_out_pairs, traits
+from kun_training.evaluation.likelihood import likelihoods, margin
+from kun_training.evaluation.overlap import bigram_f1, chrf, distinct, is_copied, is_loop, leaks, main_script
+from kun_training.evaluation.pictures import label_picture, score_picture
+from kun_training.evaluation.ranking import cuts, recommend, roc_auc
+from kun_training.evaluation.scorer import Labelled, Scored, damaged_items, read_labelled, score_report
+from kun_training.examples import encode, label_examples
+from kun_training.job import HELD_OUT_FILE, TRAINED_FILE
+from kun_training.seeds import Pair
 from tiny_models import pairs, write_lines
 
-from kun_builder.contract import read_contract
 from kun_builder.errors import RecipeError, TrainingError
-from kun_builder.evaluation.calibrate import with_threshold
-from kun_builder.evaluation.generating import Generated, Sampling
-from kun_builder.evaluation.label import evaluate_label, held_out_pairs, traits
-from kun_builder.evaluation.likelihood import likelihoods, margin
-from kun_builder.evaluation.overlap import bigram_f1, chrf, distinct, is_copied, is_loop, leaks, main_script
-from kun_builder.evaluation.pictures import label_picture, score_picture
-from kun_builder.evaluation.ranking import cuts, recommend, roc_auc
-from kun_builder.evaluation.scorer import Labelled, Scored, damaged_items, read_labelled, score_report
-from kun_builder.plots import to_png, to_svg
+from kun_builder.prompt_contract import read_contract
 from kun_builder.prompts import Prompt
-from kun_builder.training.bases import load_model, load_tokenizer, make_tiny
-from kun_builder.training.examples import encode, label_examples
-from kun_builder.training.job import HELD_OUT_FILE, TRAINED_FILE
-from kun_builder.training.seeds import Pair
+from kun_builder.result.plots import to_png, to_svg
 
 PAIRS = [Pair(row["instruction"], row["output"]) for row in pairs(12)]
 PROMPT = Prompt("{text}\n指令：")
@@ -81,7 +81,7 @@ def test_pairs_it_was_trained_on_are_left_out(label_model, tmp_path):
 
 def test_margin_is_paired():
     """The margin is the mean of each pair's own gain; its interval contains the mean."""
-    from kun_builder.evaluation.likelihood import Likelihood
+    from kun_training.evaluation.likelihood import Likelihood
 
     before = [Likelihood(-10.0, 5, -1.0), Likelihood(-4.0, 2, -1.0)]
     after = [Likelihood(-5.0, 5, -1.0), Likelihood(-5.0, 2, -1.0)]

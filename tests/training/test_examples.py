@@ -5,13 +5,13 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kun_training.bases import load_tokenizer, make_tiny
+from kun_training.damage import DAMAGES, damaged, roughened, visible_damages
+from kun_training.examples import Example, chat_examples, encode, encode_all, label_examples
+from kun_training.seeds import Pair
 from tiny_models import pairs as rows
 
 from kun_builder.prompts import Prompt
-from kun_builder.training.bases import load_tokenizer, make_tiny
-from kun_builder.training.damage import DAMAGES, damaged, roughened, visible_damages
-from kun_builder.training.examples import Example, chat_examples, encode, encode_all, label_examples
-from kun_builder.training.seeds import Pair
 
 PAIRS = [Pair(row["instruction"], row["output"]) for row in rows(24)]
 LABEL = Prompt("文：{text}\n指令：")

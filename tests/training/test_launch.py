@@ -6,14 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kun_training
 import pytest
 import yaml
+from kun_training.job import read_record
 from tiny_models import pairs, write_lines
 
-import kun_builder.training
-from kun_builder.training.job import read_record
-
-CONFIGURATIONS = Path(kun_builder.training.__file__).parent / "accelerate"
+CONFIGURATIONS = Path(kun_training.__file__).parent / "accelerate"
 BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 

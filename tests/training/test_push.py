@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from kun_training.job import RECORD_FILE, TrainingRecord
 from servers.hub import HubServer
 
-from kun_builder.contract import CONTRACT_FILE, PromptContract
-from kun_builder.training.job import RECORD_FILE, TrainingRecord
+from kun_builder.prompt_contract import CONTRACT_FILE, PromptContract
 
 TOKEN = "hf_alice_0123456789"
 LOAD = """
 import json, sys
-from kun_builder.contract import read_contract
+from kun_builder.prompt_contract import read_contract
 from kun_builder.errors import KunError
 from kun_builder.hub.retry import Retry
-from kun_builder.training.push import push_model
+from kun_training.push import push_model
 from pathlib import Path
 try:
     url = push_model(Path(sys.argv[1]), sys.argv[2], token=sys.argv[3], retry=Retry(wait=0.02))
@@ -114,6 +114,6 @@ def test_an_unfinished_model_is_not_published(hub, folder):
 
 def test_the_test_is_about_our_folder_names():
     """The folders that stay at home are those that training makes."""
-    from kun_builder.training.job import HELD_OUT_FILE, TRAINED_FILE, UNPUBLISHED
+    from kun_training.job import HELD_OUT_FILE, TRAINED_FILE, UNPUBLISHED
 
     assert {Path(name).parts[0] for name in (HELD_OUT_FILE, TRAINED_FILE)} <= set(UNPUBLISHED)

@@ -8,17 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kun_training.seeds import Pair, check_pairs, is_held_out, load_seeds, read_pairs, select, write_pairs
 
 from kun_builder.errors import TrainingError
-from kun_builder.training.seeds import (
-    Pair,
-    check_pairs,
-    is_held_out,
-    load_seeds,
-    read_pairs,
-    select,
-    write_pairs,
-)
 
 FORMS = [
     {"instruction": "问", "input": "", "output": "答"},

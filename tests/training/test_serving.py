@@ -11,19 +11,19 @@ import time
 
 import psutil
 import pytest
+from kun_training.bases import load_model, load_tokenizer
+from kun_training.contracts import prompts_of
+from kun_training.evaluation.generating import Sampling, generate
+from kun_training.examples import encode, label_examples
+from kun_training.seeds import Pair
+from kun_training.serving import ways_to_serve
 from tiny_models import TOPICS
 
 from kun_builder import ModelSpec, Request
-from kun_builder.contract import PromptContract, read_contract
 from kun_builder.engines import llamacpp, transformers
 from kun_builder.errors import ModelError
-from kun_builder.evaluation.generating import Sampling, generate
+from kun_builder.prompt_contract import PromptContract, read_contract
 from kun_builder.status import Status
-from kun_builder.training.bases import load_model, load_tokenizer
-from kun_builder.training.contracts import prompts_of
-from kun_builder.training.examples import encode, label_examples
-from kun_builder.training.seeds import Pair
-from kun_builder.training.serving import ways_to_serve
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 

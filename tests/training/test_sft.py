@@ -9,17 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
+from kun_training.contracts import stage_options
+from kun_training.job import HELD_OUT_FILE, TRAINED_FILE, read_record
+from kun_training.presets import PRESETS, lora_config, settings_for, sft_config
+from kun_training.request import make_job, read_seeds
+from kun_training.seeds import read_pairs
+from kun_training.sft import last_checkpoint, train
 from tiny_models import QUICK, pairs, section, train_tiny, write_lines
 
-from kun_builder.contract import read_contract
 from kun_builder.errors import TrainingError
+from kun_builder.prompt_contract import read_contract
 from kun_builder.status import Status
-from kun_builder.training.contracts import stage_options
-from kun_builder.training.job import HELD_OUT_FILE, TRAINED_FILE, read_record
-from kun_builder.training.presets import PRESETS, lora_config, settings_for, sft_config
-from kun_builder.training.request import make_job, read_seeds
-from kun_builder.training.seeds import read_pairs
-from kun_builder.training.sft import last_checkpoint, train
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 KUN_BUILD = Path(sys.executable).with_name("kun-build")

@@ -8,16 +8,16 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kun_training.evaluation.calibrate import with_option, write_limits
+from kun_training.evaluation.pictures import thresholds_picture
+from kun_training.evaluation.thresholds import calibrate, limits_in, usable
 from tiny_models import write_lines
 
-from kun_builder.cli import main
+from kun_builder.cli.main import main
 from kun_builder.errors import TrainingError
-from kun_builder.evaluation.calibrate import with_option, write_limits
-from kun_builder.evaluation.pictures import thresholds_picture
-from kun_builder.evaluation.thresholds import calibrate, limits_in, usable
-from kun_builder.limits import Limit, limits_of
-from kun_builder.plots import to_png, to_svg
-from kun_builder.verdicts import Verdict, weights
+from kun_builder.result.limits import Limit, limits_of
+from kun_builder.result.plots import to_png, to_svg
+from kun_builder.result.verdicts import Verdict, weights
 
 SCORE = Limit("score", "score", "threshold", "score", 0.3)
 LENGTH = Limit("shape", "shape", "most_noise", "noise", 9.0, at_least=False)
@@ -206,7 +206,7 @@ def test_all_thresholds_are_written_or_none(recipe):
 
 def test_limits_of_a_recipe(recipe, registry):
     """Labels, defaults and columns are those of the stages."""
-    from kun_builder.recipe import load_recipe
+    from kun_builder.recipe.recipe import load_recipe
 
     found = limits_in(load_recipe(recipe, registry), registry)
     assert [(limit.name, limit.column, limit.value) for limit in found if limit.stage == "score"] == [

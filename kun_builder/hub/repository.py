@@ -1,0 +1,298 @@
+"""A dataset repository on the Hub as publishing sees it: every request with retries, and the token at home.
+
+Nothing here decides anything; `kun_builder.hub.push` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import orjson
+import pyarrow as pa
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    HfFileSystem,
+    constants,
+    set_client_factory,
+)
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+from kun_builder.errors import PublishError
+from kun_builder.hub.access import check_place, check_writable
+from kun_builder.hub.retry import ReaderFailed, Retry, StrangeAnswer, answered
+from kun_builder.result.file_facts import FileFacts, file_facts
+from kun_builder.result.manifest import MANIFEST, read_manifest
+from kun_builder.result.release import Base, Digests, Release, columns_of, digest_rows, rows_of
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_PASSING = (429, 500, 502, 503, 504)
+_TIMEOUT = httpx2.Timeout(300, connect=30)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A revision: its commit, each file's identity (SHA-256, or git's blob id of a small file), and our manifest."""
+
+    commit: str = ""
+    tree: Mapping[str, str] = field(default_factory=dict)
+    manifest: Mapping[str, Any] | None = None
+
+    def holds(self, path: str, facts: FileFacts) -> bool:
+        """Whether the file is there with this content."""
+        return self.tree.get(path) in (facts.sha256, facts.git)
+
+
+class Repository:
+    """The dataset repository `name`. Every request is tried again as `retry` says; all raise PublishError."""
+
+    def __init__(self, name: str, token: str | None, retry: Retry) -> None:
+        check_place(name, constants.ENDPOINT, token)
+        keep_token_home(constants.ENDPOINT)
+        self.name = name
+        self.retry = retry
+        self._token = token
+        self._api = HfApi(token=token)
+        self._of: dict[str, Any] = {"repo_id": name, "repo_type": "dataset"}
+
+    @property
+    def url(self) -> str:
+        """Its page."""
+        return f"{constants.ENDPOINT}/datasets/{self.name}"
+
+    # --- reading
+
+    def private(self) -> bool | None:
+        """Whether it is private; None if it does not exist, as far as the token can see."""
+        try:
+            return bool(self.retry(f"looking up {self.name}", self._api.repo_info, **self._of).private)
+        except PublishError as error:
+            if isinstance(error.__cause__, RepositoryNotFoundError):
+                return None
+            raise
+
+    def check_writable(self, *, exists: bool) -> None:
+        """Raise PublishError where the token may not write to it, or not make it."""
+        check_writable(self._api, self.name, self.retry, exists=exists)
+
+    def names(self) -> tuple[set[str], set[str]]:
+        """Names of its branches and of its tags."""
+        refs = self.retry("listing branches", self._api.list_repo_refs, **self._of)
+        return {branch.name for branch in refs.branches}, {tag.name for tag in refs.tags}
+
+    def tagged(self, tag: str) -> str | None:
+        """The commit that a tag names."""
+        refs = self.retry("listing tags", self._api.list_repo_refs, **self._of)
+        return next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+
+    def head(self, revision: str) -> Head:
+        """What a revision holds now."""
+
+        def sha() -> str:
+            found = self._api.repo_info(revision=revision, **self._of).sha
+            if not (isinstance(found, str) and _COMMIT.fullmatch(found)):
+                raise StrangeAnswer(f"{found!r} is no commit")
+            return found
+
+        commit = self.retry("reading the repository", sha)
+        tree = self.tree(commit)
+        head = Head(commit, tree)
+        return replace(head, manifest=read_manifest(self.read(head, MANIFEST))) if MANIFEST in tree else head
+
+    def tree(self, commit: str) -> dict[str, str]:
+        """Identity of every file of a commit."""
+
+        def listing() -> dict[str, str]:
+            entries = self._api.list_repo_tree(recursive=True, revision=commit, **self._of)
+            return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
+
+        return self.retry("listing the repository", listing)
+
+    def read(self, head: Head, path: str) -> bytes:
+        """A small file, checked against its identity. Raises PublishError where the repository does not have it."""
+        if path not in head.tree:
+            raise PublishError(f"{self.name} at commit {head.commit[:12]} has no {path}")
+        get = partial(self._api.hf_hub_download, filename=path, revision=head.commit, **self._of)
+
+        def download() -> bytes:
+            with tempfile.TemporaryDirectory(prefix="kun-build-") as folder:
+                content = Path(get(cache_dir=folder)).read_bytes()
+            if not head.holds(path, file_facts(content)):
+                raise StrangeAnswer(f"{path} is not what the repository lists")
+            return content
+
+        return self.retry(f"reading {path}", download)
+
+    def base(self, head: Head) -> Base:
+        """The release that a revision holds."""
+        if head.manifest is None:
+            return Base()
+        digests = partial(self._digests, head.commit, head.manifest)
+        return Base(
+            manifest=head.manifest, read=partial(self.read, head), digests=digests, holds=head.tree.__contains__
+        )
+
+    def _digests(self, commit: str, manifest: Mapping[str, Any], split: str) -> Digests:
+        """Row digests of a published split; of Parquet, only the columns that count are downloaded."""
+        files = [path for path in manifest["splits"][split]["files"] if path.startswith("provenance/")]
+        hub = HfFileSystem(token=self._token)
+
+        def read() -> Digests:
+            opened = (hub.open(f"datasets/{self.name}@{commit}/{path}") for path in files)
+            try:
+                columns = columns_of(manifest["splits"][split])
+                return digest_rows(rows_of(opened, columns, jsonl=bool(files) and files[0].endswith(".jsonl")))
+            except (
+                pa.ArrowException,
+                orjson.JSONDecodeError,
+                UnicodeError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:
+                raise PublishError(
+                    f"the published rows of {split} in {self.name} cannot be read: {error}",
+                    hint="look at its files on the Hub; push the split again with --yes to replace them",
+                ) from error
+
+        return self.retry(f"reading the published rows of {split}", read)
+
+    def proposed(self, release: Release) -> str | None:
+        """Address of the open pull request that already proposes exactly this release."""
+
+        def listing() -> list[Any]:
+            of: dict[str, Any] = {"discussion_type": "pull_request", "discussion_status": "open"}
+            return list(self._api.get_repo_discussions(**self._of, **of))
+
+        for pull in self.retry("listing pull requests", listing):
+            look = partial(self._api.get_paths_info, paths=[MANIFEST], revision=f"refs/pr/{pull.num}", **self._of)
+            for entry in self.retry("reading a pull request", look):
+                if isinstance(entry, RepoFile) and entry.blob_id == release.facts[MANIFEST].git:
+                    return str(pull.url)
+        return None
+
+    def first_rows(self, commit: str, splits: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+        """The first row of each split as a reader streams it, in a fresh process; None where a split is empty."""
+        env = {**os.environ, "HF_ENDPOINT": constants.ENDPOINT, "USE_TORCH": "0"}
+        env |= {"HF_TOKEN": self._token} if self._token else {}
+        command = [sys.executable, "-m", "kun_builder.hub.readback", self.name, commit, *splits]
+
+        def stream() -> dict[str, dict[str, Any] | None]:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            if done.returncode:  # `datasets` says of a Hub that does not answer that a file is missing: try again
+                raise ReaderFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
+            rows: dict[str, dict[str, Any] | None] = json.loads(done.stdout)
+            return rows
+
+        return self.retry("streaming what was published", stream)
+
+    # --- writing
+
+    def create(self, *, private: bool) -> None:
+        """Make it, if it is not there."""
+        create = partial(self._api.create_repo, private=private, exist_ok=True, **self._of)
+        self.retry(f"creating {self.name}", create)
+
+    def create_branch(self, branch: str) -> None:
+        """Make a branch at the head of main, if it is not there."""
+        create = partial(self._api.create_branch, branch=branch, exist_ok=True, **self._of)
+        self.retry(f"creating the branch {branch}", create)
+
+    def commit(
+        self, release: Release, add: Sequence[str], delete: Sequence[str], message: str, **where: Any
+    ) -> CommitInfo:
+        """Upload large files that are not there, then one commit. Raises LookAgain where its fate is unknown.
+
+        where: `revision`, `parent_commit`, `create_pr`.
+        """
+        additions = [_addition(path, release) for path in add]
+        place = {key: where[key] for key in ("revision", "create_pr")}
+        self._choose_storage(place["revision"], additions)
+        upload = partial(self._api.preupload_lfs_files, additions=additions, free_memory=False, **self._of, **place)
+        self.retry("uploading", upload)
+        commit = partial(
+            self._api.create_commit,
+            operations=[*additions, *(CommitOperationDelete(path) for path in delete)],
+            commit_message=message,
+            commit_description="\n".join(f"{split}: {rows} rows" for split, rows in release.rows.items()),
+            **self._of,
+            **where,
+        )
+        return self.retry.once("committing", commit)
+
+    def _choose_storage(self, revision: str, additions: Sequence[CommitOperationAdd]) -> None:
+        """Large files go by git LFS where the server has no Xet: its client would only say that no connection came."""
+        if constants.HF_HUB_DISABLE_XET or not any(isinstance(new.path_or_fileobj, str) for new in additions):
+            return
+        url = f"{constants.ENDPOINT}/api/datasets/{self.name}/xet-write-token/{quote(revision, safe='')}"
+
+        def ask() -> None:
+            hf_raise_for_status(get_session().get(url, headers=build_hf_headers(token=self._token)))
+
+        try:
+            self.retry("asking for storage", ask)
+        except PublishError as error:
+            if answered(error) not in (404, 405):
+                return  # the upload itself says best what is wrong
+            self.retry.say(f"{constants.ENDPOINT} has no Xet storage: large files go by git LFS")
+            constants.HF_HUB_DISABLE_XET = True
+
+    def tag(self, tag: str, commit: str) -> None:
+        """Name a commit. Raises Conflict where the name is taken."""
+        self.retry("tagging", partial(self._api.create_tag, tag=tag, revision=commit, **self._of))
+
+
+def keep_token_home(endpoint: str) -> None:
+    """From here on, no request of this process's Hub clients takes the token anywhere but to `endpoint`.
+
+    The Hub's answers name addresses of their own: for uploads, further pages, downloads. Requests also time out.
+    """
+    home = httpx2.URL(endpoint)
+
+    def stop(response: httpx2.Response) -> None:
+        """Raise for what the client would try again by itself, out of sight: `Retry` does."""
+        if response.status_code in _PASSING:
+            response.read()
+            hf_raise_for_status(response)
+
+    def strip(request: httpx2.Request) -> None:
+        if (request.url.scheme, request.url.host, request.url.port) != (home.scheme, home.host, home.port):
+            request.headers.pop("Authorization", None)
+
+    hooks: Any = {"request": [strip], "response": [stop]}
+    set_client_factory(lambda: _Client(event_hooks=hooks, follow_redirects=True, timeout=_TIMEOUT))
+
+
+class _Client(httpx2.Client):
+    """A client whose broken connections are tried again by `Retry` alone, not by the Hub's client as well."""
+
+    def send(self, *args: Any, **options: Any) -> httpx2.Response:
+        """Send; raises ConnectionError where no answer comes."""
+        try:
+            return super().send(*args, **options)
+        except (httpx2.TimeoutException, httpx2.NetworkError) as error:
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+
+def _addition(path: str, release: Release) -> CommitOperationAdd:
+    content = release.files[path]
+    addition = CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
+    addition.upload_info.sha256 = bytes.fromhex(release.facts[path].sha256)  # known: not to be read again
+    return addition

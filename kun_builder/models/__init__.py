@@ -1,0 +1,1 @@
+"""`generate` and all that is behind it: journal, pool, window, endpoints."""

@@ -1,0 +1,123 @@
+"""From a model of the recipe to its pool: engines connected, endpoints asked who they are, and compared."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from kun_builder.engines.origin import notice_changes, origins
+from kun_builder.errors import ModelError, TransientError
+from kun_builder.models.pool import Pool
+from kun_builder.status import Status
+from kun_builder.types import Endpoint, Engine, ModelInfo, ModelSpec
+
+_ABSENT = 4.0  # seconds to wait, at the start, for a server that nobody answers at
+_NOT_STARTING = (0, 200)  # nobody answers, or somebody else does: waiting makes it no better
+_KIND = re.compile(r"([\w-]+)\+(?=https?://)")
+
+
+class EngineEntry(Protocol):
+    """What the registry knows of an engine."""
+
+    @property
+    def value(self) -> Engine: ...
+
+
+@asynccontextmanager
+async def connect(
+    spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path
+) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...]]]:
+    """Who the model is, the pool of its endpoints, and its origins (`origin.py`); `notes` is the folder of their notes.
+
+    An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
+    answer yet are set aside as long as one does. Raises ModelError for an unknown engine, for a model that no endpoint
+    serves, and for endpoints that serve different models.
+    """
+    async with AsyncExitStack() as stack:
+        endpoints = [
+            endpoint
+            for part, engine in _kinds(spec, engines)
+            for endpoint in await stack.enter_async_context(
+                engine.connect(part, **(spec.options if part.engine == spec.engine else {}))
+            )
+        ]
+        answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
+        known = [(one, answer) for one, answer in zip(endpoints, answers, strict=True) if isinstance(answer, ModelInfo)]
+        if not known:
+            raise _nobody(spec, endpoints, answers)
+        first, info = max(known, key=lambda pair: bool(pair[1].revision))  # the one that tells most
+        for endpoint, other in known:
+            _agree(spec, first, info, endpoint, other)
+
+        await asyncio.to_thread(notice_changes, notes, spec, known, status.say)
+        keys = origins(spec, info, endpoints)
+        if keys[0] != info.revision:
+            status.say(
+                f"model `{spec.name}`: {first.url} tells no revision, so its answers are kept under its address; "
+                "`revision:` of the model keeps them wherever it is served"
+            )
+
+        async def check(endpoint: Endpoint) -> None:
+            returned = await endpoint.info()
+            _agree(spec, first, info, endpoint, returned)
+            await asyncio.to_thread(notice_changes, notes, spec, [(endpoint, returned)], status.say)
+
+        absent = {endpoint.url for endpoint in endpoints} - {endpoint.url for endpoint, _ in known}
+        pool = Pool(
+            spec.name, endpoints, status, concurrency=spec.concurrency, wait=spec.wait, check=check, absent=absent
+        )
+        yield info, await stack.enter_async_context(pool), keys
+
+
+def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[ModelSpec, Engine]]:
+    """The spec divided by kinds of endpoints, each with its engine."""
+    urls: dict[str, list[str]] = {} if spec.endpoints else {spec.engine: []}
+    for url in spec.endpoints:
+        found = _KIND.match(url)
+        urls.setdefault(found[1] if found else spec.engine, []).append(url[found.end() :] if found else url)
+    for name in urls:
+        if name not in engines:
+            known = ", ".join(sorted(engines))
+            raise ModelError(f"model `{spec.name}`: there is no engine `{name}`", hint=f"engines: {known}")
+    return [(replace(spec, engine=name, endpoints=tuple(part)), engines[name].value) for name, part in urls.items()]
+
+
+def _nobody(spec: ModelSpec, endpoints: Sequence[Endpoint], answers: Sequence[object]) -> ModelError:
+    urls = ", ".join(endpoint.url for endpoint in endpoints)
+    return ModelError(
+        f"model `{spec.name}`: nobody answers at {urls}: {answers[0]}",
+        hint=getattr(answers[0], "hint", "") or "start the server, or correct `endpoints` in the recipe",
+    )
+
+
+async def _introduced(spec: ModelSpec, endpoint: Endpoint, status: Status) -> ModelInfo | TransientError:
+    """Who answers at the endpoint. A server that is just starting is waited for; a missing one only for a moment."""
+    began, said = time.monotonic(), False
+    while True:
+        try:
+            return await endpoint.info()
+        except TransientError as error:
+            patience = spec.wait if error.status not in _NOT_STARTING else _ABSENT
+            if time.monotonic() - began >= patience:
+                return error
+            if error.status not in _NOT_STARTING and not said:
+                status.say(f"model `{spec.name}`: {endpoint.url} is not ready ({error.status}); waiting for it")
+                said = True
+            await asyncio.sleep(min(1.0, patience / 4))
+
+
+def _agree(spec: ModelSpec, first: Endpoint, info: ModelInfo, endpoint: Endpoint, other: ModelInfo) -> None:
+    """Raises ModelError unless both endpoints serve the same model at the same revision, where they tell it."""
+    same = info.id == other.id and (info.revision == other.revision or not (info.revision and other.revision))
+    if not same:
+        mine, theirs = (f"{i.id}@{i.revision}" if i.revision else i.id for i in (info, other))
+        raise ModelError(
+            f"model `{spec.name}`: {first.url} serves {mine}, but {endpoint.url} serves {theirs}",
+            hint="all `endpoints` of a model must serve the same one; give the other a name of its own",
+        )

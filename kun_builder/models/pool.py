@@ -1,0 +1,341 @@
+"""Several endpoints behind one model name, of any kinds: each request goes where it will be answered soonest.
+
+A request waits here for a place in some endpoint's window; those of the row that started first go first, so that rows
+end one after the other and do not all come to the same stage at the same time. An endpoint whose requests fail one
+after the other, or that has answered nothing for a while, is asked whether it is healthy; if it is not, or fails all
+the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing intervals until it is
+back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+from kun_builder.errors import KunError, RejectedError, RequestError, RunError, TransientError
+from kun_builder.models.budget import Spent
+from kun_builder.models.member import FIRST_PROBE, EndpointReport, Member
+from kun_builder.status import Status
+from kun_builder.types import Completion, Endpoint, Request
+
+_REFUSALS = frozenset({429, 503})
+_SUSPECT = 3  # failures in a row after which an endpoint is asked how it is
+_USELESS = 20  # failures in a row after which it is set aside even if it calls itself healthy
+_SILENCE = 10.0  # seconds without an answer after which an endpoint with requests in flight is asked how it is
+_HEALTH = 5.0  # seconds in which a healthy endpoint says so
+_PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, at most
+_LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
+_SMOOTH = 0.05
+
+
+Place = tuple[Member, float]
+"""A place in a member's window, and since when."""
+
+
+class Pool:
+    """The endpoints of one model. `async with` keeps an eye on them; `ask` is one attempt at one of them."""
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: Sequence[Endpoint],
+        status: Status,
+        *,
+        concurrency: int = 0,
+        wait: float = 600.0,
+        check: Callable[[Endpoint], Awaitable[None]] | None = None,
+        absent: Collection[str] = (),
+    ) -> None:
+        """concurrency: fixed number of requests in flight per endpoint; 0 adapts.
+        wait: seconds to wait for an endpoint when none is left; then RunError.
+        check: asked before an endpoint is taken back; raises KunError if it is not what it should be.
+        absent: addresses of endpoints that do not answer yet.
+        """
+        self.name = name
+        self.members = [Member(endpoint, concurrency) for endpoint in endpoints]
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the limit has changed."""
+        self.spent: Callable[[], bool] = lambda: False
+        """Asked before each request: whether no more may be asked."""
+        self._status, self.wait, self._check = status, wait, check
+        self._queue: list[tuple[int, int, asyncio.Future[Place], str]] = []
+        """Heap of those that wait: order of the row, number, place, address to avoid."""
+        self._numbers = itertools.count()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._deadline: asyncio.TimerHandle | None = None
+        self._failure: RunError | None = None
+        for member in self.members:
+            member.window.on_change = self._changed
+            member.aside = member.url in absent
+
+    async def __aenter__(self) -> Pool:
+        await asyncio.gather(*(self._first_look(member) for member in self.members if not member.aside))
+        self._watchers = [asyncio.create_task(self._watch(member)) for member in self.members]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        for task in self._watchers:
+            task.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now."""
+        return sum(member.window.limit for member in self.members if not member.aside)
+
+    async def ask(self, request: Request, kind: str, order: int = 0, avoid: str = "") -> Completion:
+        """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size; where
+        there is a queue, the lowest `order` is next.
+
+        Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left, and
+        Spent when nothing more may be asked.
+        """
+        member, started = await self._place(order, avoid)
+        if self.spent():
+            member.window.failed(refused=False, started=started)
+            self._hand_out()
+            raise Spent
+        task = asyncio.current_task()
+        assert task is not None
+        member.tasks.add(task)
+        self._status.in_flight += 1
+        try:
+            completion = await member.endpoint.complete(request)
+        except asyncio.CancelledError:
+            member.window.failed(refused=False, started=started)
+            if task in member.lost and not task.uncancel():
+                raise TransientError(f"{member.url} was set aside meanwhile", endpoint=member.url) from None
+            raise
+        except BaseException as error:
+            self._failed(member, error, started)
+            raise
+        else:
+            self._answered(member, kind, started, completion.completion_tokens)
+            return completion
+        finally:
+            self._status.in_flight -= 1
+            member.tasks.discard(task)
+            member.lost.discard(task)
+            self._hand_out()
+
+    async def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text`, from the first endpoint that tells."""
+        error: TransientError | None = None
+        for member in sorted(self.members, key=lambda member: member.aside):
+            try:
+                return await member.endpoint.count_tokens(text)
+            except TransientError as failure:
+                error = failure
+        assert error is not None
+        raise error
+
+    def report(self) -> list[EndpointReport]:
+        """What each endpoint did so far."""
+        return [member.report() for member in self.members]
+
+    # --- places ------------------------------------------------------------------------------------------------
+
+    async def _place(self, order: int, avoid: str) -> Place:
+        if self._failure is not None:
+            raise self._failure
+        if not self._queue and (member := self._choose(avoid)) is not None:
+            return member, self._start(member)
+        place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (order, next(self._numbers), place, avoid))
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it was given a place in the moment in which it was cancelled
+                member, started = place.result()
+                member.window.failed(refused=False, started=started)
+                self._hand_out()
+            raise
+
+    def _choose(self, avoid: str) -> Member | None:
+        """The member with room that will answer soonest: fewest in flight, weighted by its pace."""
+        best, least = None, 0.0
+        for member in self.members:
+            if member.aside or not member.window.room:
+                continue
+            load = (member.window.in_flight + 1) * (member.pace or self._usual_pace())
+            if member.url == avoid:
+                load += 1e9
+            if best is None or load < least:
+                best, least = member, load
+        return best
+
+    def _usual_pace(self) -> float:
+        paces = [member.pace for member in self.members if member.pace]
+        return min(paces, default=1.0)
+
+    def _start(self, member: Member) -> float:
+        started = member.window.start()
+        if member.window.in_flight == 1:
+            member.heard = started
+            member.news.set()
+        return started
+
+    def _hand_out(self) -> None:
+        """Give free places to those that wait."""
+        while self._queue:
+            _, _, place, avoid = self._queue[0]
+            if not place.done():
+                member = self._choose(avoid)
+                if member is None:
+                    return
+                place.set_result((member, self._start(member)))
+            heapq.heappop(self._queue)
+
+    def _changed(self) -> None:
+        self._hand_out()
+        self.on_change()
+
+    # --- health ------------------------------------------------------------------------------------------------
+
+    def _answered(self, member: Member, kind: str, started: float, tokens: int) -> None:
+        pace = member.window.answered(kind, started, tokens)
+        member.pace += (pace - member.pace) * (_SMOOTH if member.pace else 1.0)
+        member.answered += 1
+        self._alive(member)
+
+    def _alive(self, member: Member) -> None:
+        member.failures, member.heard = 0, time.monotonic()
+        if not member.proven:
+            member.proven, member.probe = True, FIRST_PROBE
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _failed(self, member: Member, error: BaseException, started: float) -> None:
+        status = error.status if isinstance(error, RequestError) else 0
+        member.window.failed(refused=status in _REFUSALS, started=started)
+        member.failed += 1
+        if isinstance(error, RejectedError):
+            self._alive(member)
+        elif isinstance(error, TransientError):
+            member.failures += 1
+            if member.failures >= _SUSPECT:
+                member.news.set()
+
+    async def _watch(self, member: Member) -> None:
+        """Look after one endpoint for as long as the pool lives."""
+        pause = _LOOK
+        while True:
+            if member.aside:
+                await self._revive(member)
+            if not member.window.in_flight:
+                pause = _LOOK
+                await member.news.wait()  # the first request, or a suspicion
+            member.news.clear()
+            due = time.monotonic() + pause
+            try:
+                async with asyncio.timeout(pause):
+                    await member.news.wait()
+            except TimeoutError:
+                pass
+            if member.failures >= _SUSPECT or self._silent(member):
+                await self._examine(member)
+            elif not member.aside:
+                pause = await self._look(member, pause, time.monotonic() - due)
+
+    def _silent(self, member: Member) -> bool:
+        return member.window.in_flight > 0 and time.monotonic() - member.heard > _SILENCE
+
+    async def _look(self, member: Member, pause: float, late: float) -> float:
+        """Ask for the server's queue when that tells something; seconds to the next look."""
+        window = member.window
+        if window.fixed or 2 * window.in_flight < window.limit:
+            return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
+        asked = time.monotonic()
+        waiting = await _waiting(member)
+        if waiting is None:
+            if time.monotonic() - asked >= _HEALTH:
+                await self._examine(member)
+            return _LOOK_MOST
+        window.queue(waiting, late)
+        return max(_LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
+
+    async def _first_look(self, member: Member) -> None:
+        if await _waiting(member) is not None:
+            member.window.tells()
+
+    async def _examine(self, member: Member) -> None:
+        """Set the endpoint aside if it is not healthy, or fails all the same."""
+        healthy = await self._healthy(member) or (not member.failures and await self._healthy(member))
+        if not healthy or member.failures >= (_USELESS if member.proven else _SUSPECT):
+            self._set_aside(member)
+
+    def _set_aside(self, member: Member) -> None:
+        member.aside, member.proven = True, False
+        member.set_aside += 1
+        for task in member.tasks:
+            member.lost.add(task)
+            task.cancel()
+        others = sum(not other.aside for other in self.members)
+        if others:
+            self._status.say(
+                f"model `{self.name}`: {member.url} does not answer; the other {others} take over until it is back"
+            )
+        elif self._deadline is None:
+            self._status.say(f"model `{self.name}`: {member.url} does not answer; waiting up to {self.wait:g} s for it")
+            self._deadline = asyncio.get_running_loop().call_later(self.wait, self._give_up)
+        self._changed()
+
+    async def _revive(self, member: Member) -> None:
+        """Probe at growing intervals until the endpoint is healthy, and take it back."""
+        while True:
+            await asyncio.sleep(member.probe * random.uniform(0.8, 1.2))
+            member.probe = min(member.probe * 2, _PROBE_MOST)
+            if await self._healthy(member) and await self._same(member):
+                break
+        member.aside, member.failures, member.heard = False, 0, time.monotonic()
+        self._failure = None
+        self._status.say(f"model `{self.name}`: {member.url} is back")
+        self._changed()
+
+    async def _healthy(self, member: Member) -> bool:
+        try:
+            async with asyncio.timeout(_HEALTH):
+                return await member.endpoint.healthy()
+        except TimeoutError:
+            return False
+
+    async def _same(self, member: Member) -> bool:
+        try:
+            if self._check is not None:
+                await self._check(member.endpoint)
+        except KunError as error:
+            self._status.say(f"{error.message}: not taken back")
+            return False
+        return True
+
+    def _give_up(self) -> None:
+        """Nothing has answered for as long as the recipe allows."""
+        if any(not member.aside for member in self.members):
+            self._deadline = asyncio.get_running_loop().call_later(min(60.0, self.wait), self._give_up)
+            return
+        self._deadline = None
+        urls = ", ".join(member.url for member in self.members)
+        self._failure = RunError(
+            f"model `{self.name}`: no endpoint has answered for {self.wait:g} s: {urls}",
+            hint="start a server, then run the same command again: it goes on where it stopped",
+        )
+        while self._queue:
+            _, _, place, _ = self._queue.pop()
+            if not place.done():
+                place.set_exception(self._failure)
+
+
+async def _waiting(member: Member) -> int | None:
+    """The server's count of waiting requests, None if it does not tell, at once."""
+    try:
+        async with asyncio.timeout(_HEALTH):
+            return await member.endpoint.queued()
+    except TimeoutError:
+        return None

@@ -1,0 +1,125 @@
+"""What a plugin hands over, checked before anything runs: kinds, names, signatures, options."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kun_builder.drops import VERDICT
+from kun_builder.errors import PluginError
+from kun_builder.recipe.option_values import adapter, check_options
+from kun_builder.recipe.options import REQUIRED, Option, merge, options_of, show
+from kun_builder.recipe.parts import MODEL_OPTIONS
+from kun_builder.recipe.splits import SPLIT_OPTIONS
+from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
+
+_NAME = re.compile(r"\w[\w.-]*")
+_COLUMN = re.compile(r"(list<)?(string|binary|bool|int32|int64|float|double)(?(1)>)")
+"""Checked here and not by pyarrow: the start does not wait for its import."""
+_TYPES: dict[str, tuple[type[Any], ...]] = {
+    "source": (Source,),
+    "stage": (RowStage, BatchStage, DatasetStage),
+    "engine": (Engine,),
+}
+_TAKEN = {
+    "source": {option.name for option in SPLIT_OPTIONS},
+    "stage": set[str](),
+    "engine": {option.name for option in MODEL_OPTIONS},
+}
+"""Words that a recipe has already beside the options of a split or a model."""
+
+
+def checked_values(values: Any) -> Sequence[object]:
+    """What a hook returned, which must be a list."""
+    if isinstance(values, list | tuple):
+        return values
+    raise PluginError(f"a hook returned {type(values).__name__}, not a list", hint="return [...], even for one")
+
+
+def checked_options(kind: str, value: Any) -> tuple[Option, ...]:
+    """The options of a source, stage or engine. Raises PluginError if it cannot work as what it claims to be."""
+    if type(value) not in _TYPES[kind]:
+        wanted = " or ".join(each.__name__ for each in _TYPES[kind])
+        raise PluginError(f"{value!r} is no {kind}", hint=f"`kun_{kind}s` returns a list of {wanted}")
+    if not isinstance(value.name, str) or not _NAME.fullmatch(value.name):
+        raise PluginError(f"{value.name!r} cannot name a {kind}", hint="use letters, digits, `_` and `-`")
+    try:
+        options = merge(_functions(value))
+        _check_types(options)
+        taken = sorted(_TAKEN[kind] & {option.name for option in options})
+        if taken:
+            raise PluginError(f"option `{taken[0]}` has a meaning in every recipe", hint="give it another name")
+    except PluginError as error:
+        raise PluginError(f"{kind} `{value.name}`: {error.message}", hint=error.hint) from error
+    return options
+
+
+def _check_types(options: Sequence[Option]) -> None:
+    """Every annotation must be one that a recipe can fill, and every default must fit its own."""
+    from pydantic import PydanticUserError
+    from pydantic_core import PydanticSerializationError
+
+    for option in options:
+        try:
+            adapter([option])
+            faults = [] if option.default is REQUIRED else check_options([option], {}, Path())[1]
+        except (PydanticUserError, PydanticSerializationError) as error:
+            reason = str(error).partition("\n")[0]
+            raise PluginError(
+                f"no recipe can say `{show(option)}`: {reason}", hint="use str, int, list[...]"
+            ) from error
+        if faults:
+            raise PluginError(f"{faults[0].what}, but that is its default", hint="change the default or the annotation")
+
+
+def _functions(value: Any) -> list[tuple[Option, ...]]:
+    """The options of each function of `value`, whose signatures are checked on the way."""
+    if isinstance(value, Source):
+        parts = [options_of(value.parse, ("data",))]
+        parts += [options_of(value.find, ("path",))] if value.find else []
+        return parts + ([options_of(value.read, ("input", "start"))] if value.read else [])
+    if isinstance(value, RowStage):
+        _check_async(value.run, True, "async def run(row, generate, *, options...)")
+        return [_run(value, ("row", "generate"))]
+    if isinstance(value, BatchStage):
+        _check_async(value.run, False, "def run(table, *, options...)")
+        return [_run(value, ("table",))]
+    if isinstance(value, DatasetStage):
+        _check_async(value.run, False, "def run(dataset, *, options...)")
+        return _dataset_stage(value)
+    return [options_of(value.connect, ("spec",))]
+
+
+def _dataset_stage(stage: DatasetStage) -> list[tuple[Option, ...]]:
+    run = _run(stage, ("dataset",))
+    if stage.measure is None:
+        return [run]
+    measure = options_of(stage.measure, ("table",))
+    odd = sorted({option.name for option in run} ^ {option.name for option in measure})
+    if odd:
+        raise PluginError(
+            f"option `{odd[0]}` is not in both `run` and `measure`", hint="both are called with the same options"
+        )
+    return [run, measure]
+
+
+def _run(stage: RowStage | BatchStage | DatasetStage, positional: tuple[str, ...]) -> tuple[Option, ...]:
+    for column, kind in stage.adds.items():
+        if not isinstance(column, str) or not isinstance(kind, str):
+            raise PluginError(f"`adds` has {column!r}: {kind!r}", hint="it maps column names to Arrow type names")
+        if not _COLUMN.fullmatch(kind):
+            what = f"`adds` has `{column}: {kind}`, which is no type of a column"
+            raise PluginError(what, hint="use string, binary, bool, int32, int64, float, double, or list<...> of one")
+        if column in VERDICT:
+            raise PluginError(f"`adds` has `{column}`, which is the engine's own", hint="give it another name")
+    return options_of(stage.run, positional)
+
+
+def _check_async(function: Callable[..., Any], wanted: bool, signature: str) -> None:
+    """A RowStage's `run` must be a coroutine function, all others must not."""
+    plain = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(plain) != wanted and callable(function):
+        raise PluginError(f"`run` must be `{signature}`", hint="only a RowStage is `async`; it may await `generate`")

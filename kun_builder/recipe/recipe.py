@@ -1,0 +1,214 @@
+"""A recipe: YAML to a frozen, validated Recipe, before anything is spent.
+
+Everything has a default but `splits`, and `models` where a stage asks one. All that is wrong is said at once, each with
+`file:line` and the nearest valid name. `${NAME}` stands for an environment variable in `api_key` and
+`headers`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+
+from kun_builder.recipe.file import RecipeFile
+from kun_builder.recipe.option_values import faults_of
+from kun_builder.recipe.parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
+from kun_builder.recipe.training import Training
+from kun_builder.types import ModelSpec
+
+_SECTIONS = ("models", "splits", "stages")
+_NAME = re.compile(r"\w[\w.-]*")
+_VARIABLE = re.compile(r"\$\{[A-Z_][A-Z0-9_]*\}")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plugins(_Frozen):
+    """Which plugins take part, besides those that are installed."""
+
+    dirs: tuple[Path, ...] = Field(default=(), description="Folders of one-file plugins, relative to the recipe.")
+    disable: tuple[str, ...] = Field(default=(), description="Names of plugins to leave out.")
+
+
+class Publish(_Frozen):
+    """How the dataset is published."""
+
+    repo: str = Field(default="", description="Dataset repository on the Hub, as `organization/name`.")
+    private: bool = Field(default=True, description="Whether the repository is private.")
+    license: str = Field(default="", description="License of the dataset, as the Hub spells it.")
+    license_name: str = Field(default="", description="Name of a license that the Hub has none for (`license: other`).")
+    license_link: str = Field(default="", description="Address of such a license.")
+    authors: tuple[str, ...] = Field(default=(), description="Who stands for the dataset, for the card.")
+    contact: str = Field(default="", description="Where readers of the card can write to.")
+    citation: str = Field(default="", description="BibTeX of the dataset; by default made of what is known.")
+    hardware: str = Field(default="", description="What the models ran on, for the card: `8 x A100 80 GB`.")
+    notes: str = Field(default="", description="Markdown file with your own words for the card, or these words.")
+    license_acknowledged: bool = Field(
+        default=False, description="That the licenses of the sources were read and are met."
+    )
+
+
+class Limits(_Frozen):
+    """What a run may spend, over all of its starts."""
+
+    money: float | None = Field(default=None, gt=0, description="Money, by the `cost` of the models.")
+    tokens: float | None = Field(default=None, gt=0, description="Tokens of prompts and answers together.")
+    hours: float | None = Field(default=None, gt=0, description="Hours of work.")
+
+
+class Settings(_Frozen):
+    """What a recipe says besides models, splits and stages."""
+
+    name: str = Field(default="", description="Name of the run folder, `runs/<name>`; by default the recipe's own.")
+    preset: Literal["verified", "kun"] = Field(
+        default="verified",
+        description="The stages, where `stages` are not given: every pair verified, or Kun's method as published.",
+    )
+    executor: Literal["local"] = Field(default="local", description="What runs the stages: this machine.")
+    shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
+    stop_after_failures: int = Field(
+        default=200, ge=0, description="Rows one after the other that fail alike and so end the run; 0 never ends it."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
+    format: Literal["parquet", "jsonl"] = Field(default="parquet", description="File format of the dataset.")
+    journal: Path | None = Field(
+        default=None, description="Folder of finished generations; by default in the user's cache, for all runs."
+    )
+    target: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows to keep, of all splits together: no more of the input is used than that takes.",
+    )
+    budget: Limits = Limits()
+    plugins: Plugins = Plugins()
+    publish: Publish = Publish()
+    training: Training = Training()
+    lock: dict[str, Any] = Field(
+        default={}, description="What really ran: written by a build, ignored by the next one."
+    )
+
+
+def _without_keys(models: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
+    shown = [item.name for item in fields(ModelSpec) if item.name not in ("api_key", "headers")]
+    return {name: {key: getattr(spec, key) for key in shown} for name, spec in models.items()}
+
+
+class Recipe(Settings):
+    """A checked recipe. API keys are in `models` only, and in no dump or representation."""
+
+    file: Path
+    models: Annotated[dict[str, ModelSpec], PlainSerializer(_without_keys)]
+    splits: dict[str, SplitSpec]
+    stages: tuple[StageSpec, ...]
+    variables: dict[str, str] = {}
+    """Per model with an API key: the environment variable that it came from."""
+    limit: int | None = None
+    output: Path
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+def plugin_settings(path: Path) -> Plugins:
+    """The `plugins:` part of a recipe, which must be known before the plugins are. Raises RecipeError."""
+    file = RecipeFile.read(path)
+    settings = _settings(file, {key: value for key, value in file.data.items() if key == "plugins"})
+    file.check()
+    dirs = tuple(Path(locate(str(folder), path.parent)) for folder in settings.plugins.dirs)
+    return Plugins(dirs=dirs, disable=settings.plugins.disable)
+
+
+def load_recipe(
+    path: Path,
+    catalog: Catalog,
+    *,
+    limit: int | None = None,
+    output: Path | None = None,
+    endpoints: Sequence[str] = (),
+    plugins: Plugins | None = None,
+) -> Recipe:
+    """Read and check a recipe against what there is in `catalog`, usually `load_plugins()`.
+
+    limit: rows to build from, drawn over the whole input. output: run folder, by default `runs/<name>`.
+    endpoints: replace those of every model. plugins: what `catalog` was loaded with, if not `plugin_settings(path)`.
+    Raises RecipeError with everything that is wrong.
+    """
+    file = RecipeFile.read(path)
+    _no_variables(file)
+    settings = _settings(file, {key: value for key, value in file.data.items() if key not in _SECTIONS})
+    models, variables = read_models(file, catalog, tuple(endpoints))
+    splits = read_splits(file, catalog)
+    stages = read_stages(file, catalog)
+    settings = _with_notes(file, settings)
+    if settings.budget.money and models and not any(spec.cost_in or spec.cost_out for spec in models.values()):
+        file.complain(("budget",), "`budget`: `money` needs the price of a model: `cost: {input: 0.5, output: 1.5}`")
+    file.check()
+    name = settings.name or _default_name(path)
+    values = {key: getattr(settings, key) for key in Settings.model_fields}
+    values |= {"name": name, "journal": settings.journal and path.parent / settings.journal.expanduser()}
+    values |= {"plugins": plugins or plugin_settings(path)}
+    values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
+    return Recipe(**values, file=path, limit=limit, output=output or Path("runs") / name)
+
+
+def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:
+    """The settings, defaults where they are wrong: the complaints are noted in `file`."""
+    try:
+        settings = Settings.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        for fault in faults_of(error, _names_at, "key"):
+            file.complain(fault.place, fault.what)
+        return Settings()
+    if settings.name and not _NAME.fullmatch(settings.name):
+        file.complain(
+            ("name",), f"`name` must be a folder name of letters, digits, `_`, `-`, `.`, not {settings.name!r}"
+        )
+    return settings
+
+
+def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
+    """The settings with the text of the file of notes in the place of its name: a text of several lines is none."""
+    notes = settings.publish.notes
+    if not notes or "\n" in notes:
+        return settings
+    try:
+        text = (file.path.parent / Path(notes).expanduser()).read_text("utf-8-sig").strip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        file.complain(("publish", "notes"), f"`notes`: the file {notes} cannot be read: {what}")
+        return settings
+    return settings.model_copy(update={"publish": settings.publish.model_copy(update={"notes": text})})
+
+
+def _names_at(place: tuple[Any, ...]) -> list[str]:
+    """Valid keys at the top of a recipe or in one of its sections."""
+    model: type[BaseModel] = Settings
+    for key in place:
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return [*model.model_fields, *(() if place else _SECTIONS)]
+
+
+def _no_variables(file: RecipeFile) -> None:
+    for place, text in file.strings():
+        found = _VARIABLE.search(text)
+        if found and not (place[0] == "models" and place[2:3] in (("api_key",), ("headers",))):
+            file.complain(place, f"`{found[0]}`: environment variables are for secrets (`api_key`, `headers`) only")
+
+
+def _default_name(path: Path) -> str:
+    """The recipe's file name, or its folder's where that is just `recipe`."""
+    path = path.resolve()
+    stem = path.name.removesuffix(path.suffix).removesuffix(".lock")
+    name = stem if stem != "recipe" else path.parent.name
+    return name if _NAME.fullmatch(name) else "recipe"

@@ -1,0 +1,1 @@
+"""A finished run as one value, and what is drawn from it: card, page, pictures, figures."""

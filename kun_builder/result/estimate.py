@@ -1,0 +1,105 @@
+"""What a whole run will take, reckoned from a finished sample of it.
+
+Rows of the sample were drawn at random from each split, so a split's total is its number of records times the sample's
+mean, and the variance of that estimate is known; the interval is the usual normal one of 95 %. Rows that cleaning drops
+count with their zero requests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kun_builder.report import RunReport
+from kun_builder.result.stats import read_columns
+from kun_builder.run.folder import RunFolder
+from kun_builder.types import ModelSpec
+
+FIGURES = ("requests", "prompt_tokens", "completion_tokens")
+_Z = 1.96  # two-sided 95 % of the normal distribution
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the bounds of its 95 % interval; never below zero."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> Interval:
+        """The estimate in other units."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The whole: rows kept, and per model the figures, money and hours at the pace of the sample."""
+
+    records: int
+    sampled: int
+    kept: Interval
+    models: Mapping[str, Mapping[str, Interval]]
+    hours: Interval | None
+    """At the pace of the sample, which does not fill many servers: the whole is rather faster. None where most answers
+    of the sample were there already, so that its pace tells nothing."""
+
+
+def estimate(folder: RunFolder, report: RunReport, specs: Mapping[str, ModelSpec]) -> Estimate:
+    """Reckon the whole input from the sample in `folder`. `specs` give the prices per million tokens."""
+    values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    kept: dict[str, list[float]] = {}
+    for split in report.splits:
+        for row in _rows(folder, split):
+            kept.setdefault(split, []).append(float(row["kept"]))
+            for model in report.models:
+                calls = [call for call in row["calls"] if call["model"] == model]
+                one = [len(calls), *(sum(call[name] for call in calls) for name in FIGURES[1:])]
+                money = (one[1] * specs[model].cost_in + one[2] * specs[model].cost_out) / 1e6
+                for name, value in zip((*FIGURES, "cost"), (*one, money), strict=True):
+                    values[model, name][split].append(value)
+    sizes = {
+        split: round(facts.records * len(kept.get(split, ())) / facts.read) if facts.read else 0
+        for split, facts in report.splits.items()  # a stage may make several rows of a record
+    }
+    models: dict[str, dict[str, Interval]] = {model: {} for model in report.models}
+    for (model, name), by_split in values.items():
+        models[model][name] = _total(by_split, sizes)
+    records, sampled = (sum(getattr(one, name) for one in report.splits.values()) for name in ("records", "read"))
+    return Estimate(records, sampled, _total(kept, sizes), models, _hours(report, models))
+
+
+def _hours(report: RunReport, models: Mapping[str, Mapping[str, Interval]]) -> Interval | None:
+    asked, reused = (sum(getattr(usage, name) for usage in report.usage) for name in ("requests", "reused"))
+    stages = {usage.stage for usage in report.usage}
+    seconds = sum(took for label, took in report.phases.items() if stages & set(label.split("+")))
+    if not asked or reused > asked or not seconds:
+        return None
+    parts = [figures["requests"] for figures in models.values()]
+    bounds = (sum(getattr(part, name) for part in parts) for name in ("value", "low", "high"))
+    return Interval(*bounds).times(seconds / asked / 3600)
+
+
+def _total(values: Mapping[str, list[float]], sizes: Mapping[str, int]) -> Interval:
+    """Sum over splits of size times mean (stratified sampling), with finite-population correction."""
+    total = variance = 0.0
+    for split, sample in values.items():
+        n, size = len(sample), max(sizes[split], len(sample))
+        mean = sum(sample) / n
+        spread = sum((value - mean) ** 2 for value in sample) / max(1, n - 1)
+        total += size * mean
+        variance += size * size * (1 - n / size) * spread / n
+    margin = _Z * math.sqrt(variance)
+    return Interval(total, max(0.0, total - margin), total + margin)
+
+
+def _rows(folder: RunFolder, split: str) -> Iterator[dict[str, Any]]:
+    """The `calls` of every row of a split, kept or not; a run that only cleans has none."""
+    kept = folder.kept_files(split)
+    for paths, alive in ((kept, True), ([folder.rejected / f"{split}.parquet"], False)):
+        for table in read_columns(paths, ("id", "calls")):
+            for row in table.to_pylist():
+                yield {"calls": row.get("calls") or [], "kept": alive}

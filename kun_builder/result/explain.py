@@ -1,0 +1,119 @@
+"""Everything that is known of one row of a finished run: its source, what each step made of it, why it ended so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kun_builder.drops import VERDICT
+from kun_builder.errors import RunError, suggest
+from kun_builder.models.journal.journal import Journal
+from kun_builder.report import RunReport, read_report
+from kun_builder.result.measures import Owner
+from kun_builder.result.stats import owners, read_columns, rows_at
+from kun_builder.run.folder import RunFolder
+
+_PLACE = ("id", "split", "file", "position", "offset")
+
+
+def explain(path: Path, row_id: str, journal: Path | None = None) -> dict[str, Any]:
+    """The story of row `row_id` of the run in `path`, as plain data.
+
+    `place` says where it came from, `outcome` how it ended and why, `values` what was measured and made, `steps` what
+    each step did, with the prompts and answers of its requests as far as the journal has them. Raises RunError.
+    """
+    folder = RunFolder(path)
+    report = read_report(folder.report_path)
+    row = _find(folder, report, row_id)
+    source = report.splits[row["split"]]
+    facts = {"source": source.source, "plugin": source.plugin, "license": source.license}
+    return {
+        "place": {**{name: row.get(name) for name in _PLACE}, **facts},
+        "outcome": _outcome(row),
+        "values": {n: v for n, v in row.items() if n not in (*_PLACE, *VERDICT, "steps", "calls") and v is not None},
+        "steps": list(_steps(report, row, Journal.open(journal))),
+        "run": {"name": report.name, "created": report.created, "kun_builder": report.version, "seed": report.seed},
+    }
+
+
+def _find(folder: RunFolder, report: RunReport, row_id: str) -> dict[str, Any]:
+    """The row, kept or not; its split is the first part of its id."""
+    split = row_id.partition("/")[0]
+    if split not in report.splits:
+        known = ", ".join(report.splits)
+        raise RunError(f"no split of {folder.path} is called `{split}`", hint=f"an id starts with one of: {known}")
+    rejected = folder.rejected / f"{split}.parquet"
+    for files in (
+        folder.kept_files(split),
+        [rejected] if rejected.exists() else [],
+    ):
+        if (number := _number_of(files, row_id)) is not None:
+            return next(rows_at(files, [number]))
+    near = suggest(row_id, list(_some_ids(folder, split)))
+    raise RunError(
+        f"{folder.path} has no row `{row_id}`{near}",
+        hint="ids are in kept/ and in rejected/; with --limit, only a sample of the input was read",
+    )
+
+
+def _number_of(files: Sequence[Path], row_id: str) -> int | None:
+    import pyarrow.compute as pc
+
+    start = 0
+    for table in read_columns(files, ("id",)):
+        at = pc.index(table["id"], row_id).as_py()
+        if at >= 0:
+            return int(start + at)
+        start += len(table)
+    return None
+
+
+def _some_ids(folder: RunFolder, split: str) -> Iterator[str]:
+    for table in read_columns(folder.kept_files(split)[:1], ("id",), 1000):
+        yield from table["id"].to_pylist()
+        return
+
+
+def _outcome(row: Mapping[str, Any]) -> dict[str, Any]:
+    if row.get("_outcome") is None:
+        return {"outcome": "kept"}
+    return {name.removeprefix("_"): row[name] for name in VERDICT}
+
+
+def _steps(report: RunReport, row: Mapping[str, Any], journal: Journal) -> Iterator[dict[str, Any]]:
+    """Each step that saw the row, in order; the one that ended its way is the last. Reading is none of them."""
+    ended_at = row.get("_stage")
+    if ended_at is not None and ended_at not in [step["label"] for step in report.steps]:
+        return
+    measures = owners(report.steps)
+    for step in report.steps:
+        calls = [call for call in row.get("calls") or () if call["stage"] == step["label"]]
+        yield {
+            "step": step["label"],
+            "version": f"{step['package']} {step['package_version']}, stage version {step['version']}",
+            "options": {name: value for name, value in step["options"].items() if "\n" not in str(value)},
+            "measured": list(_measured(row, step["label"], measures)),
+            "result": row["_reason"] if step["label"] == ended_at else "passed",
+            "requests": [_request(report, call, journal) for call in calls],
+        }
+        if step["label"] == ended_at:
+            return
+
+
+def _measured(row: Mapping[str, Any], label: str, measures: Mapping[str, Owner]) -> Iterator[dict[str, Any]]:
+    """The numbers that a step has put on the row, with the limits that were set for them."""
+    for column, owner in measures.items():
+        if label in owner.labels and row.get(column) is not None:
+            yield {"column": column, "value": row[column], "least": owner.least, "most": owner.most}
+
+
+def _request(report: RunReport, call: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
+    model = report.models.get(call["model"], {})
+    facts = {"model": model.get("id", call["model"]), "revision": model.get("revision", ""), "key": call["key"]}
+    found = journal.read(call["key"]) if call["key"] else None
+    if found is None:
+        return {**facts, "prompt": None, "answer": None}
+    asked = {name: value for name, value in asdict(found.request).items() if name != "prompt"}
+    return {**facts, "prompt": found.request.prompt, "parameters": asked, "answer": found.completion.text}

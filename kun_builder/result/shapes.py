@@ -1,0 +1,160 @@
+"""The rows of a finished run in the forms that trainers read, as JSON lines, one file a split.
+
+pairs      {"instruction": ..., "output": ...}                                       Alpaca's
+messages   {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}]}    TRL, Axolotl (chat_template)
+sharegpt   {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}]}      LLaMA-Factory, Axolotl
+dpo        {"prompt": [...], "chosen": [...], "rejected": [...]}, each messages            TRL's preference pairs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kun_builder.drops import TEXT_COLUMNS
+from kun_builder.errors import RunError, shown
+from kun_builder.report import RunReport, read_report
+from kun_builder.result.stats import read_columns
+from kun_builder.run.folder import RunFolder
+from kun_builder.run.redact import refuse_copies, stays_here
+
+Record = dict[str, Any]
+
+
+def _pairs(instruction: str, output: str, system: str) -> Record:
+    return {**({"system": system} if system else {}), "instruction": instruction, "output": output}
+
+
+def _messages(instruction: str, output: str, system: str) -> Record:
+    return {"messages": [*prompt_of(instruction, system), {"role": "assistant", "content": output}]}
+
+
+def _sharegpt(instruction: str, output: str, system: str) -> Record:
+    first = [{"from": "system", "value": system}] if system else []
+    return {"conversations": [*first, {"from": "human", "value": instruction}, {"from": "gpt", "value": output}]}
+
+
+SHAPES: Mapping[str, Callable[[str, str, str], Record]] = {
+    "pairs": _pairs,
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+}
+"""Shapes of single pairs: (instruction, output, system text) -> record."""
+DPO = "dpo"
+
+
+def prompt_of(instruction: str, system: str) -> list[dict[str, str]]:
+    """The messages before the answer."""
+    return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": instruction}]
+
+
+def export_run(run: Path, shape: str, output: Path, *, system: str = "") -> dict[str, int]:
+    """Write the kept rows of `run` into `output`/<split>.jsonl; returns rows by split.
+
+    `system` stands before every pair. Raises RunError if the run is not finished or has no pairs, and PublishError
+    where a row repeats a raw text that may not be passed on.
+    """
+    folder, report = _open(run)
+    make = SHAPES[shape]
+    written = {}
+    for split in report.splits:
+        rows = _rows(folder, split, ("instruction", "output"))
+        written[split] = _write(output, split, (make(row["instruction"], row["output"], system) for row in rows))
+    return written
+
+
+def export_preferences(
+    run: Path, other: Path, output: Path, *, by: str = "pair_score", margin: float = 0.1, system: str = ""
+) -> dict[str, int]:
+    """Write preference pairs out of two runs over the same texts; returns their number by split.
+
+    Two answers to one instruction that differ by at least `margin` in the measured column `by` make a pair: the higher
+    is chosen, whichever run it is from. Kept and rejected rows count, as far as they were measured. Raises RunError if
+    no two rows are so, or if neither run has the column.
+    """
+    (ours, report), (theirs, _) = _open(run), _open(other)
+    written = {}
+    for split in report.splits:
+        answers = _answers(theirs, split, by)
+        found = list(_preferences(_answers(ours, split, by), answers, margin, system))
+        written[split] = _write(output, split, iter(found))
+    if not sum(written.values()):
+        raise RunError(
+            f"{run} and {other} have no two answers to one instruction that differ by {margin:g} in `{by}`",
+            hint="both need the same texts and instructions, and a step that measures answers, such as `verify`;"
+            " --by names another column, --margin asks for less",
+        )
+    return written
+
+
+def need_pairs(folder: RunFolder) -> None:
+    """Raise RunError if the finished run made no pairs, but a dataset of texts."""
+    if folder.columns == TEXT_COLUMNS:
+        raise RunError(
+            f"{shown(folder.path)} holds texts and no pairs: its recipe only cleans",
+            hint="add the stages `label` and `polish` to its recipe, and a model for them, and run it again",
+        )
+
+
+def _open(run: Path) -> tuple[RunFolder, RunReport]:
+    folder = RunFolder(run)
+    report = read_report(folder.report_path)
+    need_pairs(folder)
+    closed = [split for split, facts in report.splits.items() if stays_here(facts)]
+    refuse_copies(path for split in closed for path in folder.kept_files(split))
+    return folder, report
+
+
+def _rows(folder: RunFolder, split: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    for table in read_columns(folder.kept_files(split), columns):
+        yield from table.to_pylist()
+
+
+def _answers(folder: RunFolder, split: str, by: str) -> dict[tuple[str, str], tuple[float, str]]:
+    """Value and answer by id and instruction, of all rows that have them, kept or rejected."""
+    rejected = folder.rejected / f"{split}.parquet"
+    files = [*folder.kept_files(split), *([rejected] if rejected.exists() else [])]
+    found = {}
+    for table in read_columns(files, ("id", "instruction", "output", by)):
+        for row in table.to_pylist():
+            if row.get(by) is not None and row.get("instruction") and row.get("output"):
+                found[row["id"], row["instruction"]] = (float(row[by]), row["output"])
+    return found
+
+
+def _preferences(
+    ours: Mapping[tuple[str, str], tuple[float, str]],
+    theirs: Mapping[tuple[str, str], tuple[float, str]],
+    margin: float,
+    system: str,
+) -> Iterator[Record]:
+    for key, one in ours.items():
+        other = theirs.get(key)
+        if other is None or one[1] == other[1] or abs(one[0] - other[0]) < margin:
+            continue
+        better, worse = (one, other) if one[0] > other[0] else (other, one)
+        yield {
+            "prompt": prompt_of(key[1], system),
+            "chosen": [{"role": "assistant", "content": better[1]}],
+            "rejected": [{"role": "assistant", "content": worse[1]}],
+        }
+
+
+def _write(folder: Path, split: str, records: Iterator[Record]) -> int:
+    """Write records into the split's file, which is there whole or not at all; returns how many. No rows, no file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary, rows = folder / f".{split}.jsonl.tmp", 0
+    with temporary.open("wb") as file:
+        for record in records:
+            file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            rows += 1
+    place = folder / f"{split}.jsonl"
+    if rows:
+        temporary.replace(place)
+    else:
+        temporary.unlink()
+        place.unlink(missing_ok=True)
+    return rows

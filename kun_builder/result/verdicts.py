@@ -1,0 +1,222 @@
+"""What people said of single pairs: JSON lines that the review page saves, and that calibration and the card read.
+
+    {"id": "wudao/part-1.json:17", "instruction": "...", "output": "...", "good": false, "kinds": ["invented"],
+     "stratum": "kept", "stratum_rows": 812, "stage": null, "reason": null, "measured": {"score": 0.71}}
+
+Only `good` is demanded, and of an instruction for which there is no answer only that is judged. Measured values may
+also stand beside `good`, as they do in files that were not made by the page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kun_builder.errors import RunError
+from kun_builder.report import read_report, replace_file
+from kun_builder.result.stats import read_columns
+
+KINDS = {
+    "bad_question": "the question makes no sense, or a false one",
+    "needs_context": "the question or the answer needs the text at hand",
+    "off_topic": "the answer answers something else",
+    "unsupported": "the answer invents, or contradicts the text",
+    "says_nothing": "the answer only repeats the question",
+    "incomplete": "the answer leaves out what was asked",
+    "thin": "good, but with one crumb of the text",
+    "language": "wrong language, broken or unnatural wording",
+}
+"""Defects by their key on the page: the first is 1. A good pair may be `thin`, and nothing else."""
+
+FOLDER = "verdicts"
+"""Folder of a run with the files of its reviewers."""
+
+EVALUATION = "evaluation.json"
+"""File of a run with what a model said of its pairs, by `kun-build evaluate pairs`."""
+
+_TRUTH: Mapping[Any, bool] = {True: True, False: False, "good": True, "bad": False, "好": True, "差": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judgement. `stratum_rows` is the number of rows that the drawn one stands for, together with its like."""
+
+    good: bool
+    id: str = ""
+    instruction: str = ""
+    output: str = ""
+    kinds: tuple[str, ...] = ()
+    stratum: str = "kept"
+    stratum_rows: int = 0
+    reason: str = ""
+    """Why the run rejected the row, as `step: reason`; empty if it was kept."""
+    value: float | None = None
+    """The number that it was rejected for; None if that was no number, or is not known."""
+    run: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_verdicts(path: Path) -> list[Verdict]:
+    """The verdicts in one file. Raises RunError with file and line for what is none."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    return [_verdict(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def run_verdicts(run: Path) -> list[Verdict]:
+    """All verdicts in a run's folder, each row's last one; files are read in the order of their names."""
+    found: dict[str, Verdict] = {}
+    for path in sorted((run / FOLDER).glob("*.jsonl")):
+        for number, verdict in enumerate(read_verdicts(path)):
+            found[verdict.id or f"{path.name}:{number}"] = verdict
+    return list(found.values())
+
+
+def still_true(verdicts: Sequence[Verdict], kept: Iterable[Sequence[Path]], rejected: Iterable[Path]) -> list[Verdict]:
+    """Those verdicts that are about rows as they are now: the same words, and kept or rejected as then."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array({verdict.id for verdict in verdicts}, pa.string())
+    rows: dict[str, tuple[bool, str, str]] = {}
+    for is_kept, files in [*((True, paths) for paths in kept), (False, [p for p in rejected if p.exists()])]:
+        for table in read_columns(files, ("id", "instruction", "output")):
+            for row in table.filter(pc.is_in(table["id"], wanted)).to_pylist():
+                rows[row["id"]] = (is_kept, row.get("instruction") or "", row.get("output") or "")
+    return [v for v in verdicts if rows.get(v.id) == (not v.reason, v.instruction, v.output)]
+
+
+def take_verdicts(run: Path, files: Sequence[Path]) -> list[Path]:
+    """Copy saved verdicts into a run's folder; returns where they are now. Nothing is copied if one is wrong.
+
+    A file of the same name is replaced: it is the same reviewer's, saved again. Raises RunError for a file that holds
+    none, or that was saved on the page of another run.
+    """
+    name = read_report(run / "report.json").name
+    for path in files:
+        if not (found := read_verdicts(path)):
+            raise RunError(f"{path} holds no verdict", hint="judge some pairs on the page, then save")
+        if other := next((v.run for v in found if v.run and v.run != name), ""):
+            raise RunError(f"{path} is about the run `{other}`, not `{name}`", hint="give the folder of that run")
+    places = [run / FOLDER / f"{path.stem}.jsonl" for path in files]
+    for path, place in zip(files, places, strict=True):
+        replace_file(place, path.read_bytes())
+    return places
+
+
+def _verdict(line: bytes, place: str) -> Verdict:
+    try:
+        record = orjson.loads(line)
+        good, kinds = _TRUTH[record["good"]], tuple(map(str, record.get("kinds") or ()))
+        step, reason = record.get("stage"), record.get("reason")
+        return Verdict(
+            good=good,
+            id=str(record.get("id") or ""),
+            instruction=str(record.get("instruction") or ""),
+            output=str(record.get("output") or ""),
+            kinds=kinds,
+            stratum=str(record.get("stratum") or "kept"),
+            stratum_rows=int(record.get("stratum_rows") or 0),
+            value=None if record.get("value") is None else float(record["value"]),
+            run=str(record.get("run") or ""),
+            reason=f"{step}: {reason}" if step and reason else "",
+            measured=_numbers(record) | _numbers(record.get("measured") or {}),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{place} is not a verdict",
+            hint="a verdict is a JSON object with `good`: true or false, as the page of `kun-build review` saves them",
+        ) from error
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """Values that stages measured: all numbers that are not the page's own."""
+    own = ("good", "stratum_rows", "value")
+    return {
+        str(name): float(value)
+        for name, value in record.items()
+        if name not in own and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def weights(verdicts: Sequence[Verdict]) -> list[float]:
+    """How many rows of the run each verdict stands for; 1 where it was not drawn from a stratum."""
+    judged = Counter(verdict.stratum for verdict in verdicts if verdict.stratum_rows)
+    return [v.stratum_rows / judged[v.stratum] if v.stratum_rows else 1.0 for v in verdicts]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def precision(verdicts: Sequence[Verdict]) -> Share | None:
+    """Share of good ones among all kept rows of the run, each stratum weighing as many rows as it has.
+
+    The interval is Wilson's (1927) for the effective number of verdicts (Kish 1965). None without a verdict.
+    """
+    pairs = [(v.good, w) for v, w in zip(verdicts, weights(verdicts), strict=True) if not v.reason]
+    total = sum(weight for _, weight in pairs)
+    if not total:
+        return None
+    share = sum(weight for good, weight in pairs if good) / total
+    return wilson(share, total**2 / sum(weight**2 for _, weight in pairs))
+
+
+def wilson(share: float, number: float, z: float = 1.96) -> Share:
+    """The interval of a share that was found in `number` draws."""
+    middle = (share + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * (share * (1 - share) / number + z * z / (4 * number * number)) ** 0.5
+    return Share(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """What report and card say of them, as plain data; no text of any row is in it."""
+    kept = [verdict for verdict in verdicts if not verdict.reason]
+    share = precision(verdicts)
+    return {
+        "read": len(verdicts),
+        "kept": len(kept),
+        "good": sum(verdict.good for verdict in kept),
+        "precision": {name: getattr(share, name) for name in Share.__slots__} if share else None,
+        "kinds": dict(Counter(kind for verdict in kept for kind in verdict.kinds).most_common()),
+        "rejected": _rejected(verdicts),
+    }
+
+
+def _rejected(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
+    """Per reason: how many rejected rows were read, and how many of them a person would have kept."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: {"read": 0, "good": 0})
+    for verdict in verdicts:
+        if verdict.reason:
+            found[verdict.reason]["read"] += 1
+            found[verdict.reason]["good"] += verdict.good
+    return dict(sorted(found.items()))
+
+
+def read_evaluation(run: Path, signature: str) -> dict[str, Any] | None:
+    """What a model said of the pairs of the run with this signature; None if nothing, or if it was of another run.
+
+    Raises RunError if the file is damaged.
+    """
+    path = run / EVALUATION
+    if not path.exists():
+        return None
+    try:
+        found = orjson.loads(path.read_bytes())
+        return dict(found) if found["signature"] == signature else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged: {error}", hint="delete it, and run kun-build evaluate pairs again"
+        ) from error

@@ -1,0 +1,100 @@
+"""A dataset stage over all shards: it sees columns of every living row, and says which rows to drop.
+
+Its verdicts are a small file; the text is not copied. Row numbers that a stage returns count the living rows of all
+shards in order; here they become rows of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from kun_builder.errors import KunError, PluginError
+from kun_builder.report import StepCounts, replace_file
+from kun_builder.run.shards import Shard, exclude
+
+if TYPE_CHECKING:
+    from kun_builder.run.plan import Step
+
+Cut = tuple[int, str, str, str]
+"""Row number in the shard's file, stage, reason, value."""
+
+
+def run_dataset_stage(
+    step: Step, shards: Sequence[Shard], key: str, folder: Path
+) -> tuple[list[Shard], dict[str, StepCounts]]:
+    """The shards without the dropped rows, and the counts of each split. A finished stage is read, not run."""
+    path = folder / f"{key}.json"
+    cuts: Sequence[Sequence[Cut]]
+    try:
+        cuts = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        cuts = _run(step, shards)
+        replace_file(path, orjson.dumps(cuts))
+    cut_shards = [
+        exclude(shard, f"{shard.key}-{key}", [(row, stage, reason, value) for row, stage, reason, value in cut])
+        for shard, cut in zip(shards, cuts, strict=True)
+    ]
+    return cut_shards, _counts(step, shards, cuts)
+
+
+def _run(step: Step, shards: Sequence[Shard]) -> list[list[Cut]]:
+    from datasets import concatenate_datasets
+
+    columns = (*step.stage.columns, *step.stage.adds)  # type: ignore[union-attr]  # a dataset segment has no other
+    living = [shard.living_rows() for shard in shards]
+    parts = [shard.measured(columns) for shard in shards if shard.rows]
+    cuts: list[list[Cut]] = [[] for _ in shards]
+    if not parts:
+        return cuts
+    starts = np.concatenate([[0], np.cumsum([len(rows) for rows in living])])
+    for row, reason, value in _verdicts(step, concatenate_datasets(parts), int(starts[-1])):
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        cuts[number].append((int(living[number][row - starts[number]]), step.label, reason, value))
+    return cuts
+
+
+def _verdicts(step: Step, dataset: Any, rows: int) -> list[tuple[int, str, str]]:
+    """What the stage says, ascending, checked. Raises PluginError: a stage that sees all rows has no row to blame."""
+    try:
+        said = [(int(row), str(reason), str(value)) for row, reason, value in step.stage.run(dataset, **step.arguments)]  # type: ignore[union-attr]
+    except KunError:
+        raise
+    except Exception as error:  # a stranger's stage may raise anything; it has to be named
+        raise PluginError(
+            f"stage `{step.label}` of {step.package} failed: {type(error).__name__}: {error}",
+            hint=f"this is a fault of plugin `{step.plugin}` or of its options",
+        ) from error
+    said.sort()
+    numbers = [row for row, *_ in said]
+    if len(set(numbers)) < len(numbers) or (numbers and not 0 <= numbers[0] <= numbers[-1] < rows):
+        raise PluginError(
+            f"stage `{step.label}` of {step.package} named a row twice, or one that is not there",
+            hint=f"plugin `{step.plugin}`: `run` returns (row number, reason, value), each row at most once",
+        )
+    return said
+
+
+def _counts(step: Step, shards: Sequence[Shard], cuts: Sequence[Sequence[Cut]]) -> dict[str, StepCounts]:
+    rows: dict[str, int] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    for shard, cut in zip(shards, cuts, strict=True):
+        rows[shard.split] = rows.get(shard.split, 0) + shard.rows
+        reasons = dropped.setdefault(shard.split, {})
+        for _, _, reason, _ in cut:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    return {split: _count(step, rows[split], dropped[split]) for split in rows}
+
+
+def _count(step: Step, rows: int, dropped: Mapping[str, int]) -> StepCounts:
+    return StepCounts(
+        label=step.label,
+        stage=step.stage.name,
+        rows_in=rows,
+        rows_out=rows - sum(dropped.values()),
+        dropped=dropped,
+    )

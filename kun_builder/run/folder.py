@@ -1,0 +1,347 @@
+"""The run folder: who holds it, and how its results are written.
+
+runs/<name>/recipe.lock.yaml   what really ran
+runs/<name>/shards/            finished shards, per segment
+runs/<name>/kept/              every row of the result, with its raw text and all that stages said of it
+runs/<name>/rejected/          every row that is not in the result, with stage, reason, value
+runs/<name>/report.json
+runs/<name>/dataset/           the publishable folder, which `load_dataset` reads: nothing that may not be passed on
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from kun_builder.cache import make_private
+from kun_builder.drops import RESULT_COLUMNS, VERDICT, result_columns
+from kun_builder.errors import RunError, shown
+from kun_builder.report import RunReport, read_report, replace_file
+from kun_builder.run.ownership import Ownership
+from kun_builder.run.redact import without_text
+from kun_builder.run.shards import Shard
+from kun_builder.run.worker import conform
+
+CONFIGS = ("default", "provenance")
+"""Configurations of the dataset: instruction and output, or text, and all that may be known of the same rows."""
+ROWS_PER_FILE = 500_000
+"""Rows of one Parquet file of the result: a few hundred megabytes, which the Hub's viewer and streaming like."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report is, once the run has finished."""
+        return self.path / "report.json"
+
+    @property
+    def owned(self) -> Ownership:
+        """What in the folder is ours to replace."""
+        return Ownership(self.path)
+
+    @property
+    def dataset(self) -> Path:
+        """The publishable folder."""
+        return self.path / "dataset"
+
+    @property
+    def kept(self) -> Path:
+        """Rows of the result with all their columns, in Parquet whatever the format of the dataset is."""
+        return self.path / "kept"
+
+    def kept_files(self, split: str) -> list[Path]:
+        """Files of one split's rows of the result."""
+        return sorted(self.kept.glob(f"{split}-*.parquet"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the dataset's default configuration, as the rows of the result have them."""
+        first = next(iter(sorted(self.kept.glob("*.parquet"))), None)
+        return result_columns(pq.read_schema(first).names) if first else RESULT_COLUMNS
+
+    @property
+    def shards(self) -> Path:
+        """Finished shards of all segments."""
+        return self.path / "shards"
+
+    @property
+    def rejected(self) -> Path:
+        """Rows that are not in the result."""
+        return self.path / "rejected"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the lock ends with the process, however it ends. Raises RunError if another one has it."""
+        if "::" in str(self.path.absolute()):
+            raise RunError(
+                f"`::` in the path of the run folder, {shown(self.path)}, names chained file systems to `datasets`",
+                hint="choose another folder with --output",
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise RunError(
+                    f"another kun-build (process {file.read().strip() or 'unknown'}) is working in {self.path}",
+                    hint="wait for it, or give this run another folder with --output",
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def finished(self, signature: str) -> RunReport | None:
+        """The report, if the folder holds the finished result of exactly this run."""
+        try:
+            report = read_report(self.report_path)
+        except RunError:
+            return None
+        whole = self.dataset.is_dir() and self.kept.is_dir()
+        return report if report.signature == signature and whole else None
+
+    def begin(self, *, fresh: bool) -> float:
+        """From when on the journal's answers count for this run, as Unix time; 0 is all of them.
+
+        A fresh run deletes the shards of all segments, and remembers when it began until it ends: if it is stopped, the
+        next run goes on with it and finds the answers that it had got. Raises RunError where the folder holds what a
+        run would replace and none has made.
+        """
+        self.owned.check()
+        self.owned.claim("shards", ".fresh", ".spent.json")
+        make_private(self.shards)
+        began = self.path / ".fresh"
+        if fresh:
+            self.sweep(())
+            replace_file(began, str(time.time()).encode())
+        return float(began.read_text()) if began.exists() else 0.0
+
+    def end(self) -> None:
+        """The run is finished: the next one may use every answer again."""
+        (self.path / ".fresh").unlink(missing_ok=True)
+
+    def sweep(self, used: Iterable[Path]) -> None:
+        """Delete shards that no segment of the finished run uses: leftovers of other options."""
+        keep = {path for shard in used for path in (shard, shard.with_suffix(".json"))}
+        for path in self.shards.glob("*/*"):
+            if path.suffix in (".arrow", ".json") and path.parent.name != "read" and path not in keep:
+                path.unlink()
+
+
+class DatasetWriter:
+    """Writes the result into fresh folders beside the old ones, and swaps them at the end."""
+
+    def __init__(self, folder: RunFolder, file_format: str) -> None:
+        self._folder = folder
+        self._format = file_format
+        self._rows: dict[str, int] = {}
+        self._swaps = {path.parent / f".{path.name}.new": path for path in (folder.kept, folder.dataset)}
+        self._kept, self._new = self._swaps
+        folder.owned.claim(
+            *(new.name for new in self._swaps), "rejected", "report.json", "report.html", "recipe.lock.yaml"
+        )
+        for new in self._swaps:
+            shutil.rmtree(new, ignore_errors=True)
+            make_private(new) if new == self._kept else new.mkdir(parents=True)
+
+    def write_split(self, split: str, shards: Sequence[Shard], constants: Mapping[str, Any], *, withheld: bool) -> int:
+        """Write the living rows of `shards` and return their number; `constants` are the same for each row.
+
+        The constants go into the provenance; of a `withheld` corpus, it has no raw text. Rows keep the order of the
+        input; the same rows give the same bytes.
+        """
+        rows = sum(shard.rows for shard in shards)
+        kept = parquet_paths(self._kept, split, rows)
+        with self._file(split, rows) as data, _RollingParquet(kept) as whole:
+            for shard in shards:
+                table = _with_constants(shard.table(), constants)
+                whole.write(table)
+                data.write(table.select(result_columns(table.column_names)))
+        write_provenance(kept, self._new, split, self._format, withheld=withheld)
+        self._rows[split] = data.rows
+        return data.rows
+
+    def _file(self, split: str, rows: int) -> _Jsonl | _RollingParquet:
+        if self._format == "jsonl":
+            return _Jsonl(self._new / data_path("default", split, "jsonl"))
+        return _RollingParquet(parquet_paths(self._new / "data", split, rows))
+
+    def finish(self) -> None:
+        """Write the metadata that `load_dataset` needs, and put the new folders in the old ones' place."""
+        (self._new / "README.md").write_text(dataset_metadata(readable(self._rows), self._format), encoding="utf-8")
+        self._folder.owned.claim(*(place.name for place in self._swaps.values()))
+        self._folder.owned.claim(*(f".{place.name}.old" for place in self._swaps.values()))
+        self._folder.report_path.unlink(missing_ok=True)  # from here to the new report, the run is not finished
+        for new, place in self._swaps.items():
+            old = place.parent / f".{place.name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            if place.exists():
+                place.rename(old)
+            new.rename(place)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_provenance(kept: Sequence[Path], dataset: Path, split: str, file_format: str, *, withheld: bool) -> None:
+    """Write what may be published of a split's rows into the folder `dataset`: without raw text if it is `withheld`.
+
+    Where nothing has to change, the files are those of `kept`. One format for both configurations: `load_dataset`
+    takes a folder's format from its first one.
+    """
+    (dataset / "provenance").mkdir(parents=True, exist_ok=True)
+    if file_format == "parquet" and not withheld:
+        for path in kept:
+            _link(path, dataset / "provenance" / path.name)
+        return
+    jsonl = dataset / data_path("provenance", split, "jsonl")
+    paths = [dataset / "provenance" / path.name for path in kept]
+    with _Jsonl(jsonl) if file_format == "jsonl" else _RollingParquet(paths) as file:
+        for path in kept:
+            with pq.ParquetFile(path) as source:
+                for table in _tables(source):
+                    file.write(without_text(table) if withheld else table)
+
+
+def _tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The file piece by piece; one empty table if it is empty."""
+    if not file.metadata.num_rows:
+        yield file.schema_arrow.empty_table()
+    for batch in file.iter_batches(batch_size=10_000):
+        yield pa.Table.from_batches([batch])
+
+
+def _link(path: Path, target: Path) -> None:
+    """The same file at another place; a copy where the file system knows no links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def parquet_paths(folder: Path, split: str, rows: int) -> list[Path]:
+    """Where so many rows of a split go."""
+    files = max(1, -(-rows // ROWS_PER_FILE))
+    return [folder / f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
+
+
+def readable(rows: Mapping[str, int]) -> list[str]:
+    """The splits that the metadata names: `datasets` can load none without rows, nor a dataset that has one."""
+    return [split for split, count in rows.items() if count] or list(rows)
+
+
+def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
+    """The YAML head of a dataset's README: configurations and splits, explicit, so that no other file is data."""
+
+    def config(name: str) -> dict[str, Any]:
+        files = [{"split": split, "path": data_path(name, split, file_format)} for split in splits]
+        return {"config_name": name, "data_files": files}
+
+    configs = [{**config("default"), "default": True}, config("provenance")]
+    return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
+
+
+def data_path(config: str, split: str, file_format: str) -> str:
+    """Where a split of a configuration is in the dataset, as a glob. JSONL is as COIG-Kun is published."""
+    folder = {"default": "data/" if file_format == "parquet" else "", "provenance": "provenance/"}[config]
+    return f"{folder}{split}-*.parquet" if file_format == "parquet" else f"{folder}{split}.jsonl"
+
+
+def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:
+    """Write the dead rows of `shards` (of all segments) into `rejected/<split>.parquet`; returns their number."""
+    make_private(folder.rejected)
+    with _RollingParquet([folder.rejected / f"{split}.parquet"]) as file:
+        for shard in shards:
+            file.write(conform(shard.dead(), schema))
+    return file.rows
+
+
+def rejected_schema(result: pa.Schema) -> pa.Schema:
+    """All columns that a row can have gathered before it died, and its verdict."""
+    columns = [field for field in result if not field.name.startswith("_")]
+    return pa.schema([*columns, *(pa.field(name, pa.string()) for name in VERDICT)])
+
+
+def _with_constants(table: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
+    for name, value in constants.items():
+        table = table.append_column(name, pa.array([value] * len(table), pa.array([value]).type))
+    return table
+
+
+class _Jsonl:
+    """One UTF-8 JSON object a line, nothing escaped that need not be."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        self._file = path.open("wb")
+        self.rows = 0
+
+    def __enter__(self) -> _Jsonl:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _close(self._file)
+
+    def write(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        self.rows += len(table)
+
+
+class _RollingParquet:
+    """Rows one after the other into Parquet files of at most `ROWS_PER_FILE` rows; no rows make one empty file."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> _RollingParquet:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        while True:
+            room = ROWS_PER_FILE - self.rows % ROWS_PER_FILE
+            if self._writer is None or (room == ROWS_PER_FILE and self.rows and len(table)):
+                self._writer = self._open(table.schema)
+            part = table.slice(0, room)
+            if len(part):  # `datasets` cannot read a row group without rows
+                self._writer.write_table(part, row_group_size=10_000)
+            self.rows += len(part)
+            table = table.slice(room)
+            if not len(table):
+                return
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        if self._writer:
+            self._writer.close()
+        path = self._paths[min(self.rows // ROWS_PER_FILE, len(self._paths) - 1)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Content-defined chunks: the Hub's storage finds what did not change between two versions of a file.
+        return pq.ParquetWriter(path, schema.remove_metadata(), use_content_defined_chunking=True)
+
+
+def _close(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()

@@ -1,0 +1,250 @@
+"""From a recipe to what will run: steps grouped into segments, and the keys that tell whether a result is still good.
+
+A **step** is one stage of the recipe with its complete options. Neighbouring steps of one kind form a **segment**:
+
+    rows      row stages: each row goes through all of them without a barrier
+    batches   vectorised CPU stages, shard by shard
+    dataset   one stage that sees all rows of all splits
+
+The `measure` half of a dataset stage joins the batches before it, so that the text is read and written once less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal
+
+from kun_builder.cache import digest as content_digest
+from kun_builder.drops import RESULT_COLUMNS, result_columns
+from kun_builder.errors import RecipeError
+from kun_builder.prompts import Prompt
+from kun_builder.recipe.options import Option, keyword_options
+from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
+
+if TYPE_CHECKING:
+    from kun_builder.recipe.plugins import Entry, Registry
+    from kun_builder.recipe.recipe import Recipe
+
+Kind = Literal["rows", "batches", "dataset"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage as the recipe uses it. `label` is its name, numbered from the second use on."""
+
+    label: str
+    stage: Stage
+    options: Mapping[str, Any]
+    plugin: str
+    package: str
+    version: str
+    digest: str
+    models: tuple[str, ...] = ()
+    tokenizer_of: str = ""
+    """The model whose tokenizer an option `auto` means."""
+    measure: bool = False
+    """The shard-wise half of a DatasetStage."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the files that options name."""
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    """Options whose value is known on this machine only, for example the file that a tokenizer was found in."""
+
+    def __str__(self) -> str:
+        return f"stage `{self.label}` of plugin `{self.plugin}` ({PurePath(self.package).name})"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the stage's function is called with."""
+        return {**self.options, **self.resolved}
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Models that the result depends on: those it asks, and the one whose tokenizer it uses."""
+        return (*self.models, self.tokenizer_of) if self.tokenizer_of else self.models
+
+    @property
+    def adds(self) -> Mapping[str, str]:
+        """Columns that this step adds: a dataset stage adds its own while measuring."""
+        return {} if isinstance(self.stage, DatasetStage) and not self.measure else self.stage.adds
+
+    def identity(self, models: Mapping[str, ModelInfo]) -> dict[str, Any]:
+        """Everything that its result depends on, besides its input."""
+        return {
+            "stage": self.stage.name,
+            "version": self.stage.version,
+            "measure": self.measure,
+            "plugin": [self.plugin, self.version, self.digest],
+            "options": {name: plain(value) for name, value in self.options.items()},
+            "files": self.files,
+            "models": {name: [models[name].id, models[name].revision] for name in self.asked},
+        }
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring steps of one kind; what a shard passes in one go."""
+
+    kind: Kind
+    steps: tuple[Step, ...]
+
+    @property
+    def label(self) -> str:
+        """For people and folder names: the labels of its steps."""
+        return "+".join(step.label for step in self.steps)
+
+    @property
+    def adds(self) -> dict[str, str]:
+        """Columns that the segment adds."""
+        return {name: kind for step in self.steps for name, kind in step.adds.items()}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that the segment asks."""
+        return tuple(dict.fromkeys(name for step in self.steps for name in step.models))
+
+    def key(self, models: Mapping[str, ModelInfo]) -> str:
+        """Digest of all that the segment's result depends on, besides its input."""
+        return digest([step.identity(models) for step in self.steps])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The segments of a recipe, in order."""
+
+    segments: tuple[Segment, ...]
+    steps: tuple[Step, ...] = field(default=())
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the result is pairs, and not texts."""
+        return result_columns(column for step in self.steps for column in step.stage.adds) == RESULT_COLUMNS
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of all models that will be asked."""
+        return tuple(dict.fromkeys(name for segment in self.segments for name in segment.models))
+
+
+def make_plan(recipe: Recipe, registry: Registry) -> Plan:
+    """The plan of a checked recipe. Raises RecipeError if the stages cannot make the result's columns.
+
+    Stages that look at no row by itself only clean: their result is the text.
+    """
+    steps = _steps(recipe, registry)
+    missing = set(RESULT_COLUMNS) - {column for step in steps for column in step.stage.adds}
+    only_cleaned = missing == set(RESULT_COLUMNS) and not any(isinstance(step.stage, RowStage) for step in steps)
+    if missing and not only_cleaned:
+        names = " and ".join(f"`{name}`" for name in sorted(missing))
+        raise RecipeError(
+            f"{recipe.name}: no stage of the recipe adds {names}",
+            hint="the built-in stages `label` and `polish` add `instruction` and `output`; a recipe whose stages only"
+            " clean makes a dataset of `text`",
+        )
+    _check_tokenizers(recipe, steps)
+    return Plan(tuple(_segments(steps)), tuple(steps))
+
+
+def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
+    """Raise RecipeError for a step that counts in the tokens of a model where no step asks one."""
+    for step in steps:
+        unnamed = [name for name in roles(step.stage.run, "tokenizer") if step.options[name] == "auto"]
+        if unnamed and not step.tokenizer_of:
+            raise RecipeError(
+                f"{recipe.name}: stage `{step.label}` counts tokens, and no stage asks a model that says of which kind",
+                hint=f"`- {step.stage.name}: {{{unnamed[0]}: characters}}` counts characters; or name a Hub id, a model"
+                " folder or a `tokenizer.json`",
+            )
+
+
+def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
+    steps, uses = [], dict[str, int]()
+    for spec in recipe.stages:
+        entry: Entry[Any] = registry.stages[spec.name]
+        uses[spec.name] = uses.get(spec.name, 0) + 1
+        steps.append(
+            Step(
+                label=spec.name if uses[spec.name] == 1 else f"{spec.name}-{uses[spec.name]}",
+                stage=entry.value,
+                options=spec.options,
+                plugin=entry.plugin,
+                package=entry.package,
+                version=entry.version,
+                digest=entry.digest,
+                models=tuple(spec.options[name] for name in roles(entry.value.run, "model") if spec.options[name]),
+                files=file_digests(entry.options, spec.options),
+            )
+        )
+    return [replace(step, tokenizer_of=_tokenizer_of(steps, number)) for number, step in enumerate(steps)]
+
+
+def _tokenizer_of(steps: Sequence[Step], number: int) -> str:
+    """Text is measured in the tokens of the first model that will read it later, or of the recipe's first one."""
+    step = steps[number]
+    if all(step.options[name] != "auto" for name in roles(step.stage.run, "tokenizer")):
+        return ""
+    return next((name for other in (*steps[number:], *steps) for name in other.models), "")
+
+
+def _segments(steps: Iterable[Step]) -> Iterable[Segment]:
+    segments: list[tuple[Kind, list[Step]]] = []
+
+    def put(kind: Kind, step: Step) -> None:
+        if kind != "dataset" and segments and segments[-1][0] == kind:
+            segments[-1][1].append(step)
+        else:
+            segments.append((kind, [step]))
+
+    for step in steps:
+        if isinstance(step.stage, DatasetStage):
+            if step.stage.measure:
+                _hoist(segments, replace(step, label=f"{step.label}-measure", measure=True))
+            put("dataset", step)
+        else:
+            put("rows" if isinstance(step.stage, RowStage) else "batches", step)
+    return (Segment(kind, tuple(group)) for kind, group in segments)
+
+
+def _hoist(segments: list[tuple[Kind, list[Step]]], measure: Step) -> None:
+    """Put `measure` into the batches before the dataset stages that directly precede it: those change no column."""
+    at = len(segments)
+    while at and segments[at - 1][0] == "dataset":
+        at -= 1
+    if at and segments[at - 1][0] == "batches":
+        segments[at - 1][1].append(measure)
+    else:
+        segments.insert(at, ("batches", [measure]))
+
+
+def roles(function: Any, kind: str) -> list[str]:
+    """Names of the options of `function` that are marked with the role `kind`."""
+    return [option.name for option in keyword_options(function) if option.role == kind]
+
+
+def file_digests(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each file that a value of a `FileName` option names; what is no file (yet) has none."""
+    given = (values[option.name] for option in options if option.role == "file")
+    names = (name for value in given for name in ([value] if isinstance(value, str) else value or ()))
+    return {name: content_digest(path) for name in names if (path := Path(name).expanduser()).is_file()}
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it, the same on every machine: a prompt becomes its digest."""
+    if isinstance(value, Prompt):
+        return {"prompt": value.digest}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over the canonical JSON of `value`, first 20 hex digits."""
+    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]

@@ -1,0 +1,347 @@
+"""The loop over segments: from a recipe to a run folder with a dataset that `load_dataset` reads.
+
+    build = ask the models who they are > read the sources into shards > each segment over all shards > write
+
+Nothing that is finished is done again: shards have keys of all that they depend on, and a run whose recipe, plugins and
+input files are those of the finished one returns at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kun_builder
+from kun_builder.engines.tokenizers import resolve_tokenizer
+from kun_builder.models.budget import Budget, open_budget
+from kun_builder.models.usage import Tally
+from kun_builder.prompt_contract import check_contracts
+from kun_builder.prompts import Prompt
+from kun_builder.recipe.corpus import Declared, declared
+from kun_builder.recipe.lock import lock, with_publish
+from kun_builder.recipe.plugins import Registry, load_plugins
+from kun_builder.recipe.recipe import Recipe
+from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, read_report, replace_file
+from kun_builder.run.dataset_stage import run_dataset_stage
+from kun_builder.run.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
+from kun_builder.run.executors.watchdog import close_on
+from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
+from kun_builder.run.ingest import ingest
+from kun_builder.run.inputs import input_keys
+from kun_builder.run.machine import machine
+from kun_builder.run.plan import Plan, Segment, Step, digest, make_plan, plain, roles
+from kun_builder.run.redact import stays_here
+from kun_builder.run.shards import Shard
+from kun_builder.run.worker import make_job
+from kun_builder.status import Status
+from kun_builder.types import ModelInfo
+
+if TYPE_CHECKING:
+    from kun_builder.models.generator import Generator
+
+
+def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: Status | None = None) -> RunReport:
+    """Build the dataset of `recipe` in its run folder, going on where an earlier run stopped.
+
+    fresh: ask the models again, even where the journal has their answers, and compute every shard again.
+    Raises KunError for what the user can mend; the folder then holds all that was finished.
+    """
+    status = status or Status()
+    plan = make_plan(recipe, registry)
+    folder = RunFolder(recipe.output)
+    with folder.lock():
+        signature = _signature(recipe, registry, plan)
+        if not fresh and (report := folder.finished(signature)):
+            _renew_publish(folder.path / "recipe.lock.yaml", recipe)
+            status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
+            return report
+        check_contracts(plan.steps, recipe.models)
+        quiet_datasets()
+        since = folder.begin(fresh=fresh)
+        budget = open_budget(folder.path, recipe.budget.model_dump(), recipe.models, fresh=fresh)
+        with _models(recipe, registry, plan, since, status, budget) as (executor, infos):
+            run = _Run(recipe, registry, _resolve(plan, recipe, infos), folder, status, infos, executor, budget)
+            return run.finish(run.segments(run.read()), signature)
+
+
+def _renew_publish(path: Path, recipe: Recipe) -> None:
+    """Write what the recipe says of publishing into the lock file of a finished run; all else in it is the same."""
+    old = path.read_text("utf-8") if path.exists() else ""
+    if old and (new := with_publish(old, recipe)) != old:
+        replace_file(path, new.encode())
+
+
+def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
+    """Digest of all that a run depends on and that can be known without asking a model."""
+    unknown = {name: ModelInfo(name) for name in recipe.models}
+    inputs = input_keys(recipe, registry)
+    return digest(
+        {
+            "version": kun_builder.__version__,
+            "recipe": [recipe.name, recipe.seed, recipe.limit, recipe.format, recipe.shard_rows],
+            "models": {name: [m.engine, m.model, m.revision, m.prompt, m.options] for name, m in recipe.models.items()},
+            "steps": [step.identity(unknown) for step in plan.steps],
+            "splits": {
+                name: [spec.source, spec.options, spec.declared, inputs[name]] for name, spec in recipe.splits.items()
+            },
+        }
+    )
+
+
+def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan:
+    """The plan with every tokenizer found; the server says which, where the recipe does not name its model."""
+
+    def resolved(step: Step) -> Step:
+        names = roles(step.stage.run, "tokenizer")
+        spec = recipe.models.get(step.tokenizer_of)
+        if spec and spec.endpoints and not (spec.model or spec.tokenizer):
+            spec = replace(spec, tokenizer=infos[step.tokenizer_of].tokenizer)
+        return replace(step, resolved={name: resolve_tokenizer(str(step.options[name]), spec) for name in names})
+
+    segments = tuple(replace(seg, steps=tuple(resolved(step) for step in seg.steps)) for seg in plan.segments)
+    return replace(plan, segments=segments)
+
+
+@contextmanager
+def _models(
+    recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status, budget: Budget | None
+) -> Iterator[tuple[RowExecutor | None, Mapping[str, ModelInfo]]]:
+    """What runs row stages, with the models of the plan, connected and asked who they are; closed whatever happens.
+
+    A row stage that asks no model needs none.
+    """
+    if all(segment.kind != "rows" for segment in plan.segments):
+        yield None, {}
+        return
+    from kun_builder.models.generator import open_models
+    from kun_builder.models.journal.journal import Journal
+
+    specs = {name: recipe.models[name] for name in plan.models}
+    with ExitStack() as stack:
+        if budget:
+            stack.callback(budget.write)
+        loop = stack.enter_context(event_loop())
+        journal = Journal.open(recipe.journal, since=since, say=status.say)
+        models = open_models(specs, registry.engines, journal, status, budget)
+        generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
+        stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
+        executor = RowExecutor(loop, generator, status, recipe.stop_after_failures)
+        stack.callback(executor.stop)  # before the models are closed, however often the user presses Ctrl-C
+        yield executor, {name: generator.info(name) for name in specs}
+
+
+class _Run:
+    """One build under way."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        registry: Registry,
+        plan: Plan,
+        folder: RunFolder,
+        status: Status,
+        infos: Mapping[str, ModelInfo],
+        executor: RowExecutor | None,
+        budget: Budget | None,
+    ) -> None:
+        self._budget = budget
+        self._recipe, self._registry, self._plan = recipe, registry, plan
+        self._folder, self._status = folder, status
+        self._infos, self._executor = infos, executor
+        self._identities = {name: executor.identity(name) for name in infos} if executor else infos
+        self._started = time.monotonic()
+        self._read: dict[str, StepCounts] = {}
+        self._records: dict[str, int] = {}
+        self._phases: dict[str, float] = {}
+        self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._dead: list[Shard] = []
+        """Shards of every segment: where the rejected rows are."""
+
+    def read(self) -> list[Shard]:
+        """Read every split into shards."""
+        shards: list[Shard] = []
+        for name, spec in self._recipe.splits.items():
+            result = ingest(
+                name,
+                spec,
+                self._registry.sources[spec.source],
+                folder=self._folder.shards / "read",
+                shard_rows=self._recipe.shard_rows,
+                limit=self._recipe.limit,
+                seed=self._recipe.seed,
+                status=self._status,
+            )
+            self._read[name], self._records[name] = result.counts, result.records
+            shards += [
+                Shard(name, number, part.path, part.key, part.alive) for number, part in enumerate(result.shards)
+            ]
+        self._dead += shards
+        return shards
+
+    def segments(self, shards: list[Shard]) -> list[Shard]:
+        """Run every segment; returns the shards of the last one."""
+        for segment in self._plan.segments:
+            if self._budget:
+                self._budget.check()
+            self._status.begin(segment.label.replace("+", " > "), sum(shard.rows for shard in shards))
+            run = self._dataset if segment.kind == "dataset" else self._sharded
+            began = time.monotonic()
+            shards = run(segment, shards)
+            self._phases[segment.label] = round(time.monotonic() - began, 3)
+        return shards
+
+    def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
+        key = digest([segment.key(self._identities), [shard.key for shard in shards]])
+        cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label)
+        for split, count in counts.items():
+            self._counts[split].append(count)
+            for reason, rows in count.dropped.items():
+                self._status.drops[f"{count.label}: {reason}"] += rows
+        # The dead of this stage are excluded rows of shards that are already on the list.
+        self._dead = [*self._dead[: len(self._dead) - len(shards)], *cut]
+        return cut
+
+    def _sharded(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
+        key = segment.key(self._identities)
+        job = make_job(segment, shards[0].living().features.arrow_schema)
+        tasks = [self._task(segment, shard, digest([shard.key, key]), job) for shard in shards]
+        if segment.kind == "rows":
+            assert self._executor is not None, "opened for every plan with row stages"
+            records = self._executor.run(tasks)
+        else:
+            load = functools.partial(load_plugins, self._recipe.plugins.dirs, self._recipe.plugins.disable)
+            records = run_batches(tasks, self._status, load)
+        done = []
+        for task, record in zip(tasks, records, strict=True):
+            done.append(Shard(task.shard.split, task.shard.number, task.output, task.key, record.alive))
+            self._counts[task.shard.split] += record.counts
+            for name, tally in record.tallies().items():
+                self._tallies.setdefault(name, Tally()).merge(tally)
+        self._dead += done
+        return done
+
+    def _task(self, segment: Segment, shard: Shard, key: str, job: Any) -> Task:
+        name = f"{shard.split}-{shard.number:05d}-{key}.arrow"
+        return Task(shard, self._folder.shards / segment.label / name, key, job)
+
+    def finish(self, shards: list[Shard], signature: str) -> RunReport:
+        """Write dataset, rejected rows, lock and report."""
+        self._status.begin("write", sum(shard.rows for shard in shards))
+        kept = self._write(shards)
+        report = self._report(kept, signature)
+        replace_file(
+            self._folder.path / "recipe.lock.yaml", lock(self._recipe, self._registry, self._infos).encode("utf-8")
+        )
+        report.write(self._folder.report_path)
+        self._folder.end()
+        self._folder.sweep(shard.path for shard in self._dead)
+        return read_report(self._folder.report_path)
+
+    def _write(self, shards: list[Shard]) -> dict[str, int]:
+        schema = rejected_schema(shards[-1].living().features.arrow_schema)
+        writer = DatasetWriter(self._folder, self._recipe.format)
+        kept = {}
+        for split in self._recipe.splits:
+            mine = [shard for shard in shards if shard.split == split]
+            withheld = stays_here(self._declared(split))
+            kept[split] = writer.write_split(split, mine, {"steps": self._step_facts()}, withheld=withheld)
+            rejected = [shard for shard in self._dead if shard.split == split]
+            write_rejected(self._folder, split, rejected, schema)
+            self._status.done += kept[split]
+        writer.finish()
+        return kept
+
+    def _step_facts(self) -> list[dict[str, str]]:
+        """What the provenance says of each step: who did it, with which model and prompt."""
+        facts = []
+        for step in self._plan.steps:
+            prompts = [value.digest for value in step.options.values() if isinstance(value, Prompt)]
+            model = self._infos[step.models[0]] if step.models else ModelInfo("")
+            facts.append(
+                {
+                    "stage": step.label,
+                    "version": step.stage.version,
+                    "plugin": f"{step.plugin} {step.version}".strip(),
+                    "model": model.id,
+                    "revision": model.revision,
+                    "prompts": " ".join(prompts),
+                }
+            )
+        return facts
+
+    def _report(self, kept: Mapping[str, int], signature: str) -> RunReport:
+        return RunReport(
+            name=self._recipe.name,
+            version=kun_builder.__version__,
+            status="complete",
+            signature=signature,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._started, 3),
+            seed=self._recipe.seed,
+            limit=self._recipe.limit,
+            format=self._recipe.format,
+            splits={name: self._split(name, rows) for name, rows in kept.items()},
+            models={name: asdict(info) for name, info in self._infos.items()},
+            steps=tuple(_step_report(step) for step in self._plan.steps),
+            usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
+            machine=machine(),
+            phases=self._phases,
+            serving=self._executor.serving() if self._executor else {},
+        )
+
+    def _split(self, name: str, kept: int) -> SplitReport:
+        entry = self._registry.sources[self._recipe.splits[name].source]
+        return SplitReport(
+            source=entry.value.name,
+            read=self._read[name].rows_in,
+            records=self._records[name],
+            kept=kept,
+            stages=(self._read[name], *self._funnel(name)),
+            plugin=" ".join(filter(None, (entry.plugin, entry.version, entry.digest))),
+            **self._declared(name),
+        )
+
+    def _declared(self, split: str) -> Declared:
+        spec = self._recipe.splits[split]
+        return declared(self._registry.sources[spec.source].value, spec)
+
+    def _funnel(self, name: str) -> list[StepCounts]:
+        """Counts of each step; the measuring half of a dataset stage is worth a line only where it lost a row."""
+        plain_steps = {step.label for step in self._plan.steps}
+        counts = add_counts(self._counts[name])
+        return [count for count in counts if count.label in plain_steps or count.rows_in != count.rows_out]
+
+    def _usage(self, stage: str, model: str, tally: Tally) -> Usage:
+        spec = self._recipe.models[model]
+        cost = (tally.prompt_tokens * spec.cost_in + tally.completion_tokens * spec.cost_out) / 1e6
+        thought = tally.reasoning_tokens * spec.cost_out / 1e6
+        return Usage(stage=stage, model=model, cost=cost, reasoning_cost=thought, **asdict(tally))
+
+
+def _step_report(step: Step) -> dict[str, Any]:
+    """What the report says of a step. The package of a plugin that is a mere file is its name: paths are nobody's."""
+    return {
+        "label": step.label,
+        "stage": step.stage.name,
+        "version": step.stage.version,
+        "plugin": step.plugin,
+        "package": Path(step.package).name,
+        "package_version": step.version,
+        "digest": step.digest,
+        "models": step.models,
+        "options": _shown(step.options),
+        "adds": dict(step.stage.adds),
+    }
+
+
+def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the report shows them: prompts in full."""
+    return {name: value.text if isinstance(value, Prompt) else plain(value) for name, value in options.items()}

@@ -1,0 +1,131 @@
+"""Shards of rows as they were read: each is there as a whole or not at all, and its metadata says how it came to be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kun_builder.drops import DROPPED, QUARANTINED, VERDICT
+from kun_builder.readers import clean
+
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "split", "file")]
+    + [(name, pa.int64()) for name in ("position", "offset")]
+    + [(name, pa.string()) for name in ("text", *VERDICT)]
+)
+SHARD_CHARACTERS = 8 << 20
+"""A shard closes before it has more: at most 32 MB of UTF-8, besides its last row."""
+
+Row = tuple[Any, ...]
+"""Values in the order of SCHEMA."""
+
+
+@dataclass(frozen=True)
+class IngestShard:
+    """One shard. `key` is the digest of its rows: the same rows have the same key, wherever they were read."""
+
+    path: Path
+    rows: int
+    alive: int
+    key: str
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+
+class ShardWriter:
+    """Writes rows to shards; each is there as a whole, with its key, counts and digest in the schema's metadata."""
+
+    def __init__(self, folder: Path, split: str, key: str, shard_rows: int) -> None:
+        self._folder, self._split, self._key, self._shard_rows = folder, split, key, shard_rows
+        self._done: list[IngestShard] = []
+        self._rows: list[Row] = []
+        self._characters = 0
+
+    def resume(self) -> tuple[str, int] | None:
+        """Keep the shards of this key that an earlier run left; the input and index of their last record."""
+        last = None
+        while shard := _shard_of(self._path(len(self._done)), self._key):
+            self._done.append(shard)
+            row = load_rows(shard.path, ["file", "position"]).slice(shard.rows - 1).to_pylist()
+            last = (row[0]["file"], row[0]["position"]) if row else None
+        self.clear(len(self._done))
+        return last
+
+    def clear(self, start: int) -> None:
+        """Delete the split's shards from number `start` on."""
+        for path in self._folder.iterdir():
+            match = re.fullmatch(re.escape(self._split) + r"-(\d{5,})\.arrow", path.name)
+            if match and int(match[1]) >= start:
+                path.unlink()
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+        self._characters += len(row[5])
+        if len(self._rows) >= self._shard_rows or self._characters >= SHARD_CHARACTERS:
+            self._flush()
+
+    def finish(self) -> tuple[IngestShard, ...]:
+        """All shards; at least one, so that an empty split has a schema."""
+        if self._rows or not self._done:
+            self._flush()
+        return tuple(self._done)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{self._split}-{number:05d}.arrow"
+
+    def _flush(self) -> None:
+        table, path = _table(self._rows), self._path(len(self._done))
+        facts = {"rows": table.num_rows, "alive": table["_outcome"].null_count, "key": _digest(table)}
+        for outcome in (DROPPED, QUARANTINED):
+            reasons = table.filter(pc.equal(table["_outcome"], outcome))["_reason"]
+            facts[outcome] = dict(Counter(reasons.to_pylist()))
+        temporary = path.with_name(f".{path.name}.tmp")
+        metadata = {"kun_ingest": orjson.dumps({"input": self._key, **facts})}
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, SCHEMA.with_metadata(metadata)) as writer:
+            writer.write_table(table)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        self._done.append(IngestShard(path, **facts))
+        self._rows, self._characters = [], 0
+
+
+def _table(rows: list[Row]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    try:
+        return pa.table([pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)], SCHEMA)
+    except UnicodeEncodeError:  # a source's own reader let a lone surrogate pass
+        return _table([tuple(clean(value) for value in row) for row in rows])
+
+
+def _digest(table: pa.Table) -> str:
+    content = hashlib.sha256()
+    for column in table.columns:
+        for buffer in column.chunk(0).buffers():
+            content.update(buffer or b"-")
+    return content.hexdigest()[:32]
+
+
+def load_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        table = stream.read_all()
+    return table.select(columns) if columns else table
+
+
+def _shard_of(path: Path, key: str) -> IngestShard | None:
+    """The shard at `path`, if it is there and of this key."""
+    if not path.exists():
+        return None
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        facts = orjson.loads((stream.schema.metadata or {}).get(b"kun_ingest", b"{}"))
+    return IngestShard(path, **facts) if facts.pop("input", None) == key else None

@@ -1,0 +1,298 @@
+"""`run_table(table, job)`: one shard in, one shard out. Owns nothing of `datasets` or Ray.
+
+The result has the living rows first and in input order, then the dead ones with their verdicts; its schema is
+`job.schema`, whatever became of the rows. What a stage raises on one row costs that row and no other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kun_builder.drops import DROPPED, QUARANTINED, VERDICT, verdict_columns, with_verdicts
+from kun_builder.errors import KunError, PluginError
+from kun_builder.models.usage import Tally
+from kun_builder.report import StepCounts
+from kun_builder.run.rows import CALL_COLUMNS, REFUSED, Outcome
+from kun_builder.types import DatasetStage, Row
+
+if TYPE_CHECKING:
+    from kun_builder.run.plan import Segment, Step
+
+CALLS = pa.list_(pa.struct([(name, pa.int64() if name.endswith("_tokens") else pa.string()) for name in CALL_COLUMNS]))
+_SUSPECT = 10
+"""A stage that fails on every row of at least so many is broken, not its rows."""
+
+_TURN = 64
+"""Rows that are turned into Arrow, or out of it, at once. Python runs nothing else meanwhile: between turns the event
+loop of the models has its own, so that answers do not wait for a whole shard."""
+
+RunRows = Callable[[Sequence[Row], "Sequence[Step]"], tuple[list[Outcome], Mapping[tuple[str, str], Tally]]]
+"""How row stages are run; the executor knows the event loop and the generator."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with a shard: the steps, and the schema of the result."""
+
+    steps: tuple[Step, ...]
+    schema: pa.Schema
+    rows: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A shard's result. The first `alive` rows of `table` live on."""
+
+    table: pa.Table
+    alive: int
+    counts: tuple[StepCounts, ...]
+    usage: Mapping[tuple[str, str], Tally] = field(default_factory=dict)
+
+
+def make_job(segment: Segment, schema: pa.Schema) -> Job:
+    """The job of a segment on shards of `schema`."""
+    fields = {name: schema.field(name).type for name in schema.names if name not in VERDICT}
+    fields.update({name: arrow_type(kind) for name, kind in segment.adds.items()})
+    if segment.kind == "rows":
+        fields["calls"] = CALLS
+    fields.update(dict.fromkeys(VERDICT, pa.string()))
+    return Job(segment.steps, pa.schema(list(fields.items())), rows=segment.kind == "rows")
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """The Arrow type called `name`: `string`, `double`, `int64`, ..., or `list<...>` of one. Raises PluginError."""
+    if name.startswith("list<") and name.endswith(">"):
+        return pa.list_(arrow_type(name[5:-1]))
+    try:
+        return pa.type_for_alias(name)
+    except ValueError as error:
+        raise PluginError(
+            f"`{name}` is not an Arrow type name", hint="use string, double, int64, bool, list<string>"
+        ) from error
+
+
+def run_table(
+    table: pa.Table, job: Job, run_rows: RunRows | None = None, begin: Callable[[Step], None] = lambda step: None
+) -> Result:
+    """Run the job's steps over the living rows of `table`; `begin` is told of each batch step before it runs.
+
+    Raises KunError only for what must stop the run.
+    """
+    if "_outcome" in table.column_names:
+        table = table.filter(pc.is_null(table["_outcome"]))
+    table = table.drop_columns([name for name in VERDICT if name in table.column_names])
+    if job.rows:
+        if run_rows is None:
+            raise TypeError("row stages need `run_rows`")
+        return _run_rows(table, job, run_rows)
+    dead, counts = [], []
+    for step in job.steps:
+        begin(step)
+        table, died, count = _batch_step(table, step)
+        dead.append(died)
+        counts.append(count)
+    return _result(table, dead, counts, job)
+
+
+def _result(alive: pa.Table, dead: Sequence[pa.Table], counts: Sequence[StepCounts], job: Job) -> Result:
+    parts = [conform(part, job.schema) for part in (alive, *dead)]
+    return Result(pa.concat_tables(parts).combine_chunks(), alive.num_rows, tuple(counts))
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with exactly the columns of `schema`, null where it has none."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------
+
+
+def _batch_step(table: pa.Table, step: Step) -> tuple[pa.Table, pa.Table, StepCounts]:
+    """Living rows, dead rows and counts of one step."""
+    failures: list[tuple[pa.Table, str, str]] = []
+    done = pa.concat_tables(_isolate(table, step, failures) if table.num_rows else [_empty(table, step)])
+    if len(failures) == table.num_rows >= _SUSPECT:
+        raise _broken(step, f"{failures[0][1]}: {failures[0][2]}")
+    verdicts = verdict_columns(done)
+    alive_mask = pa.array([outcome is None for outcome in verdicts["_outcome"]], pa.bool_())
+    verdicts["_stage"] = [None if outcome is None else step.label for outcome in verdicts["_outcome"]]
+    done = with_verdicts(done, {name: pa.array(column, pa.string()) for name, column in verdicts.items()})
+    alive = done.filter(alive_mask).drop_columns(list(VERDICT))
+    died = done.filter(pc.invert(alive_mask))
+    bad = [_quarantine(row, step, reason, value) for row, reason, value in failures]
+    died = pa.concat_tables([died, *bad], promote_options="default")
+    created = alive.num_rows + died.num_rows - table.num_rows
+    if created < 0:
+        raise PluginError(
+            f"stage `{step.label}` of {step.package} removed {-created} rows",
+            hint="a batch stage drops rows with `drop_rows(table, mask, reason, values)`",
+        )
+    return alive, died, _counts(step, table.num_rows, alive.num_rows, created, died)
+
+
+def _isolate(table: pa.Table, step: Step, failures: list[tuple[pa.Table, str, str]]) -> list[pa.Table]:
+    """Run the step; where it raises, on halves, until the rows that it cannot take stand alone."""
+    function = step.stage.measure if isinstance(step.stage, DatasetStage) else step.stage.run
+    try:
+        return [_checked(function(table, **step.arguments), table, step)]  # type: ignore[misc]
+    except KunError:
+        raise
+    except Exception as error:  # a stranger's stage may raise anything, and one bad row never ends a run
+        if table.num_rows == 1:
+            failures.append((table, type(error).__name__, str(error)[:500]))
+            return [_empty(table.slice(0, 0), step)]
+        half = table.num_rows // 2
+        return _isolate(table.slice(0, half), step, failures) + _isolate(table.slice(half), step, failures)
+
+
+def _empty(table: pa.Table, step: Step) -> pa.Table:
+    """What the stage would have made of no rows."""
+    return conform(table, _step_schema(table, step))
+
+
+def _step_schema(before: pa.Table, step: Step) -> pa.Schema:
+    columns = {name: before.schema.field(name).type for name in before.column_names}
+    columns |= {name: arrow_type(kind) for name, kind in step.adds.items()}
+    return pa.schema(list(columns.items()) + [(name, pa.string()) for name in VERDICT])
+
+
+def _checked(result: Any, before: pa.Table, step: Step) -> pa.Table:
+    """The result with its declared columns in declared types; PluginError if the stage broke its word."""
+    if not isinstance(result, pa.Table):
+        raise PluginError(
+            f"stage `{step.label}` of {step.package} returned {type(result).__name__}, not a pyarrow.Table"
+        )
+    schema = _step_schema(before, step)
+    wrong = ", ".join(sorted((set(result.column_names) ^ set(schema.names)) - set(VERDICT)))
+    if wrong:
+        raise PluginError(
+            f"stage `{step.label}` of {step.package} returned other columns than it declares: {wrong}",
+            hint=f"plugin `{step.plugin}`: `adds` must name exactly the columns that the stage adds",
+        )
+    return conform(result, schema)
+
+
+def _broken(step: Step, error: str) -> PluginError:
+    return PluginError(
+        f"stage `{step.label}` of {step.package} failed on every row: {error}",
+        hint=f"this is a fault of plugin `{step.plugin}` or of its options, not of the rows",
+    )
+
+
+def _quarantine(row: pa.Table, step: Step, reason: str, value: str) -> pa.Table:
+    verdict = dict(zip(VERDICT, (QUARANTINED, step.label, reason, value), strict=True))
+    return with_verdicts(row, {name: pa.array([text], pa.string()) for name, text in verdict.items()})
+
+
+# --- rows ------------------------------------------------------------------------------------------------------
+
+
+def _run_rows(table: pa.Table, job: Job, run_rows: RunRows) -> Result:
+    outcomes, usage = run_rows(_rows(table), job.steps) if table.num_rows else ([], {})
+    alive = _typed([outcome for outcome in outcomes if outcome.died_at is None], job)
+    dead = sorted((o for o in outcomes if o.died_at is not None), key=lambda outcome: outcome.died_at or 0)
+    table = pa.concat_tables([alive, _table(dead, job)]).combine_chunks()
+    return Result(table, alive.num_rows, tuple(_row_counts(outcomes, job)), usage)
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    rows: list[Row] = []
+    for batch in table.to_batches(max_chunksize=_TURN):
+        rows += batch.to_pylist()
+        time.sleep(0)
+    return rows
+
+
+def _table(outcomes: Sequence[Outcome], job: Job) -> pa.Table:
+    batches = []
+    for at in range(0, len(outcomes), _TURN):
+        rows = [_columns(outcome, job) for outcome in outcomes[at : at + _TURN]]
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=job.schema))
+        time.sleep(0)
+    return pa.Table.from_batches(batches, job.schema)
+
+
+def _columns(outcome: Outcome, job: Job) -> Row:
+    verdict = (outcome.outcome, None, outcome.reason, outcome.value)
+    row = {**outcome.row, "calls": outcome.calls, **dict(zip(VERDICT, verdict, strict=True))}
+    if outcome.died_at is not None:
+        row["_stage"] = job.steps[outcome.died_at].label
+    return row
+
+
+def _typed(live: list[Outcome], job: Job) -> pa.Table:
+    """The rows that fit the schema; the others are quarantined at the step that adds the bad column."""
+    try:
+        table = _table(live, job)
+    except (pa.ArrowException, TypeError, ValueError):
+        pass
+    else:
+        if all(_missing(outcome, job) is None for outcome in live):
+            return table
+    good = []
+    for outcome in live:
+        fault = _fault(outcome, job)
+        if fault is None:
+            good.append(outcome)
+            continue
+        outcome.died_at, outcome.outcome = fault[0], QUARANTINED
+        outcome.reason, outcome.value = "wrong_type", fault[1]
+        outcome.row = {**outcome.row, fault[2]: None}
+    return _table(good, job)
+
+
+def _missing(outcome: Outcome, job: Job) -> tuple[int, str, str] | None:
+    for number, step in enumerate(job.steps):
+        for name in step.adds:
+            if name not in outcome.row:
+                return number, f"column `{name}` was not set", name
+    return None
+
+
+def _fault(outcome: Outcome, job: Job) -> tuple[int, str, str] | None:
+    """Number of the step, description and name of the first column that is missing or of the wrong type."""
+    for number, step in enumerate(job.steps):
+        for name in step.adds:
+            try:
+                pa.array([outcome.row.get(name)], job.schema.field(name).type)
+            except (pa.ArrowException, TypeError, ValueError) as error:
+                return number, f"column `{name}`: {error}"[:500], name
+    return _missing(outcome, job)
+
+
+def _row_counts(outcomes: Sequence[Outcome], job: Job) -> list[StepCounts]:
+    counts, rows = [], len(outcomes)
+    for number, step in enumerate(job.steps):
+        here = [outcome for outcome in outcomes if outcome.died_at == number]
+        faults = {o.reason for o in here if o.outcome == QUARANTINED} - {REFUSED}
+        if len(here) == rows >= _SUSPECT and len(faults) == 1:
+            raise _broken(step, f"{here[0].reason}: {here[0].value}")
+        verdicts = pa.table({"_outcome": [o.outcome for o in here], "_reason": [o.reason for o in here]})
+        counts.append(_counts(step, rows, rows - len(here), 0, verdicts))
+        rows -= len(here)
+    return counts
+
+
+def _counts(step: Step, rows_in: int, rows_out: int, created: int, died: pa.Table) -> StepCounts:
+    reasons: dict[str, dict[str, int]] = {DROPPED: {}, QUARANTINED: {}}
+    for outcome, reason in zip(died["_outcome"].to_pylist(), died["_reason"].to_pylist(), strict=True):
+        reasons[outcome][reason] = reasons[outcome].get(reason, 0) + 1
+    return StepCounts(
+        label=step.label,
+        stage=step.stage.name,
+        rows_in=rows_in,
+        rows_out=rows_out,
+        created=created,
+        dropped=reasons[DROPPED],
+        quarantined=reasons[QUARANTINED],
+    )

@@ -1,0 +1,1 @@
+"""The commands `kun-build train`, `evaluate`, `calibrate` and `align`."""

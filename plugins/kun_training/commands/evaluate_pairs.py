@@ -1,0 +1,133 @@
+"""`kun-build evaluate pairs RUN`: a model judges the pairs of a run, beside others and by a rubric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kun_builder.cli.options import Command, open_plugins, output_options, plugins_dir_option, urls
+from kun_builder.cli.output import Output
+
+if TYPE_CHECKING:
+    from kun_builder.recipe.plugins import Registry
+    from kun_builder.types import ModelSpec
+
+
+@click.command(
+    "pairs",
+    cls=Command,
+    examples=(
+        "kun-build evaluate pairs runs/my-kun --judge chat                  polished against raw, and marks",
+        "kun-build evaluate pairs runs/my-kun --judge Qwen/Qwen3-32B --endpoint http://gpu1:8000",
+        "kun-build evaluate pairs runs/new --judge chat --recipe recipe.yaml --against runs/old --against ORG/NAME",
+    ),
+)
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--judge", required=True, metavar="MODEL", help="A model of the recipe, or what --endpoint serves.")
+@click.option(
+    "--against",
+    multiple=True,
+    default=("raw",),
+    metavar="WHAT",
+    help="`raw` (each answer's own text), another run, a file of pairs, a dataset; repeatable [raw].",
+)
+@click.option("--sample", type=click.IntRange(min=1), default=100, metavar="N", help="Pairs to judge [100].")
+@click.option("--rubric/--no-rubric", default=True, help="Mark pairs from 1 to 5 by each criterion [yes].")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Another seed draws other pairs [0].")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Where MODEL is described [the run's lock file]."
+)
+@click.option(
+    "--endpoint", "endpoints", multiple=True, callback=urls, metavar="URL", help="Server of MODEL; repeatable."
+)
+@plugins_dir_option
+@output_options
+def pairs(
+    run: Path,
+    judge: str,
+    against: tuple[str, ...],
+    sample: int,
+    rubric: bool,
+    seed: int,
+    recipe: Path | None,
+    endpoints: tuple[str, ...],
+    plugins_dirs: tuple[Path, ...],
+    out: Output,
+) -> None:
+    """Let MODEL judge pairs of the finished run in RUN: blind, each comparison with places exchanged, and by a rubric.
+
+    The result goes into RUN/evaluation.json, and from there into the report and the card.
+    """
+    from kun_builder.cli.progress import progress
+    from kun_builder.recipe.recipe import Plugins, plugin_settings
+    from kun_builder.status import Status
+    from kun_training.evaluation.pairs import evaluate_pairs, write_evaluation
+
+    source = recipe or run / "recipe.lock.yaml"
+    settings = plugin_settings(source)
+    registry = open_plugins(Plugins(dirs=(*settings.dirs, *plugins_dirs), disable=settings.disable), out)
+    spec = _judge(judge, source, registry, endpoints)
+    status = Status()
+    with progress(status, out):
+        found = evaluate_pairs(
+            run, spec, registry.engines, against, sample=sample, rubric=rubric, seed=seed, status=status
+        )
+    _show(found, out)
+    out.note(f"written: {write_evaluation(run, found)}")
+
+
+def _judge(name: str, source: Path, registry: Registry, endpoints: tuple[str, ...]) -> ModelSpec:
+    """The model of the recipe that is called `name`; else what the endpoints serve under that name."""
+    from kun_builder.errors import suggest
+    from kun_builder.recipe.file import RecipeFile
+    from kun_builder.recipe.parts import read_models
+    from kun_builder.types import ModelSpec
+
+    file = RecipeFile.read(source)
+    known = file.data.get("models")
+    if isinstance(known, dict) and name in known:
+        file.data["models"] = {name: known[name] or {}}
+        models, _ = read_models(file, registry, endpoints)
+        file.check()
+        return models[name]
+    if endpoints:
+        return ModelSpec(name="judge", engine="openai", endpoints=endpoints, model=name)
+    raise click.UsageError(
+        f"{source} has no model `{name}`{suggest(name, known or ())}; one that is not in it needs --endpoint URL"
+    )
+
+
+def _show(found: dict[str, Any], out: Output) -> None:
+    if out.format == "json":
+        out.json(found)
+        return
+    if out.format == "quiet":
+        for name, one in found["comparisons"].items():
+            out.text(f"{name} {one['rate']['value']:.3f}")
+        return
+    out.text(f"{found['pairs']} pairs, judged by {found['judge']['id']}")
+    for name, one in found["comparisons"].items():
+        unread = sum(one["unread"].values())
+        out.text(f"{name}: both orders agree in {one['consistent']:.0%}" + (f"; {unread} not read" if unread else ""))
+    columns = ("against", ">won", ">tied", ">lost", ">rate", ">95 %")
+    out.table(
+        columns,
+        [
+            dict(zip(columns, (name, one["wins"], one["ties"], one["losses"], *_share(one["rate"], 3)), strict=True))
+            for name, one in found["comparisons"].items()
+        ],
+    )
+    marks = ("criterion", ">mark, 1 to 5", ">95 %", ">pairs")
+    out.table(
+        marks,
+        [
+            dict(zip(marks, (name, *_share(one["mean"], 2), one["rows"]), strict=True))
+            for name, one in found["marks"].items()
+        ],
+    )
+
+
+def _share(share: dict[str, float], digits: int) -> tuple[str, str]:
+    return f"{share['value']:.{digits}f}", f"{share['low']:.{digits}f} to {share['high']:.{digits}f}"

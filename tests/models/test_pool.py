@@ -1,0 +1,251 @@
+"""Several endpoints behind one name: real processes, killed, stopped and revived."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import ExitStack
+
+import pytest
+from aiohttp import web
+from servers.llm_simulator import Faults, simulator
+from servers.scripted_chat import chat
+from serving import ask_for, models
+
+from kun_builder.errors import RunError
+from kun_builder.models import pool
+from kun_builder.models.generator import Asker
+from kun_builder.status import Status
+
+STAGES = (("label", 40), ("score", 12), ("polish", 100))
+
+
+async def rows(generator, numbers):
+    """Send rows through three dependent requests each, as many at once as is worth it."""
+    places = asyncio.Semaphore(generator.capacity)
+    generator.on_growth = lambda: [places.release() for _ in range(50)]
+
+    async def row(number):
+        async with places:
+            asker = Asker(order=number)
+            for asker.stage, tokens in STAGES:
+                await generator.ask("chat", ask_for(f"{number}{asker.stage}", max_new_tokens=tokens), asker)
+
+    await asyncio.gather(*(row(number) for number in numbers))
+
+
+def answered(server, count):
+    """Wait until the server has answered so many."""
+    while server.counts()["answered"] < count:
+        time.sleep(0.05)
+
+
+def endpoints(generator):
+    """What the endpoints did, by number."""
+    return generator.report()["endpoints"]["chat"]
+
+
+def test_a_fast_endpoint_gets_more_work(tmp_path):
+    """Of two endpoints, the one that is four times as fast answers the greater part."""
+
+    async def main(slow, fast):
+        async with models(tmp_path, slow, fast) as generator:
+            await rows(generator, range(300))
+            return [one["answered"] for one in endpoints(generator)]
+
+    with simulator(slots=8, speed=2) as slow, simulator(slots=8, speed=8) as fast:
+        first, second = asyncio.run(main(slow, fast))
+    assert first + second == 900
+    assert 2.5 * first < second
+
+
+@pytest.mark.slow
+def test_a_killed_endpoint_loses_no_row_and_is_used_again(tmp_path):
+    """One of three endpoints is killed and revived: all rows end, the others go on, and it works again afterwards."""
+    said = []
+
+    async def main(servers):
+        async with models(tmp_path, *servers, status=Status(say=said.append), revision="r") as generator:
+            work = asyncio.create_task(rows(generator, range(900)))
+            await asyncio.to_thread(answered, servers[1], 300)
+            await asyncio.to_thread(servers[1].kill)
+            before = sum(server.counts()["attempts"] for server in (servers[0], servers[2]))
+            await asyncio.sleep(1)
+            after = sum(server.counts()["attempts"] for server in (servers[0], servers[2]))
+            assert after - before > 100  # the others have not waited for it
+            await asyncio.to_thread(servers[1].revive)
+            await work
+            return endpoints(generator)
+
+    with ExitStack() as stack:
+        servers = [stack.enter_context(simulator(slots=16, speed=5)) for _ in range(3)]
+        reports = asyncio.run(main(servers))
+        assert servers[1].counts()["answered"] > 0
+    assert sum(one["answered"] for one in reports) == 2700
+    assert [one["set_aside"] for one in reports] == [0, 1, 0]
+    assert [servers[1].url in line for line in said] == [True, True]
+    assert "take over" in said[0]
+    assert "is back" in said[1]
+
+
+def test_an_endpoint_that_hangs_is_set_aside(tmp_path, monkeypatch):
+    """A process that is stopped, with its connections open, is set aside too, and its work is asked elsewhere."""
+    monkeypatch.setattr(pool, "_SILENCE", 1.0)
+    monkeypatch.setattr(pool, "_HEALTH", 0.5)
+
+    async def main(servers):
+        async with models(tmp_path, *servers) as generator:
+            work = asyncio.create_task(rows(generator, range(300)))
+            await asyncio.sleep(0.5)
+            os.kill(servers[0].process.pid, signal.SIGSTOP)
+            await asyncio.wait_for(work, 30)
+            return endpoints(generator)
+
+    with simulator(slots=16, speed=10) as one, simulator(slots=16, speed=10) as two:
+        reports = asyncio.run(main([one, two]))
+    assert reports[0]["set_aside"] == 1
+    assert sum(report["answered"] for report in reports) == 900
+
+
+@pytest.mark.slow
+def test_when_none_is_left_the_run_waits_and_goes_on(tmp_path):
+    """With its only endpoint gone the run says that it waits, and goes on when it is back."""
+    said = []
+
+    async def main(server):
+        async with models(tmp_path, server, status=Status(say=said.append), revision="r", wait=60) as generator:
+            work = asyncio.create_task(rows(generator, range(400)))
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(1.5)
+            assert not work.done()
+            await asyncio.to_thread(server.revive)
+            await work
+
+    with simulator(slots=16, speed=10) as server:
+        asyncio.run(main(server))
+    assert "waiting up to 60 s" in said[0]
+    assert "is back" in said[1]
+
+
+@pytest.mark.slow
+def test_when_none_comes_back_the_run_stops_resumable(tmp_path):
+    """After the time that the recipe allows, RunError names model and addresses; the journal has what was answered."""
+
+    async def main(server):
+        async with models(tmp_path, server, wait=1) as generator:
+            work = asyncio.create_task(rows(generator, range(400)))
+            await asyncio.sleep(0.7)
+            await asyncio.to_thread(server.kill)
+            began = time.monotonic()
+            with pytest.raises(RunError) as caught:
+                await work
+            assert time.monotonic() - began < 10
+            assert server.url in str(caught.value)
+            assert "goes on" in caught.value.hint
+            answered = endpoints(generator)[0]["answered"]
+        return answered
+
+    async def again(server):
+        async with models(tmp_path, server) as generator:
+            await rows(generator, range(400))
+
+    with simulator(slots=16, speed=10) as server:
+        answered = asyncio.run(main(server))
+        server.revive()
+        asyncio.run(again(server))
+        assert answered > 50
+        assert server.counts()["answered"] == 1200 - answered
+
+
+def test_an_endpoint_that_fails_but_calls_itself_healthy_is_set_aside(tmp_path):
+    """A server whose every generation fails is set aside although its health route says that all is well."""
+
+    async def main():
+        broken = chat(lambda body: web.Response(status=500))
+        async with broken as bad, chat(lambda body: "答") as good, models(tmp_path, bad, good) as generator:
+            await asyncio.gather(*(generator.ask("chat", ask_for(number), Asker()) for number in range(200)))
+            assert endpoints(generator)[0]["set_aside"] >= 1
+            assert endpoints(generator)[1]["answered"] == 200
+            assert len(bad.asked) < 60
+
+    asyncio.run(main())
+
+
+def test_an_endpoint_that_comes_back_as_another_model_stays_out(tmp_path):
+    """Behind a known address there must be the known model: another one is not taken back, and that is said."""
+    said = []
+
+    async def main():
+        async with chat(lambda body: "答") as one, chat(lambda body: "答") as two:
+            async with models(tmp_path, one, two, status=Status(say=said.append)) as generator:
+                one._model = "org/other"
+                generator._pools[0]._set_aside(generator._pools[0].members[0])
+                await asyncio.sleep(1.5)
+                await generator.ask("chat", ask_for(1), Asker())
+                assert endpoints(generator)[0]["answered"] == 0
+            assert any("org/other" in line and "not taken back" in line for line in said)
+
+    asyncio.run(main())
+
+
+def test_earlier_rows_go_first(tmp_path):
+    """Where requests wait for a place, those of rows that started earlier are sent first."""
+
+    async def main():
+        async with chat(lambda body: "答") as server, models(tmp_path, server, concurrency=1) as generator:
+            asks = [generator.ask("chat", ask_for(order), Asker(order=order)) for order in (0, 5, 3, 4, 1, 2)]
+            await asyncio.gather(*asks)
+            return [body["messages"][0]["content"] for body in server.asked]
+
+    assert asyncio.run(main()) == [f"第{order}篇" for order in range(6)]
+
+
+def test_a_cancelled_request_gives_its_place_back(tmp_path):
+    """However many requests are cancelled, waiting or under way, no place is lost."""
+
+    async def main(server):
+        async with models(tmp_path, server, concurrency=4) as generator:
+            for begin in range(0, 60, 20):
+                tasks = [asyncio.create_task(generator.ask("chat", ask_for(begin + n), Asker())) for n in range(20)]
+                await asyncio.sleep(0.01 * (begin // 20))
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            assert generator._pools[0].members[0].window.in_flight == 0
+            await asyncio.gather(*(generator.ask("chat", ask_for(n), Asker()) for n in range(8)))
+
+    with simulator(speed=50) as server:
+        asyncio.run(main(server))
+
+
+def test_the_window_finds_a_real_server(tmp_path):
+    """Against a server of 32 slots over HTTP, the limit settles at twice the slots."""
+
+    async def main(server):
+        async with models(tmp_path, server) as generator:
+            await rows(generator, range(150))
+            return [limit for _, limit in endpoints(generator)[0]["window"]]
+
+    with simulator(slots=32, speed=2) as server:
+        limits = asyncio.run(main(server))
+    assert limits[0] == 8
+    assert 40 <= limits[-1] <= 160
+
+
+def test_faults_cost_time_and_nothing_else(tmp_path):
+    """With one request in ten failing in some way, every row ends, and every answer is asked for once."""
+
+    async def main(server):
+        async with models(tmp_path, server) as generator:
+            await rows(generator, range(300))
+
+    faults = Faults(http_429=0.03, http_503=0.02, disconnect=0.02, garbage=0.02, slow=0.01, retry_after=0.05)
+    with simulator(slots=32, speed=20, faults=faults) as server:
+        asyncio.run(main(server))
+        counts = server.counts()
+    assert counts["different"] == 900
+    assert counts["repeated"] == 0
+    assert set(counts["faults"]) == {"http_429", "http_503", "disconnect", "garbage", "slow"}

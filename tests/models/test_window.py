@@ -1,0 +1,165 @@
+"""The window of one endpoint, against a server reckoned in virtual time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+
+import pytest
+
+from kun_builder.models.window import MOST, START, Window
+
+STAGES = (("label", 40), ("score", 12), ("polish", 200))
+
+
+class Server:
+    """Serves a window's requests with so many slots, in virtual time; `rows` go through three stages."""
+
+    def __init__(self, slots, *, step=0.01, tells=True, growth=0.0, refuse_above=0, faults=0.0):
+        self.now, self.slots, self.step, self.tells = 0.0, slots, step, tells
+        self.growth, self.refuse_above, self.faults = growth, refuse_above, faults
+        self.window = Window(clock=lambda: self.now)
+        self.running = 0
+        self.queue: list[tuple[float, str, int]] = []
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.numbers = itertools.count()
+        self.stages = itertools.cycle(STAGES)
+        self.luck = random.Random(1)
+        self.busy = 0.0
+        self.refused = 0
+
+    def at(self, when, call):
+        heapq.heappush(self.events, (when, next(self.numbers), call))
+
+    def run(self, seconds):
+        """Keep the window full for so long; the share of the slots' time that was used."""
+        end, before = self.now + seconds, self.busy
+        self.at(self.now, self.look)
+        self.fill()
+        while self.events and self.events[0][0] <= end:
+            when, _, call = heapq.heappop(self.events)
+            self.busy += min(self.running, self.slots) * (when - self.now)
+            self.now = when
+            call()
+        self.now = end
+        self.events = [event for event in self.events if event[2] != self.look]
+        heapq.heapify(self.events)
+        return (self.busy - before) / (seconds * self.slots)
+
+    def fill(self):
+        while self.window.room:
+            kind, tokens = next(self.stages)
+            tokens = max(1, round(tokens * self.luck.uniform(0.5, 1.5)))
+            started = self.window.start()
+            if (
+                self.refuse_above and self.running + len(self.queue) >= self.refuse_above
+            ) or self.luck.random() < self.faults:
+                self.at(self.now + 0.02, lambda started=started: self.refuse(started))
+            else:
+                self.queue.append((started, kind, tokens))
+                self.serve()
+
+    def serve(self):
+        while self.queue and self.running < self.slots:
+            started, kind, tokens = self.queue.pop(0)
+            self.running += 1
+            pace = self.step * (1 + self.growth * self.running)
+            self.at(self.now + tokens * pace, lambda job=(started, kind, tokens): self.finish(*job))
+
+    def finish(self, started, kind, tokens):
+        self.running -= 1
+        self.window.answered(kind, started, tokens)
+        self.serve()
+        self.fill()
+
+    def refuse(self, started):
+        self.refused += 1
+        self.window.failed(refused=True, started=started)
+        self.fill()
+
+    def look(self):
+        if self.tells:
+            self.window.queue(len(self.queue))
+            self.fill()
+        self.at(self.now + (0.02 if self.window.searching else 1.0), self.look)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("slots", [4, 16, 128, 600])
+def test_finds_a_limit_that_keeps_all_slots_busy(slots, tells):
+    """Whatever the number of slots, they are all kept busy, and not many more requests wait than are served."""
+    server = Server(slots, tells=tells)
+    server.run(60)
+    assert server.run(60) > 0.98
+    assert max(START, 1.2 * slots) <= server.window.limit <= max(2 * START, 5 * slots)
+
+
+def test_a_server_that_tells_its_queue_is_full_at_once():
+    """With 128 slots and a queue figure, 256 is found in a quarter of a second."""
+    server = Server(128)
+    server.run(0.25)
+    assert server.window.limit == 256
+
+
+def test_without_a_queue_figure_the_start_takes_a_few_answers():
+    """With 128 slots and no queue figure, the search for the limit costs less than three seconds of work."""
+    server = Server(128, tells=False)
+    assert server.run(30) > 0.9
+
+
+def test_more_at_once_that_is_slower_for_all_is_no_gain():
+    """A server whose every request slows down the others, without a queue, is not flooded."""
+    server = Server(10_000, tells=False, growth=0.05)
+    server.run(300)
+    assert server.window.limit <= 512
+
+
+def test_follows_a_server_that_loses_slots():
+    """When three quarters of the slots go, the limit falls; when they come back, it rises again."""
+    for tells in (True, False):
+        server = Server(128, tells=tells)
+        server.run(60)
+        server.slots = 32
+        server.run(120)
+        assert server.window.limit <= 160
+        server.slots = 128
+        server.run(400)
+        assert server.window.limit >= 160
+
+
+def test_refusals_bring_the_limit_down_to_what_the_server_takes():
+    """A server that refuses beyond 40 requests at once is soon refused little, and kept near its limit."""
+    server = Server(1000, refuse_above=40, tells=False)
+    server.run(60)
+    refused, served = server.refused, server.busy
+    server.run(60)
+    assert 20 <= server.window.limit <= 60
+    assert server.refused - refused < 0.1 * (server.busy - served) / 0.84
+
+
+def test_the_odd_refusal_changes_nothing():
+    """Two refusals in a hundred do not narrow the window."""
+    server = Server(128, faults=0.02)
+    server.run(60)
+    assert server.run(60) > 0.98
+
+
+def test_a_fixed_limit_stays():
+    """A given number of requests at once is kept, whatever happens."""
+    server = Server(16)
+    server.window = Window(50, clock=lambda: server.now)
+    server.run(30)
+    assert server.window.limit == 50
+    assert server.window.history == [(0.0, 50)]
+
+
+def test_the_history_is_bounded():
+    """The limit over time is kept in at most 512 points, of which the first is the start."""
+    window = Window(clock=lambda: 0.0)
+    for limit in range(5000):
+        window._set(1 + limit % MOST)
+    assert len(window.history) < 512
+    assert window.history[0] == (0.0, START)
+    assert [limit for _, limit in window.history[1:]] == sorted(limit for _, limit in window.history[1:])
