@@ -78,10 +78,20 @@ def test_pieces_fit_and_nothing_is_lost(tokenizer, text, by, size, data):
         assert text[start:end] == row["text"]
         covered += [start + at for at in seen(row["text"])]
     assert sorted(set(covered)) == seen(text)
-    starts = [row["chunk"][0] for row in rows]
-    assert starts == sorted(set(starts))
+    for ends in zip(*(row["chunk"] for row in rows), strict=True):
+        assert list(ends) == sorted(set(ends))  # each begins, and reaches, further than the one before
     if not overlap:
         assert covered == seen(text)
+
+
+def test_a_piece_by_itself_fits(tmp_path):
+    """What counts are the tokens of a piece as it will be read: cut out of its text, it can have more of them."""
+    vocabulary = {"a": 0, "b": 1, "Ġ": 2, "Ġa": 3, "Ġab": 4}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("Ġ", "a"), ("Ġa", "b")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = run([" ab" * 40], str(tmp_path / "tokenizer.json"), by="tokens", max_tokens=16)
+    assert [len(tokenizer.encode(row["text"]).ids) for row in rows] == [16, 16, 11]
 
 
 def test_ids_name_the_piece():
