@@ -94,12 +94,17 @@ class Cutter:
         if len(tokens) <= self.max_tokens and self.by != "headings":
             return [(0, text)]
         cuts = [] if self.by == "tokens" else sentence_ends(text)
-        found = []
+        found: list[tuple[int, str]] = []
+        reached = 0
         for start, end in sections(text) if self.by == "headings" else [(0, len(text))]:
             for first, last in self._spans(text, start, end, cuts, tokens):
-                if piece := text[first:last].strip():
-                    found.append((text.index(piece, first), piece))
-        return found if len(found) > 1 else [(0, text)]
+                piece = text[first:last].strip()
+                at = text.index(piece, first)
+                if at + len(piece) > reached:  # else it is white space, or what the overlap has of the piece before
+                    found.append((at, piece))
+                    reached = at + len(piece)
+        fits = len(tokens) <= self.max_tokens and len(found) < 2
+        return [(0, text)] if fits else found or [(0, "")]
 
     def _spans(
         self, text: str, start: int, end: int, cuts: Sequence[int], tokens: Sequence[int]

@@ -62,7 +62,7 @@ def seen(text):
     return [at for at, character in enumerate(text) if not character.isspace()]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=300)
 @given(text=TEXTS, by=st.sampled_from(["sentences", "headings", "tokens"]), size=st.integers(16, 40), data=st.data())
 def test_pieces_fit_and_nothing_is_lost(tokenizer, text, by, size, data):
     """Whatever the text: no piece is over the limit, each is cut out of the document where it says, in order, and all
