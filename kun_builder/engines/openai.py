@@ -2,7 +2,7 @@
 serve` and the Hugging Face Inference Providers speak them.
 
 Messages go to the chat route, strings to the completion route. Beyond model, prompt and `max_tokens` every field is
-optional: it is sent only where a request sets it, and left out where the server refuses it (`refusals.py`).
+optional: it is sent only where a request sets it, and left out where the server refuses it (`engines.refusals`).
 """
 
 from __future__ import annotations

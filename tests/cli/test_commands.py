@@ -208,7 +208,7 @@ def test_init_writes_a_recipe_that_is_right(kun, tmp_path):
     assert text.startswith("#")
     code, _, err = kun("plan", "-q")
     assert code == 1
-    assert err.startswith("Error: recipe.yaml:20: split `web`: no file at data/*.jsonl; the nearest folder")
+    assert err.startswith("Error: recipe.yaml:21: split `web`: no file at data/*.jsonl; the nearest folder")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/web.jsonl").touch()
     assert kun("plan", "-q")[0] == 0
