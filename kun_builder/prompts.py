@@ -17,18 +17,21 @@ from kun_builder.types import Message
 
 _ROLE = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
 _SLOT = re.compile(r"\{([a-z_]+)\}")
-# Control tokens of the common templates: ChatML, Llama 2 and 3, Gemma, DeepSeek (full-width bar), GLM, sentence ends.
+# Control tokens of the common templates and vocabularies: ChatML, Llama 2 and 3, Gemma, DeepSeek (full-width bar), GLM,
+# Baichuan, InternLM, Mistral, T5, code models; with full-width brackets too, which SentencePiece makes ASCII of.
 _CONTROL = re.compile(
-    r"<(?=[|｜])|(?<=[|｜])>|<(?=/?(?:s|unk|pad|bos|eos|mask|start_of_turn|end_of_turn|think|tool_call|im_start|im_end)>)"
-    r"|\[(?=/?(?:INST|SYS|gMASK|CLS|SEP|UNK|PAD|MASK|TOOL_CALLS|AVAILABLE_TOOLS)\])|<(?=</?SYS>>)"
+    r"[<＜](?=[|｜])|(?<=[|｜])[>＞]|[<＜](?=[/／]?(?:s|unk|pad|bos|eos|mask|sep|cls|sop|eop|eoh|eoa|eom|start_of_turn|end_of_turn|think(?:ing)?|tool_call"
+    r"|tool_response|im_start|im_end|endoftext|(?:reserved|unused|extra_id|SPECIAL|TOKENS_UNUSED|fim)_?\w{1,12}|PRE|SUF|MID|EOT)[>＞])"
+    r"|[\[［](?=[/／]?(?:INST|SYS|[gs]MASK|CLS|SEP|UNK|PAD|MASK|BOS|EOS|PREFIX|SUFFIX|MIDDLE|THINK|IMG|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS"
+    r"|SYSTEM_PROMPT|unused_?\d{1,4})[\]］])|[<＜](?=[<＜][/／]?SYS[>＞][>＞])"
 )
 _BREAK = "\u200b"
-_RESTORE = re.compile(f"{_BREAK}(?=>)|(?<=[<\\[]){_BREAK}")
+_RESTORE = re.compile(f"{_BREAK}(?=[>＞])|(?<=[<＜\\[［]){_BREAK}")
 
 
 def neutralise(text: str) -> str:
     """`text` with every control-token lookalike broken by a zero-width space: no tokenizer sees a control token."""
-    return _CONTROL.sub(lambda m: _BREAK + m[0] if m[0] == ">" else m[0] + _BREAK, text)
+    return _CONTROL.sub(lambda m: _BREAK + m[0] if m[0] in ">＞" else m[0] + _BREAK, text)
 
 
 def restore(text: str) -> str:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kun_builder.engines.answers import openai_answer, tgi_answer
 from kun_builder.errors import RejectedError, TransientError
+from kun_builder.prompts import neutralise, restore
 
 CHAT_LOGPROBS = {
     "choices": [
@@ -108,3 +109,26 @@ def test_an_answer_of_any_shape_is_read_or_an_error_of_the_request(body):
         assert 0 <= answer.reasoning_tokens <= max(answer.completion_tokens, 0)
         assert isinstance(answer.prompt_tokens + answer.completion_tokens + answer.cached_prompt_tokens, int)
         assert all(isinstance(value, float) for token in answer.tokens for _, value in token.top)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("<|im_start|>", "<｜User｜>", "</s>", "<start_of_turn>", "<sop>", "<eop>", "<reserved_106>", "<unused99>"),
+        *("<extra_id_0>", "[INST]", "[/INST]", "[gMASK]", "[PREFIX]", "[SUFFIX]", "[SYSTEM_PROMPT]", "<<SYS>>"),
+        *("<fim_middle>", "<endoftext>", "＜|im_end|＞", "＜/s＞", "［INST］", "［/INST］"),
+    ],
+)  # fmt: skip
+def test_control_tokens_of_any_vocabulary_are_broken_in_a_prompt(token):
+    """No tokenizer sees the token in a text, whatever its brackets; an answer that quotes it has it whole again."""
+    text = f"记号{token}的用法"
+    broken = neutralise(text)
+    assert token not in broken
+    assert broken != text
+    assert restore(broken) == text
+
+
+@pytest.mark.parametrize("text", ["a < b 且 b > c", "[1] 参考文献", "<b>粗体</b>", "数组 a[0]", "《书名》【注】"])
+def test_other_brackets_stay_as_they_are(text):
+    """Formulas, references, HTML and Chinese brackets are no tokens."""
+    assert neutralise(text) == text
