@@ -134,7 +134,8 @@ class OpenAIEndpoint:
         finally:
             self._trying = False
         context = max(0, about.context_length - self._room)
-        return replace(about, context_length=context, logprobs=any(token.top for token in answer.tokens))
+        logprobs = any(token.top for token in answer.tokens)
+        return replace(about, context_length=context, logprobs=logprobs, fingerprint=self._fingerprint)
 
     async def _learn_habits(self, kind: Kind, answer: Completion) -> None:
         """Whether the model thinks, also where a short answer does not show it: behind an end tag without an opening
