@@ -25,7 +25,7 @@ def recipe(folder, url):
     lines = (f'{{"text": "第{number}篇。{"文" * 200}"}}\n' for number in range(ROWS))
     (folder / "input.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "recipe.yaml").write_text(
-        f'models: {{chat: {{endpoints: ["{url}"], model: simulated/model}}}}\n'
+        f'models: {{chat: {{endpoints: ["{url}"], model: simulated/model, revision: one}}}}\n'
         f"splits: {{rows: {{source: generic, path: {folder / 'input.jsonl'}}}}}\n"
         f"plugins: {{dirs: [{ROOT / 'benchmarks' / 'plugins'}]}}\n"
         f"stages: [ask, judge, rewrite, pair]\n"
