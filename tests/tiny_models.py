@@ -4,6 +4,8 @@ import json
 import random
 from pathlib import Path
 
+from kun_method import polish
+
 from kun_builder.recipe.training import ChatTraining, Training
 
 SUBJECTS = (
@@ -62,6 +64,10 @@ def write_lines(path: Path, rows):
 QUICK = {"num_train_epochs": 4, "eval_steps": 0.5, "save_steps": 0.25}
 
 
+POLISH = polish.KUN
+"""A model of this size copies a text only from the end of its prompt, where Kun's has it."""
+
+
 def section(seed_file, **own):
     """A `training:` section for tiny models."""
     chat = ChatTraining(settings={"num_train_epochs": 4, "learning_rate": 3e-3})  # until it ends its answers
@@ -76,4 +82,6 @@ def train_tiny(task, seed_file, registry, folder, **own):
     from kun_training.sft import train
 
     training = section(seed_file, **own)
-    return train(make_job(task, training, stage_options(registry), read_seeds(training, Path()), folder))
+    options = stage_options(registry)
+    options = {**options, "polish": {**options["polish"], "prompt": POLISH}}
+    return train(make_job(task, training, options, read_seeds(training, Path()), folder))

@@ -17,7 +17,7 @@ from datasets import load_dataset
 from kun_training.align import provenance, round_recipe
 from kun_training.job import read_record
 from kun_training.seeds import read_pairs
-from tiny_models import QUICK, TOPICS, section, write_lines
+from tiny_models import POLISH, QUICK, TOPICS, section, write_lines
 
 from kun_builder.errors import TrainingError
 from kun_builder.prompt_contract import read_contract
@@ -40,7 +40,7 @@ def recipe_file(folder, seed_file):
         "stages": [
             {"label": {"temperature": 0.0, "max_new_tokens": 40}},
             {"score": {"threshold": 0.0}},  # a model of this size cannot tell good from bad
-            {"polish": {"max_new_tokens": 160}},
+            {"polish": {"max_new_tokens": 160, "prompt": POLISH.text}},
         ],
         "training": {
             "seeds": [str(seed_file)],
