@@ -62,7 +62,11 @@ def run(table: pa.Table, *, simplify: bool = False) -> pa.Table:
 
 def normalize_text(text: str) -> str:
     """`text`, normalised; doing it again changes nothing."""
-    text = _compose(_HIDDEN.sub("", _BREAK.sub("\n", text)))
+    text = _BREAK.sub("\n", text)
+    while (
+        seen := _compose(_HIDDEN.sub("", text))
+    ) != text:  # composing reorders marks, and may move what a joiner joins
+        text = seen
     return _LINES.sub("\n\n", _SPACE.sub(_one_space, text)).strip(_ENDS)
 
 

@@ -49,6 +49,8 @@ def test_one_way_to_write_a_text(raw, expected):
 @given(NASTY)
 @example("👩\u200d\u200c中")
 @example("a\u200b\u0301")
+@example("\u0301\u094d\u200c")
+@example("\u0301\u200b\u094d\u200c")
 def test_normalizing_again_changes_nothing(text):
     """The stage is idempotent, whatever the text."""
     once, _ = one(text)
