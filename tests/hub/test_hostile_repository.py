@@ -186,7 +186,7 @@ def _renamed(run):
     "changes",
     [
         _renamed("../../escaped"),
-        _renamed("/tmp/escaped"),
+        _renamed("/escaped"),
         {"splits": {"../../x": MANIFEST["splits"]["wudao"]}},
         {"splits": {"*": MANIFEST["splits"]["wudao"]}},
         {"splits": {"wudao": {**MANIFEST["splits"]["wudao"], "files": ["data/../../x"]}}},
