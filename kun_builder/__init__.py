@@ -10,6 +10,7 @@ from kun_builder.prompts import Prompt
 from kun_builder.types import (
     API_VERSION,
     BatchStage,
+    ColumnName,
     Completion,
     DatasetStage,
     Endpoint,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "API_VERSION",
     "BatchStage",
+    "ColumnName",
     "Completion",
     "DatasetStage",
     "Drop",

@@ -31,7 +31,7 @@ PromptText: TypeAlias = str | Sequence[Message]
 class Role:
     """Marks an option whose string is a name that the engine resolves before the run starts."""
 
-    kind: Literal["model", "tokenizer", "file"]
+    kind: Literal["model", "tokenizer", "file", "column"]
 
 
 ModelName = Annotated[str, Role("model")]
@@ -44,6 +44,10 @@ the first model that a later stage of the recipe asks."""
 FileName = Annotated[str, Role("file")]
 """An option that may name a file, as a path from where kun-build runs. When what is in the file changes, the results
 that depend on it are made again."""
+
+ColumnName = Annotated[str, Role("column")]
+"""An option that names a column of text: `text`, or one of strings that an earlier stage of the recipe adds, such as
+`instruction`. A DatasetStage sees it beside its `columns`."""
 
 
 # --- sources ---------------------------------------------------------------------------------------------------
@@ -140,7 +144,8 @@ class DatasetStage:
 
     measure: as `BatchStage.run`, with the same options; runs shard by shard first and adds the columns of `adds`.
     run: `def run(dataset: Dataset, *, options...) -> Sequence[tuple[int, str, object]]`: the rows to drop, each as
-        (row number, reason, value). The dataset is memory-mapped; `columns` limits what it holds.
+        (row number, reason, value). The dataset is memory-mapped; it holds `columns`, `adds` and what options of type
+        `ColumnName` name.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import click
 
 from kun_builder.cli.options import Command, output_options
 from kun_builder.cli.output import Output
+
+_SHOWN = 20
+"""Rows of a cluster that are listed; `--json` has them all."""
 
 
 @click.command(
@@ -48,6 +51,7 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
     offset = f", byte {place['offset']}" if place["offset"] is not None else ""
     yield f"  from {place['file']}, record {place['position']}{offset}; {place['source']} ({place['plugin']})"
     yield f"  {_ended(**outcome)}"
+    yield from _cluster(story["stands_for"])
     for name, value in story["values"].items():
         yield from _named(name, value)
     for step in story["steps"]:
@@ -58,6 +62,15 @@ def _lines(story: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {_limited(**one)}"
         for request in step["requests"]:
             yield from _asked(request)
+
+
+def _cluster(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """The rows that this one stands for, the first of them by id."""
+    if rows:
+        yield f"  stands for {len(rows)} more, dropped in its favour:"
+        yield from (f"    {row['id']}, by {row['step']}: {row['reason']}" for row in rows[:_SHOWN])
+    if len(rows) > _SHOWN:
+        yield f"    and {len(rows) - _SHOWN} more"
 
 
 def _limited(column: str, value: object, least: float | None, most: float | None) -> str:

@@ -32,7 +32,7 @@ class Option:
 
     @property
     def role(self) -> str:
-        """`model` or `tokenizer` for a name that the engine resolves, else empty."""
+        """`model`, `tokenizer`, `file` or `column` for a name that means something to the engine, else empty."""
         roles = [mark.kind for mark in _marks(self.annotation) if isinstance(mark, Role)]
         return roles[0] if roles else ""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kun_builder.drops import VERDICT
+from kun_builder.drops import DROPPED, VERDICT
 from kun_builder.errors import RunError, suggest
 from kun_builder.models.journal.journal import Journal
 from kun_builder.report import RunReport, read_report
@@ -22,7 +22,8 @@ def explain(path: Path, row_id: str, journal: Path | None = None) -> dict[str, A
     """The story of row `row_id` of the run in `path`, as plain data.
 
     `place` says where it came from, `outcome` how it ended and why, `values` what was measured and made, `steps` what
-    each step did, with the prompts and answers of its requests as far as the journal has them. Raises RunError.
+    each step did, with the prompts and answers of its requests as far as the journal has them; `stands_for` has the
+    rows that were dropped with this row's id as the value, as near-duplicates of it are. Raises RunError.
     """
     folder = RunFolder(path)
     report = read_report(folder.report_path)
@@ -33,6 +34,7 @@ def explain(path: Path, row_id: str, journal: Path | None = None) -> dict[str, A
         "place": {**{name: row.get(name) for name in _PLACE}, **facts},
         "outcome": _outcome(row),
         "values": {n: v for n, v in row.items() if n not in (*_PLACE, *VERDICT, "steps", "calls") and v is not None},
+        "stands_for": list(_dropped_for(folder, report, row_id)),
         "steps": list(_steps(report, row, Journal.open(journal))),
         "run": {"name": report.name, "created": report.created, "kun_builder": report.version, "seed": report.seed},
     }
@@ -56,6 +58,17 @@ def _find(folder: RunFolder, report: RunReport, row_id: str) -> dict[str, Any]:
         f"{folder.path} has no row `{row_id}`{near}",
         hint="ids are in kept/ and in rejected/; with --limit, only a sample of the input was read",
     )
+
+
+def _dropped_for(folder: RunFolder, report: RunReport, row_id: str) -> Iterator[dict[str, str]]:
+    """Id, step and reason of each row that was dropped in favour of this one, of every split."""
+    import pyarrow.compute as pc
+
+    for path in (folder.rejected / f"{split}.parquet" for split in report.splits):
+        for table in read_columns([path] if path.exists() else [], ("id", *VERDICT)):
+            mine = pc.and_(pc.equal(table["_value"], row_id), pc.equal(table["_outcome"], DROPPED))
+            for row in table.filter(mine).to_pylist():
+                yield {"id": row["id"], "step": row["_stage"], "reason": row["_reason"]}
 
 
 def _number_of(files: Sequence[Path], row_id: str) -> int | None:

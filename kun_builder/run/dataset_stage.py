@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
 
 from kun_builder.errors import KunError, PluginError
 from kun_builder.report import StepCounts, replace_file
+from kun_builder.run.plan import Step, roles
 from kun_builder.run.shards import Shard, exclude
-
-if TYPE_CHECKING:
-    from kun_builder.run.plan import Step
 
 Cut = tuple[int, str, str, str]
 """Row number in the shard's file, stage, reason, value."""
@@ -45,7 +43,7 @@ def run_dataset_stage(
 def _run(step: Step, shards: Sequence[Shard]) -> list[list[Cut]]:
     from datasets import concatenate_datasets
 
-    columns = (*step.stage.columns, *step.stage.adds)  # type: ignore[union-attr]  # a dataset segment has no other
+    columns = seen_columns(step)
     living = [shard.living_rows() for shard in shards]
     parts = [shard.measured(columns) for shard in shards if shard.rows]
     cuts: list[list[Cut]] = [[] for _ in shards]
@@ -56,6 +54,12 @@ def _run(step: Step, shards: Sequence[Shard]) -> list[list[Cut]]:
         number = int(np.searchsorted(starts, row, side="right")) - 1
         cuts[number].append((int(living[number][row - starts[number]]), step.label, reason, value))
     return cuts
+
+
+def seen_columns(step: Step) -> tuple[str, ...]:
+    """Columns that a dataset stage sees: its own, and those that its options name."""
+    named = (step.options[name] for name in roles(step.stage.run, "column"))
+    return tuple(dict.fromkeys((*step.stage.columns, *step.stage.adds, *named)))  # type: ignore[union-attr]  # it has no others
 
 
 def _verdicts(step: Step, dataset: Any, rows: int) -> list[tuple[int, str, str]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kun_builder.cache import digest as content_digest
 from kun_builder.drops import RESULT_COLUMNS, result_columns
-from kun_builder.errors import RecipeError
+from kun_builder.errors import RecipeError, suggest
 from kun_builder.prompts import Prompt
 from kun_builder.recipe.options import Option, keyword_options
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
@@ -145,6 +145,7 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
             " clean makes a dataset of `text`",
         )
     _check_tokenizers(recipe, steps)
+    _check_columns(recipe, steps)
     return Plan(tuple(_segments(steps)), tuple(steps))
 
 
@@ -158,6 +159,20 @@ def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
                 hint=f"`- {step.stage.name}: {{{unnamed[0]}: characters}}` counts characters; or name a Hub id, a model"
                 " folder or a `tokenizer.json`",
             )
+
+
+def _check_columns(recipe: Recipe, steps: Iterable[Step]) -> None:
+    """Raise RecipeError for an option that names a column which is no text, or which no earlier stage has added."""
+    known = ["text", "id", "split", "file"]
+    for step in steps:
+        for name in roles(step.stage.run, "column"):
+            if (column := step.options[name]) not in known:
+                raise RecipeError(
+                    f"{recipe.name}: stage `{step.label}`: `{name}` is `{column}`, and there is no such text before it"
+                    + suggest(column, known),
+                    hint="put it behind the stage that adds it, as `label` adds `instruction` and `polish` `output`",
+                )
+        known += [column for column, kind in step.stage.adds.items() if kind == "string" and column[:1] != "_"]
 
 
 def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
@@ -209,9 +224,12 @@ def _segments(steps: Iterable[Step]) -> Iterable[Segment]:
 
 
 def _hoist(segments: list[tuple[Kind, list[Step]]], measure: Step) -> None:
-    """Put `measure` into the batches before the dataset stages that directly precede it: those change no column."""
+    """Put `measure` into the batches before the dataset stages that directly precede it: those change no column.
+
+    It stays behind one that reads a column of the same name.
+    """
     at = len(segments)
-    while at and segments[at - 1][0] == "dataset":
+    while at and segments[at - 1][0] == "dataset" and not {*segments[at - 1][1][0].stage.adds} & {*measure.adds}:
         at -= 1
     if at and segments[at - 1][0] == "batches":
         segments[at - 1][1].append(measure)

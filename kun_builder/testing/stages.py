@@ -14,6 +14,7 @@ from kun_builder.drops import QUARANTINED, VERDICT
 from kun_builder.errors import KunError
 from kun_builder.models.usage import Tally
 from kun_builder.recipe.option_values import check_options
+from kun_builder.run.dataset_stage import seen_columns
 from kun_builder.run.plan import Segment, Step
 from kun_builder.run.rows import REFUSED, Outcome, RowRunner
 from kun_builder.run.worker import Job, Result, make_job, run_table
@@ -169,7 +170,7 @@ def _run_dataset(step: Step, table: pa.Table) -> StageResult:
     if stage.measure is not None:
         measure = replace(step, measure=True)
         measured = _in_worker(measure, table, make_job(Segment("batches", (measure,)), table.schema)).table
-    seen = Dataset(measured).select_columns([*stage.columns, *stage.adds])
+    seen = Dataset(measured).select_columns(list(seen_columns(step)))
     expect(
         not list(stage.run(seen.select([]), **step.arguments)), f"stage `{stage.name}` drops rows where there are none"
     )

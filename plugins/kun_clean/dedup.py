@@ -10,12 +10,13 @@ others (264 bytes a row, see `minhash`) stay in memory-mapped files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from kun_builder import DatasetStage
+from kun_builder import ColumnName, DatasetStage
 
 from .minhash import DIGEST, LANES, RECORD, records
 
@@ -27,25 +28,42 @@ if TYPE_CHECKING:
 
 Threshold = Annotated[float, Field(gt=0.3, le=1)]
 Scope = Literal["all", "split"]
+Cap = Annotated[int, Field(ge=1)]
 
 FOUND = 0.99
 """Least probability with which a pair at the threshold meets in a band."""
 
 
-def measure(table: pa.Table, *, threshold: Threshold = 0.8, scope: Scope = "all") -> pa.Table:
+def measure(
+    table: pa.Table,
+    *,
+    column: ColumnName = "text",
+    threshold: Threshold = 0.8,
+    scope: Scope = "all",
+    max_per_cluster: Cap = 1,
+) -> pa.Table:
     """Add `_minhash`: digest and sketch of each text, `minhash.RECORD` bytes."""
     import pyarrow as pa
 
-    return table.append_column("_minhash", pa.array(records(table["text"].to_pylist()), pa.binary()))
+    texts = [text or "" for text in table[column].to_pylist()]
+    return table.append_column("_minhash", pa.array(records(texts), pa.binary()))
 
 
-def run(dataset: Dataset, *, threshold: Threshold = 0.8, scope: Scope = "all") -> list[tuple[int, str, object]]:
-    """The rows to drop, each with the id of the row that it is like.
+def run(
+    dataset: Dataset,
+    *,
+    column: ColumnName = "text",
+    threshold: Threshold = 0.8,
+    scope: Scope = "all",
+    max_per_cluster: Cap = 1,
+) -> list[tuple[int, str, object]]:
+    """The rows to drop, each with the id of the row that it is like: the head of its cluster.
 
     `duplicate`: the same but for white space, punctuation, width, case and script (traditional or simplified).
     `near_duplicate`: the Jaccard similarity of the sets of shingles reaches `threshold`, as far as the sketches tell: a
     pair counts from two standard errors below, so at 0.8 from an estimate of 0.73 on. scope: whether a row of one
-    split can be dropped for one of another.
+    split can be dropped for one of another. max_per_cluster: rows that stay of a cluster, its head and the first that
+    are like it: more than 1 leaves a question that is asked again some of its answers, and caps one that always is.
     """
     import numpy as np
 
@@ -55,9 +73,18 @@ def run(dataset: Dataset, *, threshold: Threshold = 0.8, scope: Scope = "all") -
     if scope == "split":
         splits = table["split"].combine_chunks().dictionary_encode().indices.to_numpy()
         groups = [np.flatnonzero(splits == split) for split in np.unique(splits)]
-    drops = [drop for rows in groups for drop in _duplicates(sketches, rows, threshold)]
+    like = sorted(row for rows in groups for row in _duplicates(sketches, rows, threshold))
     ids = table["id"]
-    return [(row, reason, ids[kept].as_py()) for row, reason, kept in sorted(drops)]
+    return [(row, reason, ids[kept].as_py()) for row, reason, kept in _beyond(max_per_cluster, like)]
+
+
+def _beyond(cap: int, like: Iterable[tuple[int, str, int]]) -> Iterator[tuple[int, str, int]]:
+    """Of the rows that are like another, in order, those for which its cluster has no place left."""
+    members: Counter[int] = Counter()
+    for row, reason, head in like:
+        members[head] += 1
+        if members[head] >= cap:
+            yield row, reason, head
 
 
 def _duplicates(sketches: Sketches, rows: Array, threshold: float) -> Iterator[tuple[int, str, int]]:

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kun_clean import dedup, minhash
 
+from kun_builder.testing import check_stage
+
 CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus"
 HAN = [chr(point) for point in range(0x4E00, 0x5200)]
 
@@ -134,6 +136,28 @@ def test_scope_split_compares_within_splits():
     assert [(row, kept) for row, _, kept in drops(texts, splits)] == [(1, "wudao/0"), (2, "wudao/0"), (3, "wudao/0")]
     within = drops(texts, splits, scope="split")
     assert [(row, kept) for row, _, kept in within] == [(2, "wudao/0"), (3, "wanjuan/1")]
+
+
+def test_a_cluster_keeps_as_many_rows_as_its_cap():
+    """The head and the first rows like it stay; the others are dropped with its id, exact copies and near ones."""
+    text = prose(1, 600)
+    texts = [text, changed(text, 2), prose(2), text, changed(text, 3, seed=1), prose(2)]
+    assert [row for row, *_ in drops(texts)] == [1, 3, 4, 5]
+    capped = [(3, "duplicate", "wudao/0"), (4, "near_duplicate", "wudao/0")]
+    assert drops(texts, max_per_cluster=2) == capped
+    assert drops(texts, max_per_cluster=3) == capped[1:]
+    assert drops(texts, max_per_cluster=4) == []
+
+
+def test_any_column_of_text_is_compared():
+    """With `column: instruction`, rows are alike by their instructions, whatever their texts are."""
+    rows = [
+        {"text": prose(seed), "instruction": ask}
+        for seed, ask in enumerate(["月食为何发红？", "蛋羹怎么蒸？", "月食，为何发红"])
+    ]
+    found = check_stage(dedup.stage, rows, column="instruction")
+    assert found.dropped == {"test/rows.jsonl:2": ("duplicate", "test/rows.jsonl:0")}
+    assert not check_stage(dedup.stage, rows).dropped
 
 
 def test_higher_threshold_keeps_more():
