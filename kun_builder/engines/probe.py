@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _NOT_OURS = frozenset({401, 403, 404, 405})
 """Statuses of a route that a server lacks, or that a key is not good for."""
 _QUEUES = re.compile(
-    r"^(?:tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
+    r"^(tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
     r"(?:\{[^}\n]*\})? +([0-9.eE+]+)",
     re.MULTILINE,
 )
@@ -102,12 +102,19 @@ async def is_healthy(server: Server) -> bool:
 
 
 async def queue_length(server: Server) -> int | None:
-    """Requests waiting at the server by its own `/metrics`, over all its engines; None where it does not tell."""
+    """Requests waiting at the server by its own `/metrics`, over all its engines; None where it does not tell.
+
+    Lines of one name are the server's engines. Another name is the same queue in the words of another software, which
+    servers and gateways offer to those who watch them: it is counted once.
+    """
     try:
         found = _QUEUES.findall(await server.text("/metrics"))
     except RequestError:
         return None
-    return int(sum(map(float, found))) if found else None
+    queues: dict[str, float] = {}
+    for name, waiting in found:
+        queues[name] = queues.get(name, 0.0) + float(waiting)
+    return int(max(queues.values())) if queues else None
 
 
 async def token_count(server: Server, text: str, model: str) -> int | None:

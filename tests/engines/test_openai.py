@@ -200,12 +200,14 @@ METRICS = {
     "sglang": '# TYPE sglang:num_queue_reqs gauge\nsglang:num_queue_reqs{model_name="a"} 7.0\n',
     "llama.cpp": "# HELP llamacpp:requests_deferred Number\nllamacpp:requests_deferred 7\n",
     "tgi": "# TYPE tgi_queue_size gauge\ntgi_queue_size 7\n",
+    "two names": 'tgi_queue_size 7\nvllm:num_requests_waiting{engine="0"} 5\nvllm:num_requests_waiting{engine="1"} 2\n',
 }
 
 
 @pytest.mark.parametrize("text", [*METRICS.values(), "up 1\n", None])
 def test_the_queue_is_read_from_whatever_metrics_there_are(text):
-    """The number of waiting requests comes from each server's own figure; None where it gives none."""
+    """The number of waiting requests comes from each server's own figure, once where it has two names for the same
+    queue; None where it gives none."""
 
     async def handler(request):
         return web.Response(text=text) if text is not None else web.Response(status=404)
