@@ -5,6 +5,7 @@ KunError                     a known failure: one line for the user, a hint, exi
 ├── PluginError              a plugin cannot be used: its name and package
 ├── SourceError              an input cannot be read at all (a single broken record is quarantined instead)
 ├── RunError                 the run folder is locked, incomplete or not what was expected
+│   └── Stopped              the run was told to end before it was finished: exit code 75
 ├── ModelError               a model cannot be used: unknown, unreachable, refused
 ├── PublishError             a dataset cannot be published
 ├── TrainingError            training cannot start or its model does not fit its use
@@ -59,6 +60,16 @@ class SourceError(KunError):
 
 class RunError(KunError):
     """A run folder cannot be used as asked."""
+
+
+class Stopped(RunError):
+    """The run was told to end before it was finished, by a time limit or a signal; the next start goes on with it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the run is not finished: {why}",
+            hint="all that was answered is kept; run the same command again to go on",
+        )
 
 
 class ModelError(KunError):

@@ -44,6 +44,8 @@ class Status:
     completion_tokens: int = 0
     started: float = field(default_factory=time.monotonic)
     phase_started: float = field(default_factory=time.monotonic)
+    ending: str = ""
+    """Why the run ends before it is finished; once that is said, nothing more is asked."""
     say: Callable[[str], None] = lambda message: None
     passages: dict[str, Passage] = field(default_factory=dict)
     """Steps of this phase, in order, if its rows go through them one by one."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kun_builder.cli.ending import ending, seconds_of
 from kun_builder.cli.machine import forbid_downloads
 from kun_builder.cli.options import Command, open_recipe, output_options, recipe_argument, run_options
 from kun_builder.cli.output import Output
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         "kun-build recipe.yaml --limit 200 --output runs/try",
         "kun-build recipe.yaml --endpoint http://gpu1:8000 --endpoint http://gpu2:8000",
         "kun-build recipe.yaml --push-to-hub my-org/my-kun",
+        "kun-build recipe.yaml --time-limit 3h45m",
         "kun-build recipe.yaml --json > result.json",
     ),
 )
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
     help="Progress on stderr as text or as JSON lines.",
 )
 @click.option("--metrics-port", type=click.IntRange(0, 65535), metavar="PORT", help="Serve figures for Prometheus.")
+@click.option(
+    "--time-limit",
+    callback=seconds_of,
+    metavar="DURATION",
+    help="End the run in order after so long (3h45m), to go on later; exit code 75.",
+)
 @click.option("--push-to-hub", "repo", metavar="ORG/NAME", callback=repo_name, help="Publish the result on the Hub.")
 @push_options
 @output_options
@@ -47,6 +55,7 @@ def command(
     fresh: bool,
     log_format: str,
     metrics_port: int | None,
+    time_limit: int | None,
     repo: str | None,
     out: Output,
     **options: Any,
@@ -54,6 +63,7 @@ def command(
     """Build the dataset of RECIPE (./recipe.yaml) in its run folder.
 
     A run that was interrupted goes on where it stopped; one that is finished, with nothing changed, does nothing.
+    Exit codes: 0, 1 for a failure, 2 for wrong usage, 75 when --time-limit or SIGTERM ended it, 130 for Ctrl-C.
     """
     pushing = {name: options.pop(name) for name in PUSH_OPTIONS}
     if not repo and pushing != PUSH_OPTIONS:
@@ -76,7 +86,7 @@ def command(
 
     status = Status()
     wanted = build_target if checked.target and checked.limit is None else build
-    with progress(status, out), _metrics(status, metrics_port, out):
+    with ending(status, time_limit), progress(status, out), _metrics(status, metrics_port, out):
         report = wanted(checked, registry, fresh=fresh, status=status)
     if not is_presented(checked.output):
         out.note("writing the card and the report page")

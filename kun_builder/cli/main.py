@@ -1,7 +1,8 @@
 """The command `kun-build`: thin. Each command has a file of its own, which is imported when it is called;
 packages can add more.
 
-Data goes to stdout, everything else to stderr. Exit codes: 0, 1 for a known failure, 2 for wrong usage, 130 for Ctrl-C.
+Data goes to stdout, everything else to stderr. Exit codes: 0, 1 for a known failure, 2 for wrong usage, 75 for a build
+that a time limit or SIGTERM ended and that goes on (`EX_TEMPFAIL` of sysexits.h), 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kun_builder.cli import extensions
 from kun_builder.cli.machine import explained, open_streams
 from kun_builder.cli.options import write_examples
 from kun_builder.cli.output import complain
-from kun_builder.errors import KunError, suggest
+from kun_builder.errors import KunError, Stopped, suggest
 
 COMMANDS = {
     "build": "Build the dataset of a recipe; what `kun-build RECIPE` does.",
@@ -37,6 +38,9 @@ COMMANDS = {
     "schema": "Print the JSON schema of recipes, for editors.",
 }
 """Our commands: the module `kun_builder.cli.<name>`, whose `command` it is, and its line in `kun-build --help`."""
+
+STOPPED = 75
+"""Exit code of a build that was ended early: what to start again is told from what failed."""
 
 EXAMPLES = (
     "kun-build init                                        write recipe.yaml",
@@ -114,6 +118,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli.main(prog_name="kun-build", standalone_mode=False)
+    except Stopped as error:
+        complain(error.message, error.hint)
+        sys.exit(STOPPED)
     except KunError as error:
         complain(error.message, error.hint)
         sys.exit(1)
@@ -135,5 +142,5 @@ def main() -> None:
 
 
 def _terminated(number: int, frame: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does: what was started is stopped, what is finished is kept."""
+    """SIGTERM ends a command as Ctrl-C does; a build has a way of its own (`cli.ending`)."""
     raise KeyboardInterrupt

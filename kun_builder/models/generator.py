@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from kun_builder.engines.process import allow_connections, rare_collections
-from kun_builder.errors import Drop, FatalError, RejectedError, TransientError
+from kun_builder.errors import Drop, FatalError, RejectedError, Stopped, TransientError
 from kun_builder.models.budget import Budget, Spent
 from kun_builder.models.connect import EngineEntry, connect
 from kun_builder.models.flaws import all_thought, changed_for, check_end, has_flaw, size_of
@@ -66,7 +66,7 @@ class Generator:
     def __init__(
         self, models: Mapping[str, Model], journal: Journal, status: Status, budget: Budget | None = None
     ) -> None:
-        self._models, self._budget, self._ending = models, budget, False
+        self._models, self._budget, self._ending, self._said = models, budget, False, False
         self._journal = journal
         self._status = status
         self._paused: set[str] = set()
@@ -80,12 +80,15 @@ class Generator:
         """Rows worth keeping under way: half as many again as requests, so that there is always a next one."""
         for pool in self._pools:
             pool.on_change = self._changed
-            pool.spent = budget.used_up if budget else pool.spent
+            pool.spent = self._spent
         self._changed()
 
     def _changed(self) -> None:
         self.capacity = max(_FEWEST_ROWS, 3 * sum(pool.limit for pool in self._pools) // 2)
         self.on_growth()
+
+    def _spent(self) -> bool:
+        return bool(self._status.ending) or (self._budget is not None and self._budget.used_up())
 
     def info(self, model: str) -> ModelInfo:
         """Who `model` is."""
@@ -196,9 +199,14 @@ class Generator:
 
     async def _end(self) -> NoReturn:
         """End the run once the requests under way are answered: they are paid for, and would be lost."""
+        if self._status.ending and not self._said:
+            self._said = True
+            self._status.say(f"{self._status.ending}: nothing more is asked; waiting for answers that are under way")
         while self._under_way or self._ending:  # noqa: ASYNC110  # where another row ends it, this one is cancelled
             await asyncio.sleep(_BACKOFF)
         self._ending = True
+        if self._status.ending:
+            raise Stopped(self._status.ending)
         raise self._budget.error()  # type: ignore[union-attr]  # without a budget, nothing is spent
 
     def _reused(self, asker: Asker, model: str, completion: Completion) -> Completion:

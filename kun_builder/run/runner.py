@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import kun_builder
 from kun_builder.engines.tokenizers import resolve_tokenizer
+from kun_builder.errors import Stopped
 from kun_builder.models.budget import Budget, open_budget
 from kun_builder.models.usage import Tally
 from kun_builder.prompt_contract import check_contracts
@@ -192,6 +193,8 @@ class _Run:
             if self._budget:
                 self._budget.check()
             self._status.begin(segment.label.replace("+", " > "), sum(shard.rows for shard in shards))
+            if self._status.ending:
+                raise Stopped(self._status.ending)
             run = self._dataset if segment.kind == "dataset" else self._sharded
             began = time.monotonic()
             shards = run(segment, shards)

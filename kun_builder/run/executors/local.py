@@ -139,7 +139,7 @@ def _run_in_processes(pending: Sequence[Task], workers: int, status: Status, loa
             ) from error
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:
-                process.terminate()  # a stage that hangs would keep the pool open
+                process.kill()  # a stage that hangs would keep the pool open
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -152,7 +152,8 @@ _say: Callable[[str], None] = print
 def _start_worker(said: SimpleQueue[str]) -> None:
     global _say
     _say = said.put
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's, though all hear them: it ends the pool
+        signal.signal(number, signal.SIG_IGN)
     quiet_datasets()
 
 

@@ -1,0 +1,141 @@
+"""`--time-limit` and SIGTERM end a build in order: what was asked is answered and kept, and the exit code says so."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from servers.llm_simulator import simulator
+
+from kun_builder.cli.ending import seconds_of
+
+KUN_BUILD = Path(sys.executable).with_name("kun-build")
+STAGES = Path(__file__).parents[1] / "stages"
+ROWS = 300
+SLOW = """
+import time
+from kun_builder import BatchStage, hookimpl
+kun_api = 1
+def sleep(table):
+    open("asleep", "w").close()
+    time.sleep(60)
+    return table
+@hookimpl
+def kun_stages():
+    return [BatchStage(name="sleep", run=sleep)]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A recipe of three requests a row."""
+    monkeypatch.chdir(tmp_path)
+    rows = (json.dumps({"text": f"第{number}段文字"}) + "\n" for number in range(ROWS))
+    (tmp_path / "rows.jsonl").write_text("".join(rows), "utf-8")
+    write(tmp_path, "ask, judge: {threshold: 0}, rewrite")
+    return tmp_path
+
+
+def write(folder, stages):
+    (folder / "recipe.yaml").write_text(
+        "name: small\nmodels: {chat: {model: simulated/model, revision: one, concurrency: 16}}\n"
+        "journal: journal\nshard_rows: 50\n"
+        "splits: {web: {source: lines, path: rows.jsonl}}\n"
+        f"plugins: {{dirs: ['{STAGES}', .]}}\nstages: [{stages}]\n"
+    )
+
+
+def start(server, *args):
+    return subprocess.Popen([KUN_BUILD, "--endpoint", server.url, *args], stderr=subprocess.PIPE, text=True)
+
+
+def after(server, answers, process):
+    while server.counts()["answered"] < answers:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
+def generations(folder):
+    shown = subprocess.run([KUN_BUILD, "cache", "--journal", "journal", "--json"], capture_output=True, cwd=folder)
+    return json.loads(shown.stdout)["generations"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--time-limit", "SIGTERM"])
+def test_what_is_under_way_is_answered_and_kept(folder, how):
+    """Every request that reached the server is in the journal when the build ends with 75; the next one asks exactly
+    the rest."""
+    with simulator(slots=16, speed=2.0) as server:
+        process = start(server, *(["--time-limit", "4s"] if how == "--time-limit" else []))
+        after(server, 20, process)
+        if how == "SIGTERM":
+            process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 75, said
+        why = "its time limit is reached" if how == "--time-limit" else "it was told to end (SIGTERM)"
+        assert f"{why}: nothing more is asked" in said
+        assert f"Error: the run is not finished: {why}\nHint: all that was answered is kept; run the same" in said
+        counts = server.counts()
+        assert 20 <= generations(folder) == counts["answered"] == counts["attempts"] < 3 * ROWS
+    with simulator(slots=64, speed=50.0) as fast:
+        process = start(fast, "--time-limit", "10m")
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        assert fast.counts()["answered"] == 3 * ROWS - counts["answered"]
+
+
+@pytest.mark.slow
+def test_a_second_sigterm_waits_for_nothing(folder):
+    """Answers that take too long are given up at the second signal; the exit code is the same."""
+    with simulator(slots=16, speed=0.05) as server:
+        process = start(server)
+        while server.counts()["in_flight"] < 16:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.0)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=15)
+    assert process.returncode == 75, said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--time-limit", "SIGTERM"])
+def test_a_stage_that_asks_nobody_is_not_waited_for(folder, how):
+    """Where no answer is under way, a build ends at once."""
+    (folder / "slow.py").write_text(SLOW, "utf-8")
+    write(folder, "sleep, ask, judge, rewrite")
+    with simulator(speed=50.0) as server:
+        process = start(server, *(["--time-limit", "5s"] if how == "--time-limit" else []))
+        while not (folder / "asleep").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        if how == "SIGTERM":
+            process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=15)
+        assert process.returncode == 75, said
+        assert "Traceback" not in said
+        assert server.counts()["answered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3h45m", 13_500), ("90m", 5400), ("45s", 45), ("1d12h", 129_600), ("1d2h3m4s", 93_784)]
+)
+def test_durations(text, seconds):
+    """Days, hours, minutes and seconds, largest first."""
+    assert seconds_of(None, None, text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "0s", "5m3h", "-5m", "1.5h", "3:45:00", "5 m"])
+def test_what_is_no_duration(text):
+    """Anything else is refused, with examples."""
+    with pytest.raises(click.BadParameter, match="is no duration like 3h45m"):
+        seconds_of(None, None, text)
