@@ -157,8 +157,7 @@ class RowRunner:
 
     async def _place(self, shard: int, number: int) -> None:
         """Wait until one more row may be under way; earlier shards go first."""
-        first = not self._waiting or (shard, number) < self._waiting[0][:2]
-        if first and self._running < self._generator.capacity:
+        if self._running < self._generator.capacity:  # then nobody waits: `_fill` has let all in that had room
             self._running += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -90,13 +90,17 @@ def test_a_killed_endpoint_loses_no_row_and_is_used_again(tmp_path):
     assert "is back" in said[1]
 
 
-def test_an_endpoint_that_hangs_is_set_aside(tmp_path, monkeypatch):
-    """A process that is stopped, with its connections open, is set aside too, and its work is asked elsewhere."""
+@pytest.mark.parametrize("concurrency", [0, 16])
+def test_an_endpoint_that_hangs_is_set_aside(tmp_path, monkeypatch, concurrency):
+    """A process that is stopped, with its connections open, is set aside too, and its work is asked elsewhere.
+
+    With a fixed number of requests at once nobody asks for the server's queue, and its silence alone tells.
+    """
     monkeypatch.setattr(pool, "_SILENCE", 1.0)
     monkeypatch.setattr(pool, "_HEALTH", 0.5)
 
     async def main(servers):
-        async with models(tmp_path, *servers) as generator:
+        async with models(tmp_path, *servers, concurrency=concurrency) as generator:
             work = asyncio.create_task(rows(generator, range(300)))
             await asyncio.sleep(0.5)
             os.kill(servers[0].process.pid, signal.SIGSTOP)
@@ -189,6 +193,31 @@ def test_an_endpoint_that_comes_back_as_another_model_stays_out(tmp_path):
             assert any("org/other" in line and "not taken back" in line for line in said)
 
     asyncio.run(main())
+
+
+def test_what_fails_is_asked_elsewhere(tmp_path):
+    """A request that one endpoint could not answer goes to another one next, though the first has more room."""
+
+    async def main():
+        broken = chat(lambda body: web.Response(status=500))
+        async with broken as bad, chat(lambda body: "答") as good, models(tmp_path, bad, good) as generator:
+            for number in range(2):  # a third failure would be a reason to set it aside
+                await generator.ask("chat", ask_for(number), Asker())
+            return bad.asked, good.asked
+
+    bad, good = asyncio.run(main())
+    assert [body["messages"] for body in bad] == [body["messages"] for body in good] != []
+
+
+def test_the_only_endpoint_that_is_left_is_asked_again(tmp_path):
+    """Where there is no other, a request is sent to the endpoint that failed it."""
+    said = [web.Response(status=500), "答"]
+
+    async def main():
+        async with chat(lambda body: said.pop(0)) as server, models(tmp_path, server) as generator:
+            return (await generator.ask("chat", ask_for(1), Asker())).text
+
+    assert asyncio.run(main()) == "答"
 
 
 def test_earlier_rows_go_first(tmp_path):

@@ -210,6 +210,14 @@ def test_metadata_that_reads_back_otherwise(tmp_path):
         check_card(text, facts)
 
 
+def test_a_card_is_read_back_before_it_is_handed_on(tmp_path, monkeypatch):
+    """A card for a run that does not read back as it was meant stops the publishing."""
+    run = open_run(make_run(tmp_path / "run", {"wudao": 3}))
+    monkeypatch.setattr(release, "card", lambda facts: cards.card(facts).replace("data/wudao-*", "data/other-*"))
+    with pytest.raises(PublishError, match="`default` does not read back"):
+        present(run, "x/y")
+
+
 def test_columns_of_two_releases_clash(tmp_path):
     """A column that is text in one split and a number in another is refused, with both splits named."""
     run = open_run(make_run(tmp_path / "run", {"wudao": 3, "skypile": 3}))

@@ -1,0 +1,105 @@
+"""How many rows are under way, which go first, and who else gets a turn meanwhile."""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from kun_builder import RowStage
+from kun_builder.run.plan import Step
+from kun_builder.run.rows import RowRunner
+from kun_builder.status import Status
+
+
+class Capacity:
+    """A generator that nobody asks, with room for so many rows."""
+
+    def __init__(self, capacity):
+        self.capacity = capacity
+        self.on_growth = lambda: None
+
+    def grow(self, capacity):
+        self.capacity = capacity
+        self.on_growth()
+
+
+def steps(run):
+    return [Step("stage", RowStage(name="stage", run=run), {}, "test", "test-package", "1", "0")]
+
+
+def rows(shard, count):
+    return [{"id": f"{shard}:{number}"} for number in range(count)]
+
+
+async def turns(count=20):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_no_more_rows_are_under_way_than_there_is_room_for():
+    """Rows of two shards together keep to the capacity; when it grows, more are let in at once."""
+
+    async def main():
+        async def stage(row, generate):
+            under_way.add(row["id"])
+            await ready.wait()
+            under_way.remove(row["id"])
+            return row
+
+        under_way, ready, generator = set(), asyncio.Event(), Capacity(3)
+        runner = RowRunner(generator, Status())
+        work = asyncio.gather(*(runner.run(shard, rows(shard, 6), steps(stage)) for shard in (0, 1)))
+        seen = []
+        for capacity in (3, 5, 4, 7):
+            generator.grow(capacity)
+            await turns()
+            seen.append(len(under_way))
+        ready.set()
+        return seen, [[outcome.row["id"] for outcome in outcomes] for outcomes, _ in await work]
+
+    seen, ended = asyncio.run(main())
+    assert seen == [3, 5, 5, 7]  # where there is less room than before, nobody is sent away
+    assert ended == [[row["id"] for row in rows(shard, 6)] for shard in (0, 1)]
+
+
+def test_rows_of_earlier_shards_go_first():
+    """A shard that waits lets the rows of an earlier one pass, and fills the places that these leave empty."""
+
+    async def main():
+        async def stage(row, generate):
+            order.append(row["id"])
+            await asyncio.sleep(0)
+            return row
+
+        order, runner = [], RowRunner(Capacity(1), Status())
+        later = asyncio.create_task(runner.run(7, rows(7, 3), steps(stage)))
+        await asyncio.sleep(0)
+        await asyncio.gather(later, *(runner.run(shard, rows(shard, 3), steps(stage)) for shard in (5, 4)))
+        return order
+
+    order = asyncio.run(main())
+    assert order[0] == "7:0"  # nobody else was there
+    assert order[-2:] == ["7:1", "7:2"]
+    assert [name for name in order if name.startswith("4")] == [row["id"] for row in rows(4, 3)]
+    assert order.index("4:2") < order.index("5:2") < order.index("7:1")
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_rows_that_wait_for_nothing_leave_a_turn_to_others(count):
+    """Where all answers are known, rows run through at once; whatever else is ready goes on after every eight."""
+
+    async def main():
+        async def stage(row, generate):
+            ended.append(row["id"])
+            return row
+
+        ended, seen, runner = [], [0], RowRunner(Capacity(10 * count), Status())
+        work = asyncio.create_task(runner.run(0, rows(0, count), steps(stage)))
+        while not work.done():
+            await asyncio.sleep(0)
+            seen.append(len(ended))
+        return seen
+
+    seen = asyncio.run(main())
+    assert seen[-1] == count
+    assert max(after - before for before, after in pairwise(seen)) <= 8
