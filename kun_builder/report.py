@@ -7,7 +7,7 @@ those that enter the next. A report that does not add up cannot be written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ class StepCounts:
         """Whether every row has exactly one outcome."""
         lost = sum(self.dropped.values()) + sum(self.quarantined.values())
         return self.rows_in + self.created == self.rows_out + lost
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `data` the dataclass `kind` has a field for: a later version may say more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,9 @@ class SplitReport:
             own = data.get("license") == "unknown"
             data = {**data, "title": "" if own else data["source"]}
             data |= {"license": "", "redistributable": None} if own else {}
-        return cls(**{**data, "stages": tuple(StepCounts(**step) for step in data["stages"])})
+        return cls(
+            **{**_known(cls, data), "stages": tuple(StepCounts(**_known(StepCounts, s)) for s in data["stages"])}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,9 @@ def command(run: Path, row: str, journal: Path | None, out: Output) -> None:
     Ids are in kept/ and rejected/ of RUN, in the dataset's provenance and on the report page.
     """
     from kun_builder.result.explain import explain
+    from kun_builder.result.finished import open_run
 
-    story = explain(run, row, journal)
+    story = explain(open_run(run), row, journal)
     if out.format == "json":
         out.json(story)
     elif out.format == "quiet":

@@ -16,7 +16,8 @@ from kun_builder.cli.output import Output
 from kun_builder.cli.push import repo_name
 
 if TYPE_CHECKING:
-    from kun_builder.report import RunReport
+    from kun_builder.hub.reproduce import Reproduction
+    from kun_builder.result.finished import FinishedRun
 
 
 @click.command(
@@ -70,6 +71,7 @@ def command(
     from kun_builder.hub.reproduce import reproduce
     from kun_builder.hub.retry import Retry
     from kun_builder.recipe.recipe import Plugins, load_recipe
+    from kun_builder.result.finished import open_run
     from kun_builder.run.runner import build
     from kun_builder.status import Status
 
@@ -77,7 +79,7 @@ def command(
     plugins = Plugins(dirs=mine.dirs)
     registry = open_plugins(plugins, out)
 
-    def rebuild(path: Path, says: Mapping[str, Any], limit: int | None) -> RunReport:
+    def rebuild(path: Path, says: Mapping[str, Any], limit: int | None) -> FinishedRun:
         checked = load_recipe(path, registry, limit=limit, output=path.parent, endpoints=endpoints, plugins=plugins)
         out.note(f"the recipe of {repo}, as it will be built in {path.parent}:")
         for line in shown(says):
@@ -86,21 +88,26 @@ def command(
             click.confirm("Build this here?", abort=True, err=True)
         status = Status()
         with progress(status, out):
-            return build(checked, registry, status=status)
+            build(checked, registry, status=status)
+        return open_run(path.parent)
 
     folder = output or Path("runs") / f"reproduce-{repo.partition('/')[2]}"
     result = reproduce(Repository(repo, token, Retry(say=out.note)), revision, folder, mine, registry, rebuild)
-    if out.format == "json":
-        out.json(result.to_json())
-    else:
-        columns = ["split", "published", "rebuilt", "same", "different", "missing", "extra"]
-        out.table(columns, [asdict(split) for split in result.splits])
-        for line in result.drift:
-            out.note(f"not as it was: {line}")
-        said = "every row is the published one" if result.identical else "the rows are not the published ones"
-        out.note(f"{repo} at commit {result.commit[:12]}: {said}")
+    _show(result, out)
     if not result.identical:
         sys.exit(1)
+
+
+def _show(result: Reproduction, out: Output) -> None:
+    if out.format == "json":
+        out.json(result.to_json())
+        return
+    columns = ["split", "published", "rebuilt", "same", "different", "missing", "extra"]
+    out.table(columns, [asdict(split) for split in result.splits])
+    for line in result.drift:
+        out.note(f"not as it was: {line}")
+    said = "every row is the published one" if result.identical else "the rows are not the published ones"
+    out.note(f"{result.repo} at commit {result.commit[:12]}: {said}")
 
 
 def _pair(given: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
 
     from kun_builder.cli.progress import progress
     from kun_builder.result.estimate import estimate
-    from kun_builder.run.folder import RunFolder
+    from kun_builder.result.finished import open_run
     from kun_builder.run.runner import build
     from kun_builder.status import Status
 
@@ -27,8 +27,8 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
     small = recipe.model_copy(update={"limit": -(-rows // len(recipe.splits)), "output": output})
     status = Status()
     with progress(status, out):
-        report = build(small, registry, status=status)
-    found = estimate(RunFolder(output), report, recipe.models)
+        build(small, registry, status=status)
+    found = estimate(open_run(output), recipe.models)
     share = min(1.0, recipe.target / found.kept.value) if recipe.target and found.kept.value else 1.0
     for line in beyond(recipe.budget.model_dump(), found, share):
         out.note(line)

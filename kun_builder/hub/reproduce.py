@@ -15,11 +15,11 @@ from kun_builder.hub.repository import Head, Repository
 from kun_builder.recipe.file import Dumper
 from kun_builder.recipe.parts import Catalog
 from kun_builder.report import RunReport, replace_file
-from kun_builder.result.finished import open_run
+from kun_builder.result.finished import FinishedRun
 from kun_builder.result.release import compare_rows, digest_rows, rows_of
 
-Build = Callable[[Path, Mapping[str, Any], int | None], RunReport]
-"""Builds a recipe in its file's folder: `build(recipe file, what it says, limit)`."""
+Build = Callable[[Path, Mapping[str, Any], int | None], FinishedRun]
+"""Builds a recipe in the folder of its file: `build(recipe file, what the recipe says, limit)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,9 @@ def reproduce(
     for key, (document, recipe) in recipes.items():  # all of it is known to be complete before anything is built
         path = folder / key / "recipe.yaml"
         replace_file(path, yaml.dump(recipe, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode())
-        report = build(path, recipe, _limit(document))
-        splits += _compare(repo, head, folder / key, _splits_of(head.manifest, key))
-        drift += _drift(head.manifest["runs"][key], report)
+        run = build(path, recipe, _limit(document))
+        splits += _compare(repo, head, run, _splits_of(head.manifest, key))
+        drift += _drift(head.manifest["runs"][key], run.report)
     return Reproduction(repo=repo.name, commit=head.commit, splits=tuple(splits), drift=tuple(drift))
 
 
@@ -89,8 +89,7 @@ def _limit(document: Mapping[str, Any]) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
-def _compare(repo: Repository, head: Head, folder: Path, splits: Sequence[str]) -> list[Comparison]:
-    run = open_run(folder)
+def _compare(repo: Repository, head: Head, run: FinishedRun, splits: Sequence[str]) -> list[Comparison]:
     base = repo.base(head)
     found = []
     for name in splits:

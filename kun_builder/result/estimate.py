@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kun_builder.report import RunReport
+from kun_builder.result.finished import FinishedRun
 from kun_builder.result.stats import read_columns
-from kun_builder.run.folder import RunFolder
 from kun_builder.types import ModelSpec
 
 FIGURES = ("requests", "prompt_tokens", "completion_tokens")
@@ -48,12 +48,13 @@ class Estimate:
     of the sample were there already, so that its pace tells nothing."""
 
 
-def estimate(folder: RunFolder, report: RunReport, specs: Mapping[str, ModelSpec]) -> Estimate:
-    """Reckon the whole input from the sample in `folder`. `specs` give the prices per million tokens."""
+def estimate(sample: FinishedRun, specs: Mapping[str, ModelSpec]) -> Estimate:
+    """Reckon the whole input from the finished run of a sample. `specs` give the prices per million tokens."""
+    report = sample.report
     values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     kept: dict[str, list[float]] = {}
     for split in report.splits:
-        for row in _rows(folder, split):
+        for row in _rows(sample, split):
             kept.setdefault(split, []).append(float(row["kept"]))
             for model in report.models:
                 calls = [call for call in row["calls"] if call["model"] == model]
@@ -96,10 +97,9 @@ def _total(values: Mapping[str, list[float]], sizes: Mapping[str, int]) -> Inter
     return Interval(total, max(0.0, total - margin), total + margin)
 
 
-def _rows(folder: RunFolder, split: str) -> Iterator[dict[str, Any]]:
+def _rows(run: FinishedRun, split: str) -> Iterator[dict[str, Any]]:
     """The `calls` of every row of a split, kept or not; a run that only cleans has none."""
-    kept = folder.kept_files(split)
-    for paths, alive in ((kept, True), ([folder.rejected / f"{split}.parquet"], False)):
+    for paths, alive in ((run.kept[split], True), (run.rejected[split], False)):
         for table in read_columns(paths, ("id", "calls")):
             for row in table.to_pylist():
                 yield {"calls": row.get("calls") or [], "kept": alive}

@@ -10,62 +10,56 @@ from typing import Any
 from kun_builder.drops import DROPPED, VERDICT
 from kun_builder.errors import RunError, suggest
 from kun_builder.models.journal.journal import Journal
-from kun_builder.report import RunReport, read_report
+from kun_builder.report import RunReport
+from kun_builder.result.finished import FinishedRun
 from kun_builder.result.measures import Owner
 from kun_builder.result.stats import owners, read_columns, rows_at
-from kun_builder.run.folder import RunFolder
 
 _PLACE = ("id", "split", "file", "position", "offset")
 
 
-def explain(path: Path, row_id: str, journal: Path | None = None) -> dict[str, Any]:
-    """The story of row `row_id` of the run in `path`, as plain data.
+def explain(run: FinishedRun, row_id: str, journal: Path | None = None) -> dict[str, Any]:
+    """The story of row `row_id` of a finished run, as plain data. `journal`: its folder, by default the user's own.
 
     `place` says where it came from, `outcome` how it ended and why, `values` what was measured and made, `steps` what
     each step did, with the prompts and answers of its requests as far as the journal has them; `stands_for` has the
     rows that were dropped with this row's id as the value, as near-duplicates of it are. Raises RunError.
     """
-    folder = RunFolder(path)
-    report = read_report(folder.report_path)
-    row = _find(folder, report, row_id)
+    row, report = _find(run, row_id), run.report
     source = report.splits[row["split"]]
     facts = {"source": source.source, "plugin": source.plugin, "license": source.license}
     return {
         "place": {**{name: row.get(name) for name in _PLACE}, **facts},
         "outcome": _outcome(row),
         "values": {n: v for n, v in row.items() if n not in (*_PLACE, *VERDICT, "steps", "calls") and v is not None},
-        "stands_for": list(_dropped_for(folder, report, row_id)),
+        "stands_for": list(_dropped_for(run, row_id)),
         "steps": list(_steps(report, row, Journal.open(journal))),
         "run": {"name": report.name, "created": report.created, "kun_builder": report.version, "seed": report.seed},
     }
 
 
-def _find(folder: RunFolder, report: RunReport, row_id: str) -> dict[str, Any]:
+def _find(run: FinishedRun, row_id: str) -> dict[str, Any]:
     """The row, kept or not; its split is the first part of its id."""
-    split = row_id.partition("/")[0]
-    if split not in report.splits:
-        known = ", ".join(report.splits)
-        raise RunError(f"no split of {folder.path} is called `{split}`", hint=f"an id starts with one of: {known}")
-    rejected = folder.rejected / f"{split}.parquet"
-    for files in (
-        folder.kept_files(split),
-        [rejected] if rejected.exists() else [],
-    ):
+    split, path = row_id.partition("/")[0], run.folder.path
+    if split not in run.report.splits:
+        known = ", ".join(run.report.splits)
+        raise RunError(f"no split of {path} is called `{split}`", hint=f"an id starts with one of: {known}")
+    for files in (run.kept[split], run.rejected[split]):
         if (number := _number_of(files, row_id)) is not None:
             return next(rows_at(files, [number]))
-    near = suggest(row_id, list(_some_ids(folder, split)))
+    near = suggest(row_id, list(_some_ids(run.kept[split])))
     raise RunError(
-        f"{folder.path} has no row `{row_id}`{near}",
+        f"{path} has no row `{row_id}`{near}",
         hint="ids are in kept/ and in rejected/; with --limit, only a sample of the input was read",
     )
 
 
-def _dropped_for(folder: RunFolder, report: RunReport, row_id: str) -> Iterator[dict[str, str]]:
+def _dropped_for(run: FinishedRun, row_id: str) -> Iterator[dict[str, str]]:
     """Id, step and reason of each row that was dropped in favour of this one, of every split."""
     import pyarrow.compute as pc
 
-    for path in (folder.rejected / f"{split}.parquet" for split in report.splits):
-        for table in read_columns([path] if path.exists() else [], ("id", *VERDICT)):
+    for files in run.rejected.values():
+        for table in read_columns(files, ("id", *VERDICT)):
             mine = pc.and_(pc.equal(table["_value"], row_id), pc.equal(table["_outcome"], DROPPED))
             for row in table.filter(mine).to_pylist():
                 yield {"id": row["id"], "step": row["_stage"], "reason": row["_reason"]}
@@ -83,8 +77,8 @@ def _number_of(files: Sequence[Path], row_id: str) -> int | None:
     return None
 
 
-def _some_ids(folder: RunFolder, split: str) -> Iterator[str]:
-    for table in read_columns(folder.kept_files(split)[:1], ("id",), 1000):
+def _some_ids(files: Sequence[Path]) -> Iterator[str]:
+    for table in read_columns(files[:1], ("id",), 1000):
         yield from table["id"].to_pylist()
         return
 

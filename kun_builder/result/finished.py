@@ -79,6 +79,12 @@ class FinishedRun:
         return {name: self.folder.kept_files(name) for name in self.report.splits}
 
     @cached_property
+    def rejected(self) -> dict[str, list[Path]]:
+        """The file of each split's rejected rows, as a list that is empty where the run has not written one."""
+        files = {name: self.folder.rejected / f"{name}.parquet" for name in self.report.splits}
+        return {name: [file] if file.exists() else [] for name, file in files.items()}
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Columns of the default configuration."""
         return self.folder.columns
@@ -86,11 +92,8 @@ class FinishedRun:
     @cached_property
     def stats(self) -> dict[str, SplitStats]:
         """Figures of each split's rows."""
-        rejected, measured = self.folder.rejected, owners(self.report.steps)
-        return {
-            name: split_stats(files, [p for p in [rejected / f"{name}.parquet"] if p.exists()], measured)
-            for name, files in self.kept.items()
-        }
+        measured = owners(self.report.steps)
+        return {name: split_stats(files, self.rejected[name], measured) for name, files in self.kept.items()}
 
     @cached_property
     def judged(self) -> dict[str, Any]:

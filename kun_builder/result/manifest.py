@@ -1,7 +1,8 @@
 """`.kun/manifest.json` as a repository has it: checked before anything in it is used.
 
-Whoever may write to a repository wrote it. Names become folders and patterns here, so they are plain names; paths stay
-in the repository; what it refers to is there.
+Anybody who may write to the repository can have written it. Names in it become folders and patterns on this machine, so
+only plain names are allowed; paths must stay in the repository; what it refers to must be there; and figures must be
+such as a card and its pictures can be drawn from.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kun_builder.errors import PublishError
+from kun_builder.result.stats import SplitStats
 
 MANIFEST = ".kun/manifest.json"
 FORMAT = 1
@@ -48,6 +50,13 @@ class _Report(_Facts):
     read: _Count
     kept: _Count
     stages: list[_StepCounts]
+    records: _Count = 0
+    redistributable: bool | None = None
+    license: str = ""
+    homepage: str = ""
+    citation: str = ""
+    plugin: str = ""
+    title: str = ""
 
 
 class _Config(_Facts):
@@ -74,6 +83,8 @@ class _Step(_Facts):
     package_version: str
     version: str
     options: dict[str, Any]
+    models: list[str]
+    adds: dict[str, str] = {}
 
 
 class _Model(_Facts):
@@ -90,10 +101,53 @@ class _Usage(_Facts):
     cost: float
 
 
+class _Share(_Facts):
+    value: float
+    low: float
+    high: float
+
+
+class _Reading(_Facts):
+    read: _Count
+    good: _Count
+
+
+class _Review(_Facts):
+    kept: _Count
+    good: _Count
+    precision: _Share | None
+    kinds: dict[str, _Count]
+    rejected: dict[str, _Reading]
+
+
+class _Judge(_Facts):
+    id: str
+
+
+class _Comparison(_Facts):
+    wins: _Count
+    ties: _Count
+    losses: _Count
+    rate: _Share
+
+
+class _Mark(_Facts):
+    mean: _Share
+
+
+class _Evaluation(_Facts):
+    pairs: _Count
+    judge: _Judge
+    comparisons: dict[str, _Comparison]
+    marks: dict[str, _Mark] | None = None
+
+
 class _RunEntry(_Facts):
     name: str
     version: str
     created: str
+    seed: int
+    limit: int | None
     lock: _Lock
     steps: list[_Step]
     models: dict[str, _Model]
@@ -101,10 +155,23 @@ class _RunEntry(_Facts):
     seconds: float = 0.0
     machine: str = ""
     hardware: str = ""
+    review: _Review | None = None
+    evaluation: _Evaluation | None = None
+
+
+class _Change(_Facts):
+    rows: _Count
+    added: _Count
+    removed: _Count
+    changed: _Count
 
 
 class _Release(_Facts):
     run: str
+    name: str
+    created: str
+    splits: dict[str, _Change]
+    recipe: list[str]
 
 
 class _Manifest(_Facts):
@@ -130,10 +197,23 @@ def read_manifest(content: bytes) -> dict[str, Any]:
     try:
         _check_references(_Manifest.model_validate(manifest))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _wrong(f"{place!r}: {first['msg']}") from error
+        raise _wrong(_first(error)) from error
+    for name, split in manifest["splits"].items():
+        _check_figures(name, split["stats"])
     return manifest
+
+
+def _check_figures(split: str, stats: dict[str, Any]) -> None:
+    try:
+        SplitStats.from_json(stats)
+    except ValidationError as error:
+        raise _wrong(f"in the `stats` of split {split!r}, {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place; the place is in quotes, as the manifest may name it anything."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))!r}: {first['msg']}"
 
 
 def _check_references(manifest: _Manifest) -> None:

@@ -6,9 +6,10 @@ a column of numbers is in the card, the report page and the pictures without a w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import isfinite
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,13 @@ class Histogram:
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no histogram: a file of somebody else's may say anything."""
+        if len(self.edges) != len(self.counts) + 1 or list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("a histogram has ascending edges, one more than counts")
+        if not all(isfinite(edge) for edge in self.edges) or any(count < 0 for count in self.counts):
+            raise ValueError("a histogram has finite edges, and counts that are not negative")
 
     @property
     def total(self) -> int:
@@ -83,18 +91,6 @@ class Measure:
     def rows(self) -> int:
         """Rows that were measured."""
         return self.kept.total + self.rejected.total + self.elsewhere.total
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measure:
-        """Back from plain data."""
-        bins = {name: histogram(data[name]) for name in ("kept", "rejected", "elsewhere")}
-        spread = Spread(**data["spread"]) if data["spread"] else None
-        return cls(**{**data, **bins, "spread": spread, "steps": tuple(data["steps"])})
-
-
-def histogram(data: Mapping[str, Any]) -> Histogram:
-    """A histogram back from plain data."""
-    return Histogram(tuple(data["edges"]), tuple(data["counts"]))
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def test_any_stage_is_measured(project):
     page = (folder / "report.html").read_text("utf-8")
     assert "unsupported" in page
     assert "pair_score" in page
-    story = explain(folder, "web/in.jsonl:4")
+    story = explain(open_run(folder), "web/in.jsonl:4")
     assert "  support: 0.125 (at least 0.3)" in list(_lines(story))
 
 

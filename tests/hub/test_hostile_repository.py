@@ -149,6 +149,19 @@ def test_shown_steers_no_terminal(registry):
     assert any("{text}" in line for line in lines)
 
 
+BINS = {"edges": [1, 2, 4], "counts": [0, 1]}
+STATS = {"rows": 1, "instruction_length": BINS, "output_length": BINS, "examples": [], "measures": {}}
+RELEASE = {"run": "0" * 16, "name": "a", "created": "", "splits": {}, "recipe": []}
+RUN = {
+    "name": "a",
+    "version": "1",
+    "created": "",
+    "seed": 0,
+    "limit": None,
+    "lock": "recipe.lock.yaml",
+    "steps": [],
+    "models": {},
+}
 MANIFEST = {
     "format": 1,
     "files": {"data/wudao-0.parquet": {"sha256": "0" * 64, "git": "0" * 40, "size": 1, "split": "wudao"}},
@@ -156,17 +169,15 @@ MANIFEST = {
         "wudao": {
             "run": "0" * 16,
             "report": {"source": "generic", "read": 1, "kept": 1, "stages": []},
-            "stats": {},
+            "stats": STATS,
             "withheld": False,
             "license": "mit",
             "files": ["data/wudao-0.parquet"],
             "configs": {},
         }
     },
-    "runs": {
-        "0" * 16: {"name": "a", "version": "1", "created": "", "lock": "recipe.lock.yaml", "steps": [], "models": {}}
-    },
-    "releases": [],
+    "runs": {"0" * 16: RUN},
+    "releases": [RELEASE],
 }
 
 
@@ -177,9 +188,13 @@ def test_manifest_as_it_should_be():
 
 def _renamed(run):
     return {
-        "runs": {run: MANIFEST["runs"]["0" * 16]},
+        "runs": {run: RUN},
         "splits": {"wudao": {**MANIFEST["splits"]["wudao"], "run": run}},
     }
+
+
+def _measured(stats):
+    return {"splits": {"wudao": {**MANIFEST["splits"]["wudao"], "stats": stats}}}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +209,16 @@ def _renamed(run):
         {"splits": {"wudao": {**MANIFEST["splits"]["wudao"], "run": "1" * 16}}},
         {"splits": {"wudao": {}}},
         {"splits": []},
-        {"runs": {"0" * 16: {**MANIFEST["runs"]["0" * 16], "lock": "../../home/me/.netrc"}}},
+        {"runs": {"0" * 16: {**RUN, "lock": "../../home/me/.netrc"}}},
+        {"runs": {"0" * 16: {**RUN, "review": 5}}},
+        {"runs": {"0" * 16: {name: RUN[name] for name in RUN if name != "seed"}}},
+        {"releases": [{**RELEASE, "splits": {"wudao": {"rows": "many"}}}]},
+        _measured({}),
+        _measured({**STATS, "output_length": {"edges": [1, 2], "counts": [1, 1, 1]}}),
+        _measured({**STATS, "output_length": {"edges": [2, 1], "counts": [1]}}),
+        _measured({**STATS, "output_length": {"edges": [1, float("1e308") * 10], "counts": [1]}}),
+        _measured({**STATS, "measures": {"score": {"kept": BINS}}}),
+        _measured({**STATS, "examples": [{"id": 5}]}),
         {"files": {"data/wudao-0.parquet": {"sha256": "0", "git": "", "size": -1}}},
         {"releases": 3},
     ],

@@ -20,6 +20,7 @@ from kun_builder.cli.main import cli
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.explain import explain
+from kun_builder.result.finished import open_run
 from kun_builder.run.runner import build
 
 SENTENCES = (
@@ -173,7 +174,7 @@ def test_pieces_go_through_a_build(tmp_path, monkeypatch):
     rows = load_dataset(str(tmp_path / "run/dataset"), "provenance", split="wiki", cache_dir=tmp_path / "hf")
     assert len(set(rows["id"])) == len(rows) > 10
     assert "".join(row["text"] for row in rows if row["id"].startswith("wiki/a.jsonl:0")) == texts[0]
-    assert explain(tmp_path / "run", "wiki/a.jsonl:0#1")["values"]["chunk"][0] == rows["chunk"][1][0] > 0
+    assert explain(open_run(tmp_path / "run"), "wiki/a.jsonl:0#1")["values"]["chunk"][0] == rows["chunk"][1][0] > 0
 
 
 def test_a_build_says_how_many_rows_were_made(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from kun_builder.errors import RecipeError
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.explain import explain
+from kun_builder.result.finished import open_run
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
 from kun_builder.status import Status
@@ -76,12 +77,12 @@ def test_instructions_are_compared_behind_the_stage_that_writes_them(tmp_path, l
         copy: ("dedup", "duplicate", first),
         other: ("dedup-2", "duplicate", first),
     }
-    assert explain(tmp_path / "run", first)["stands_for"] == [
+    assert explain(open_run(tmp_path / "run"), first)["stands_for"] == [
         {"id": copy, "step": "dedup", "reason": "duplicate"},
         {"id": other, "step": "dedup-2", "reason": "duplicate"},
     ]
-    assert explain(tmp_path / "run", other)["outcome"]["value"] == first
-    assert explain(tmp_path / "run", other)["stands_for"] == []
+    assert explain(open_run(tmp_path / "run"), other)["outcome"]["value"] == first
+    assert explain(open_run(tmp_path / "run"), other)["stands_for"] == []
 
 
 @pytest.mark.parametrize(
