@@ -8,7 +8,6 @@ input files are those of the finished one returns at once.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kun_builder
 from kun_builder.engines.tokenizers import resolve_tokenizer
@@ -31,8 +30,10 @@ from kun_builder.recipe.plugins import Registry, load_plugins
 from kun_builder.recipe.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts, Usage, add_counts, read_report, replace_file
 from kun_builder.run.dataset_stage import run_dataset_stage
-from kun_builder.run.executors.local import RowExecutor, Task, event_loop, quiet_datasets, run_batches
-from kun_builder.run.executors.watchdog import close_on
+from kun_builder.run.executors.base import Executor, Task
+from kun_builder.run.executors.batches import quiet_datasets
+from kun_builder.run.executors.local import open_local
+from kun_builder.run.executors.rows import RowSettings
 from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.run.ingest import ingest
 from kun_builder.run.inputs import input_keys
@@ -43,9 +44,6 @@ from kun_builder.run.shards import Shard
 from kun_builder.run.worker import make_job
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
-
-if TYPE_CHECKING:
-    from kun_builder.models.generator import Generator
 
 
 def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: Status | None = None) -> RunReport:
@@ -67,8 +65,8 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         quiet_datasets()
         since = folder.begin(fresh=fresh)
         budget = open_budget(folder.path, recipe.budget.model_dump(), recipe.models, fresh=fresh)
-        with _models(recipe, registry, plan, since, status, budget) as (executor, infos):
-            run = _Run(recipe, registry, _resolve(plan, recipe, infos), folder, status, infos, executor, budget)
+        with _executor(recipe, registry, plan, since, status, budget) as executor:
+            run = _Run(recipe, registry, _resolve(plan, recipe, executor.infos), folder, status, executor, budget)
             return run.finish(run.segments(run.read()), signature)
 
 
@@ -111,31 +109,22 @@ def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan
 
 
 @contextmanager
-def _models(
+def _executor(
     recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status, budget: Budget | None
-) -> Iterator[tuple[RowExecutor | None, Mapping[str, ModelInfo]]]:
-    """What runs row stages, with the models of the plan, connected and asked who they are; closed whatever happens.
+) -> Iterator[Executor]:
+    """What runs the segments, with the models of the plan connected and asked who they are; closed whatever happens.
 
-    A row stage that asks no model needs none.
+    They are connected where there are row stages, though such a stage need not ask any.
     """
-    if all(segment.kind != "rows" for segment in plan.segments):
-        yield None, {}
-        return
-    from kun_builder.models.generator import open_models
-    from kun_builder.models.journal.journal import Journal
-
-    specs = {name: recipe.models[name] for name in plan.models}
+    load = functools.partial(load_plugins, recipe.plugins.dirs, recipe.plugins.disable)
+    rows = None
+    if any(segment.kind == "rows" for segment in plan.segments):
+        specs = {name: recipe.models[name] for name in plan.models}
+        rows = RowSettings(specs, recipe.journal, since, recipe.stop_after_failures)
     with ExitStack() as stack:
         if budget:
             stack.callback(budget.write)
-        loop = stack.enter_context(event_loop())
-        journal = Journal.open(recipe.journal, since=since, say=status.say)
-        models = open_models(specs, registry.engines, journal, status, budget)
-        generator: Generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
-        stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
-        executor = RowExecutor(loop, generator, status, recipe.stop_after_failures)
-        stack.callback(executor.stop)  # before the models are closed, however often the user presses Ctrl-C
-        yield executor, {name: generator.info(name) for name in specs}
+        yield stack.enter_context(open_local(status, load, rows, registry.engines, budget))
 
 
 class _Run:
@@ -148,15 +137,13 @@ class _Run:
         plan: Plan,
         folder: RunFolder,
         status: Status,
-        infos: Mapping[str, ModelInfo],
-        executor: RowExecutor | None,
+        executor: Executor,
         budget: Budget | None,
     ) -> None:
         self._budget = budget
         self._recipe, self._registry, self._plan = recipe, registry, plan
         self._folder, self._status = folder, status
-        self._infos, self._executor = infos, executor
-        self._identities = {name: executor.identity(name) for name in infos} if executor else infos
+        self._infos, self._executor = executor.infos, executor
         self._started = time.monotonic()
         self._read: dict[str, StepCounts] = {}
         self._records: dict[str, int] = {}
@@ -202,7 +189,7 @@ class _Run:
         return shards
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
-        key = digest([segment.key(self._identities), [shard.key for shard in shards]])
+        key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
         cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label)
         for split, count in counts.items():
             self._counts[split].append(count)
@@ -213,17 +200,13 @@ class _Run:
         return cut
 
     def _sharded(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
-        key = segment.key(self._identities)
+        key = segment.key(self._executor.identities)
         job = make_job(segment, shards[0].living().features.arrow_schema)
         tasks = [self._task(segment, shard, digest([shard.key, key]), job) for shard in shards]
-        if segment.kind == "rows":
-            assert self._executor is not None, "opened for every plan with row stages"
-            records = self._executor.run(tasks)
-        else:
-            load = functools.partial(load_plugins, self._recipe.plugins.dirs, self._recipe.plugins.disable)
-            records = run_batches(tasks, self._status, load)
+        records = dict(self._executor.run(tasks))
         done = []
-        for task, record in zip(tasks, records, strict=True):
+        for number, task in enumerate(tasks):
+            record = records[number]
             done.append(Shard(task.shard.split, task.shard.number, task.output, task.key, record.alive))
             self._counts[task.shard.split] += record.counts
             for name, tally in record.tallies().items():
@@ -297,7 +280,7 @@ class _Run:
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
             machine=machine(),
             phases=self._phases,
-            serving=self._executor.serving() if self._executor else {},
+            serving=self._executor.serving(),
         )
 
     def _split(self, name: str, kept: int) -> SplitReport:

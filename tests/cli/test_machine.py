@@ -13,7 +13,7 @@ import pytest
 from servers.agreeable import agreeable
 
 from kun_builder.cli.machine import explained
-from kun_builder.run.executors.local import _can_share
+from kun_builder.run.executors.batches import _can_share
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 

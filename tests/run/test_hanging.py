@@ -51,9 +51,9 @@ def kun_stages():
             BatchStage(name="cut", run=cut)]
 """
 BUILD = """
-from kun_builder.run.executors import local, watchdog
+from kun_builder.run.executors import batches, watchdog
 
-watchdog.LOOK, watchdog.SLOW, watchdog.GRACE, local._SMALL = 0.5, 0.5, 1.0, {small}
+watchdog.LOOK, watchdog.SLOW, watchdog.GRACE, batches.SMALL = 0.5, 0.5, 1.0, {small}
 
 if __name__ == "__main__":
     from kun_builder.cli.main import main

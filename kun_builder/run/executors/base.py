@@ -1,0 +1,126 @@
+"""What every way of running shards has in common: the task, the `Executor`, and how one shard is computed.
+
+The loop of a run knows the `Executor` alone: it hands over tasks, and gets records as shards finish. Where they are
+computed, and in which order, is the executor's own business; what becomes of the rows is not, for each calls the same
+`run_shard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kun_builder.run.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
+from kun_builder.run.worker import Job, Result
+from kun_builder.status import Status
+from kun_builder.types import ModelInfo
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Work = Callable[["pa.Table"], Result]
+"""What is done with the living rows of a shard."""
+
+Done = tuple[int, ShardRecord]
+"""The number of a task, and the record of its shard."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to compute: where it comes from, where it goes, what is done. Pickles."""
+
+    shard: Shard
+    output: Path
+    key: str
+    job: Job
+
+
+class Executor(Protocol):
+    """Runs shards, with the models of the run connected. It belongs to one run, which closes it."""
+
+    @property
+    def infos(self) -> Mapping[str, ModelInfo]:
+        """Who the models are."""
+
+    @property
+    def identities(self) -> Mapping[str, ModelInfo]:
+        """Who the models are as far as results depend on it (`Generator.identity`)."""
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+        """Compute the tasks, all of one segment; gives the number and the record of each as it finishes.
+
+        What an earlier run has finished is given at once. Live figures go to the run's `Status`. Raises KunError for
+        what must stop the run.
+        """
+
+    def serving(self) -> Mapping[str, Any]:
+        """What the serving layer has to tell: windows over time, endpoints, retries."""
+
+
+def run_shard(task: Task, work: Work) -> ShardRecord:
+    """Compute one shard, finished or not: its living rows through `work`, its file, and then its record."""
+    from datasets import Features
+
+    task.output.parent.mkdir(parents=True, exist_ok=True)
+    task.output.unlink(missing_ok=True)
+    rows = task.shard.living()
+    if not len(rows):
+        result = work(rows.data.table)
+        write_empty(task.output, task.job.schema)
+    else:
+        carried = _Carried(work)
+        rows.with_format("arrow").map(
+            carried,
+            batched=True,
+            batch_size=len(rows),
+            features=Features.from_arrow_schema(task.job.schema),
+            cache_file_name=str(task.output),
+            new_fingerprint=task.key,
+            load_from_cache_file=False,
+        )
+        result = carried.result
+    record = ShardRecord.of(task.key, result)
+    finish_shard(task.output, record)
+    return record
+
+
+class _Carried:
+    """`work` as `Dataset.map` carries it: called once, with the whole shard. `map` hands on the table of the result;
+    its counts stay here."""
+
+    result: Result
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        self.result = self._work(table)
+        return self.result.table
+
+
+def sort_out(tasks: Sequence[Task], status: Status) -> tuple[list[Done], list[tuple[int, Task]]]:
+    """What earlier runs have finished, which is counted; and the tasks that are left, with their numbers."""
+    finished: list[Done] = []
+    pending: list[tuple[int, Task]] = []
+    for number, task in enumerate(tasks):
+        if record := read_record(task.output, task.key):
+            count(record, status)
+            finished.append((number, record))
+        else:
+            pending.append((number, task))
+    return finished, pending
+
+
+def count(record: ShardRecord, status: Status) -> None:
+    """Count a whole shard."""
+    status.done += rows_of(record)
+    for counts in record.counts:
+        for reason, rows in (*counts.dropped.items(), *counts.quarantined.items()):
+            status.drops[f"{counts.label}: {reason}"] += rows
+
+
+def rows_of(record: ShardRecord) -> int:
+    """Rows that went into a shard."""
+    return record.counts[0].rows_in if record.counts else record.rows
