@@ -6,8 +6,9 @@ Tokens are what a context and a bill are made of; the original method discards w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -24,6 +25,24 @@ _MARGIN = 1.5
 """Of a text with more than `_EXCERPT * max_tokens` characters, that many are counted first. If they alone exceed the
 limit by this factor, the rest is not tokenized: the excerpt can end within a word, which changes the count of its last
 word only, never by half the limit."""
+
+_MANY = 1000
+"""Texts from which on it pays to load the faster tokenizer."""
+
+_MEMORY = 64 << 20
+"""Characters after which the faster tokenizer is loaded anew: it remembers every word, up to ten bytes a character."""
+
+_PROBE = (
+    "",
+    "\n \r\n\r\n  x\t\tif (a<=b) { return 0x1F; }",
+    "don't WE'LL I'M ſ's 1234567890 １２３ Ⅷ ½ ٣",
+    "人工智能，是研究、开发的一门新技术科学。　全角　空格",
+    "e\u0301 é Å ﬁ ǅ İ \u00a0\u2028\u200d\ufeff\0\x7f",
+    "😀👩\u200d👩\u200d👧 🇨🇳 한국어 ภาษาไทย हिन्दी العربية",
+    "a" * 300 + "。" * 300,
+    "<s></s><unk><pad>[CLS]<|endoftext|><|im_start|>user<think>",
+)
+"""Texts on which tokenizers differ where they differ at all: white space, digits, composition, control tokens."""
 
 
 def run(
@@ -62,12 +81,51 @@ def counter(name: str) -> Callable[[Sequence[str]], list[int]]:
     """A function from texts to their numbers of tokens, special tokens not counted."""
     if name == CHARACTERS:
         return _characters
-    tokenizer = load(name)
+    tokenizer, fast = load(name), _Fast(name)
 
     def count(texts: Sequence[str]) -> list[int]:
+        if len(texts) >= _MANY and fast.usable:
+            return fast.count(texts)
         return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     return count
+
+
+class _Fast:
+    """Counts as `tokenizers` does, some ten times faster, by gigatoken."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._known = name, 0
+        self._tokenizer: Any = None
+
+    @cached_property
+    def usable(self) -> bool:
+        """Whether gigatoken knows this kind of tokenizer, and counts the tokens of `_PROBE` alike."""
+        try:
+            self._load()
+        except Exception:  # gigatoken names no error of its own for what it does not know
+            return False
+        texts = [*_PROBE, "".join(_PROBE)]
+        slow = load(self._name).encode_batch_fast(texts, add_special_tokens=False)
+        return self._count(texts) == [len(encoding) for encoding in slow]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        self._known += sum(map(len, texts))
+        if self._known > _MEMORY:
+            self._load()
+        return self._count(texts)
+
+    def _load(self) -> None:
+        import gigatoken
+
+        self._tokenizer, self._known = gigatoken.Tokenizer.from_json(Path(self._name).read_bytes()), 0
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        import awkward
+
+        counts: list[int] = awkward.num(self._tokenizer.encode_batch(list(texts))).tolist()
+        return counts
 
 
 @cache

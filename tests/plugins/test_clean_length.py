@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gigatoken
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kun_clean import length
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from kun_builder import KunError
 
@@ -93,3 +96,73 @@ def test_what_is_no_tokenizer_is_named(tmp_path, content):
         run([SENTENCE], tokenizer=str(path))
     assert "\n" not in caught.value.message
     assert "characters" in caught.value.hint
+
+
+# --- many texts --------------------------------------------------------------------------------------------------
+
+_QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    """A byte-level BPE cut and normalised as Qwen's, with control tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(_QWEN), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, initial_alphabet=alphabet, special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False
+    )
+    tokenizer.train_from_iterator([SENTENCE * 3, "".join(length._PROBE)], trainer)
+    path = tmp_path_factory.mktemp("qwen") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return str(path)
+
+
+@given(texts=st.lists(st.text() | st.sampled_from([*length._PROBE, SENTENCE, "<|im_end|>"]), min_size=1).map("".join))
+def test_the_faster_tokenizer_counts_the_same(qwen, texts):
+    """Whatever a text holds, counting by the thousand gives the number that the tokenizer itself gives."""
+    fast = length._Fast(qwen)
+    assert fast.usable
+    assert fast.count([texts]) == [len(length.load(qwen).encode(texts, add_special_tokens=False))]
+
+
+def test_many_texts_go_to_the_faster_tokenizer(qwen, monkeypatch):
+    """From a thousand texts on, gigatoken counts; it is loaded anew before what it remembers grows large."""
+    loaded = []
+    load = length._Fast._load
+    monkeypatch.setattr(length._Fast, "_load", lambda self: loaded.append(self) or load(self))
+    monkeypatch.setattr(length, "_MEMORY", 200_000)
+    length.counter.cache_clear()
+    texts = [SENTENCE * (1 + number % 3) for number in range(length._MANY)]
+    few = length.counter(qwen)(texts[:6])
+    assert not loaded
+    assert length.counter(qwen)(texts)[:6] == few
+    assert len(loaded) == 1
+    length.counter(qwen)(texts)
+    assert len(loaded) == 2
+    length.counter.cache_clear()
+
+
+@pytest.mark.parametrize("fault", ["unknown", "wrong"])
+def test_a_tokenizer_that_the_faster_one_does_not_know_is_not_left_to_it(qwen, monkeypatch, fault):
+    """Where gigatoken refuses a tokenizer, or counts otherwise, `tokenizers` counts, and the numbers are right."""
+
+    class Wrong:
+        def encode_batch(self, texts):
+            return [[0] for _ in texts]
+
+    def from_json(content):
+        if fault == "unknown":
+            raise ValueError("unsupported model type")
+        return Wrong()
+
+    monkeypatch.setattr(gigatoken.Tokenizer, "from_json", from_json)
+    length.counter.cache_clear()
+    texts = [SENTENCE] * length._MANY
+    expected = len(length.load(qwen).encode(SENTENCE, add_special_tokens=False))
+    assert length.counter(qwen)(texts) == [expected] * len(texts)
+    length.counter.cache_clear()
