@@ -242,6 +242,8 @@ class ModelSpec:
     model: str = ""
     revision: str = ""
     endpoints: tuple[str, ...] = ()
+    endpoints_file: str = ""
+    """A file with an endpoint a line, for servers that come and go; looked at again and again."""
     api_key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """HTTP headers of one's own, which go along with every request."""

@@ -22,7 +22,7 @@ def ask_for(number, **changes):
 @asynccontextmanager
 async def models(folder, *servers, status=None, names=("chat",), **settings):
     """A generator over the servers' endpoints."""
-    urls = tuple(server.url for server in servers)
+    urls = tuple(server.url for server in servers)  # none, where `settings` name an `endpoints_file`
     specs = {name: ModelSpec(name=name, engine="openai", endpoints=urls, **settings) for name in names}
     async with open_models(specs, ENGINES, Journal.open(folder), status or Status()) as generator:
         yield generator

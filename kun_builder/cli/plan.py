@@ -14,6 +14,7 @@ from kun_builder.cli.output import Output, console, make_table
 if TYPE_CHECKING:
     from kun_builder.recipe.recipe import Recipe
     from kun_builder.run.plan import Plan, Segment
+    from kun_builder.types import ModelSpec
 
 
 @click.command(
@@ -62,6 +63,10 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
     input_keys(checked, registry)  # raises for files that are missing, before the build is due
 
 
+def _listed(spec: ModelSpec) -> list[str]:
+    return [f"in {spec.endpoints_file}"] if spec.endpoints_file else []
+
+
 def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     """The plan as plain data."""
     return {
@@ -70,7 +75,7 @@ def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         "executor": recipe.executor,
         "limit": recipe.limit,
         "models": {
-            name: {"engine": spec.engine, "model": spec.model, "endpoints": list(spec.endpoints)}
+            name: {"engine": spec.engine, "model": spec.model, "endpoints": list(spec.endpoints or _listed(spec))}
             for name, spec in recipe.models.items()
         },
         "splits": {

@@ -13,13 +13,16 @@ _NOTES = "servers.json"
 
 
 def origins(spec: ModelSpec, info: ModelInfo, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
-    """What stands for the revision in keys: the revision, or where none is known the address of each endpoint.
+    """What stands for the revision in keys: the revision, or where none is known the address of each endpoint, or the
+    file that they are in.
 
     New answers are kept under the first one and looked for under all: endpoints of one model are declared to be the
     same. A server that kun-build starts itself has no address that would mean anything.
     """
-    if info.revision or not spec.endpoints:
+    if info.revision or not (spec.endpoints or spec.endpoints_file):
         return (info.revision,)
+    if spec.endpoints_file:
+        return (f"at {spec.endpoints_file}",)
     return tuple(f"at {endpoint.url}" for endpoint in endpoints)
 
 
@@ -30,7 +33,7 @@ def notice_changes(
 
     A folder that cannot be written is no reason to stop: then nothing is remembered.
     """
-    if not spec.endpoints:
+    if not (spec.endpoints or spec.endpoints_file):
         return
     path = folder / _NOTES
     notes = _read(path)

@@ -141,9 +141,8 @@ def shown(recipe: Mapping[str, Any]) -> list[str]:
 def _model(name: str, values: Mapping[str, Any], mine: Mine, faults: list[str]) -> dict[str, Any]:
     own = mine.models.get(name, {})
     taken = {key: values[key] for key in _MODEL if key in values}
-    asked = mine.endpoints or own.get(
-        "endpoints"
-    )  # then the model's name goes to the user's own server, and no further
+    # Then the model's name goes to the user's own server, and no further.
+    asked = mine.endpoints or own.get("endpoints") or own.get("endpoints_file")
     names = ("tokenizer",) if asked else ("model", "tokenizer")
     local = {key for key in names if key not in own and is_place(taken.get(key))}
     faults += [f"model `{name}`: its `{key}` is {taken[key]!r}, a place on another machine" for key in sorted(local)]

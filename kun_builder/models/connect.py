@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from kun_builder.engines.origin import notice_changes, origins
 from kun_builder.errors import ModelError, TransientError
 from kun_builder.models.pool import Pool
+from kun_builder.models.roster import Roster
 from kun_builder.status import Status
 from kun_builder.types import Endpoint, Engine, ModelInfo, ModelSpec
 
@@ -36,21 +38,18 @@ async def connect(
     """Who the model is, the pool of its endpoints, and its origins (`origin.py`); `notes` is the folder of their notes.
 
     An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
-    answer yet are set aside as long as one does. Raises ModelError for an unknown engine, for a model that no endpoint
-    serves, and for endpoints that serve different models.
+    answer yet are set aside as long as one does; those of an `endpoints_file` come and go with their lines. Raises
+    ModelError for an unknown engine, a model that no endpoint serves, and endpoints that serve different models.
     """
     async with AsyncExitStack() as stack:
-        endpoints = [
-            endpoint
-            for part, engine in _kinds(spec, engines)
-            for endpoint in await stack.enter_async_context(
-                engine.connect(part, **(spec.options if part.engine == spec.engine else {}))
-            )
-        ]
-        answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
-        known = [(one, answer) for one, answer in zip(endpoints, answers, strict=True) if isinstance(answer, ModelInfo)]
-        if not known:
-            raise _nobody(spec, endpoints, answers)
+        roster = None
+        if spec.endpoints_file:
+            roster = await stack.enter_async_context(Roster(spec, partial(_open_one, spec, engines), status))
+            known = await roster.first()
+            endpoints = [endpoint for endpoint, _ in known]
+        else:
+            endpoints = await _open(stack, spec, engines)
+            known = await _known(spec, endpoints, status)
         first, info = max(known, key=lambda pair: bool(pair[1].revision))  # the one that tells most
         for endpoint, other in known:
             _agree(spec, first, info, endpoint, other)
@@ -58,8 +57,9 @@ async def connect(
         await asyncio.to_thread(notice_changes, notes, spec, known, status.say)
         keys = origins(spec, info, endpoints)
         if keys[0] != info.revision:
+            where = "the name of `endpoints_file`" if roster else "its address"
             status.say(
-                f"model `{spec.name}`: {first.url} tells no revision, so its answers are kept under its address; "
+                f"model `{spec.name}`: {first.url} tells no revision, so its answers are kept under {where}; "
                 "`revision:` of the model keeps them wherever it is served"
             )
 
@@ -72,7 +72,35 @@ async def connect(
         pool = Pool(
             spec.name, endpoints, status, concurrency=spec.concurrency, wait=spec.wait, check=check, absent=absent
         )
-        yield info, await stack.enter_async_context(pool), keys
+        await stack.enter_async_context(pool)
+        if roster:
+            await stack.enter_async_context(roster.following(pool, check))
+        yield info, pool, keys
+
+
+async def _open(stack: AsyncExitStack, spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[Endpoint]:
+    """All endpoints of the spec, each by its engine, until the stack is closed."""
+    return [
+        endpoint
+        for part, engine in _kinds(spec, engines)
+        for endpoint in await stack.enter_async_context(
+            engine.connect(part, **(spec.options if part.engine == spec.engine else {}))
+        )
+    ]
+
+
+async def _open_one(spec: ModelSpec, engines: Mapping[str, EngineEntry], stack: AsyncExitStack, url: str) -> Endpoint:
+    (endpoint,) = await _open(stack, replace(spec, endpoints=(url,)), engines)
+    return endpoint
+
+
+async def _known(spec: ModelSpec, endpoints: Sequence[Endpoint], status: Status) -> list[tuple[Endpoint, ModelInfo]]:
+    """Those that answer, with who they are. Raises ModelError if nobody does."""
+    answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
+    known = [(one, answer) for one, answer in zip(endpoints, answers, strict=True) if isinstance(answer, ModelInfo)]
+    if not known:
+        raise _nobody(spec, endpoints, answers)
+    return known
 
 
 def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[ModelSpec, Engine]]:

@@ -247,7 +247,7 @@ class Generator:
         wish = error.retry_after
         if wish is None or wish <= _LONG_PAUSE:
             return wish
-        if sum(not member.aside for member in pool.members) > 1:
+        if sum(member.available for member in pool.members) > 1:
             return None
         until = timedelta(seconds=round(wish))
         if wish > pool.wait:

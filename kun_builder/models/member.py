@@ -12,6 +12,7 @@ from kun_builder.types import Endpoint
 
 FIRST_PROBE = 0.5
 """Seconds until an endpoint that was set aside is first probed."""
+_HEALTH = 5.0  # seconds in which a healthy endpoint says so
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Member:
         self.window = Window(concurrency)
         self.pace = 0.0
         """Smoothed seconds per token of one request; 0 before the first answer."""
-        self.aside = False
+        self.aside = self.leaving = False
+        """Set aside because it does not answer; to be given nothing more because nobody names it any longer."""
         self.proven = True
         """Whether it has answered since it was last set aside."""
         self.answered = self.failed = self.set_aside = 0
@@ -47,6 +49,24 @@ class Member:
         """Those that are being cut off because the endpoint is set aside."""
         self.news = asyncio.Event()
         """Something to look at: the first request after a pause, or failures in a row."""
+
+    @property
+    def available(self) -> bool:
+        """Whether it may be given requests."""
+        return not (self.aside or self.leaving)
+
+    async def waiting(self) -> int | None:
+        """The server's count of waiting requests, None if it tells none; TimeoutError if it does not answer at once."""
+        async with asyncio.timeout(_HEALTH):
+            return await self.endpoint.queued()
+
+    async def healthy(self) -> bool:
+        """Whether the server says that it is well, at once."""
+        try:
+            async with asyncio.timeout(_HEALTH):
+                return await self.endpoint.healthy()
+        except TimeoutError:
+            return False
 
     def report(self) -> EndpointReport:
         """What it did so far."""

@@ -15,6 +15,7 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 
 from kun_builder.errors import KunError, RejectedError, RequestError, RunError, TransientError
 from kun_builder.models.budget import Spent
@@ -26,7 +27,6 @@ _REFUSALS = frozenset({429, 503})
 _SUSPECT = 3  # failures in a row after which an endpoint is asked how it is
 _USELESS = 20  # failures in a row after which it is set aside even if it calls itself healthy
 _SILENCE = 10.0  # seconds without an answer after which an endpoint with requests in flight is asked how it is
-_HEALTH = 5.0  # seconds in which a healthy endpoint says so
 _PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, at most
 _LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
 _SMOOTH = 0.05
@@ -55,7 +55,7 @@ class Pool:
         check: asked before an endpoint is taken back; raises KunError if it is not what it should be.
         absent: addresses of endpoints that do not answer yet.
         """
-        self.name = name
+        self.name, self._concurrency = name, concurrency
         self.members = [Member(endpoint, concurrency) for endpoint in endpoints]
         self.on_change: Callable[[], None] = lambda: None
         """Called when the limit has changed."""
@@ -65,29 +65,55 @@ class Pool:
         self._queue: list[tuple[int, int, asyncio.Future[Place], str]] = []
         """Heap of those that wait: order of the row, number, place, address to avoid."""
         self._numbers = itertools.count()
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers: dict[Member, asyncio.Task[None]] = {}
+        self._gone: list[EndpointReport] = []
         self._deadline: asyncio.TimerHandle | None = None
         self._failure: RunError | None = None
         for member in self.members:
-            member.window.on_change = self._changed
             member.aside = member.url in absent
 
     async def __aenter__(self) -> Pool:
-        await asyncio.gather(*(self._first_look(member) for member in self.members if not member.aside))
-        self._watchers = [asyncio.create_task(self._watch(member)) for member in self.members]
+        await asyncio.gather(*map(self._first_look, self.members))
+        self._watchers = {member: asyncio.create_task(self._watch(member)) for member in self.members}
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        for task in self._watchers:
+        for task in self._watchers.values():
             task.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+
+    async def add(self, endpoint: Endpoint) -> Member:
+        """Take one more endpoint in, which has been asked who it is."""
+        member = Member(endpoint, self._concurrency)
+        await self._first_look(member)
+        self.members.append(member)
+        self._watchers[member] = asyncio.create_task(self._watch(member))
+        self._failure = None
+        self._changed()
+        return member
+
+    async def remove(self, member: Member) -> None:
+        """Give an endpoint nothing more; returns when what is under way there has ended."""
+        member.leaving = True
+        self._missed()
+        while member.window.in_flight:  # noqa: ASYNC110  # each of them ends somewhere else
+            await asyncio.sleep(10 * _LOOK)
+        self._watchers.pop(member).cancel()
+        self.members.remove(member)
+        self._gone.append(member.report())
+
+    async def _first_look(self, member: Member) -> None:
+        member.window.on_change = self._changed
+        with suppress(TimeoutError):
+            if not member.aside and await member.waiting() is not None:
+                member.window.tells()
 
     @property
     def limit(self) -> int:
         """Requests that may be in flight now."""
-        return sum(member.window.limit for member in self.members if not member.aside)
+        return sum(member.window.limit for member in self.members if member.available)
 
     async def ask(self, request: Request, kind: str, order: int = 0, avoid: str = "") -> Completion:
         """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size; where
@@ -126,18 +152,17 @@ class Pool:
 
     async def count_tokens(self, text: str) -> int:
         """Number of tokens of `text`, from the first endpoint that tells."""
-        error: TransientError | None = None
+        error = TransientError(f"model `{self.name}` has no endpoint now")
         for member in sorted(self.members, key=lambda member: member.aside):
             try:
                 return await member.endpoint.count_tokens(text)
             except TransientError as failure:
                 error = failure
-        assert error is not None
         raise error
 
     def report(self) -> list[EndpointReport]:
         """What each endpoint did so far."""
-        return [member.report() for member in self.members]
+        return [*self._gone, *(member.report() for member in self.members)]
 
     # --- places ------------------------------------------------------------------------------------------------
 
@@ -161,7 +186,7 @@ class Pool:
         """The member with room that will answer soonest: fewest in flight, weighted by its pace."""
         best, least = None, 0.0
         for member in self.members:
-            if member.aside or not member.window.room:
+            if not (member.available and member.window.room):
                 continue
             load = (member.window.in_flight + 1) * (member.pace or self._usual_pace())
             if member.url == avoid:
@@ -171,8 +196,7 @@ class Pool:
         return best
 
     def _usual_pace(self) -> float:
-        paces = [member.pace for member in self.members if member.pace]
-        return min(paces, default=1.0)
+        return min((member.pace for member in self.members if member.pace), default=1.0)
 
     def _start(self, member: Member) -> float:
         started = member.window.start()
@@ -253,21 +277,19 @@ class Pool:
         if window.fixed or 2 * window.in_flight < window.limit:
             return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
         asked = time.monotonic()
-        waiting = await _waiting(member)
+        try:
+            waiting = await member.waiting()
+        except TimeoutError:
+            await self._examine(member)
+            return _LOOK_MOST
         if waiting is None:
-            if time.monotonic() - asked >= _HEALTH:
-                await self._examine(member)
             return _LOOK_MOST
         window.queue(waiting, late)
         return max(_LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
 
-    async def _first_look(self, member: Member) -> None:
-        if await _waiting(member) is not None:
-            member.window.tells()
-
     async def _examine(self, member: Member) -> None:
         """Set the endpoint aside if it is not healthy, or fails all the same."""
-        healthy = await self._healthy(member) or (not member.failures and await self._healthy(member))
+        healthy = await member.healthy() or (not member.failures and await member.healthy())
         if not healthy or member.failures >= (_USELESS if member.proven else _SUSPECT):
             self._set_aside(member)
 
@@ -277,13 +299,16 @@ class Pool:
         for task in member.tasks:
             member.lost.add(task)
             task.cancel()
-        others = sum(not other.aside for other in self.members)
-        if others:
-            self._status.say(
-                f"model `{self.name}`: {member.url} does not answer; the other {others} take over until it is back"
-            )
+        said = f"model `{self.name}`: {member.url} does not answer"
+        if others := sum(other.available for other in self.members):
+            self._status.say(f"{said}; the other {others} take over until it is back")
         elif self._deadline is None:
-            self._status.say(f"model `{self.name}`: {member.url} does not answer; waiting up to {self.wait:g} s for it")
+            self._status.say(f"{said}; waiting up to {self.wait:g} s for it")
+        self._missed()
+
+    def _missed(self) -> None:
+        """An endpoint is not there any longer: if none is left, one is waited for."""
+        if self._deadline is None and not any(member.available for member in self.members):
             self._deadline = asyncio.get_running_loop().call_later(self.wait, self._give_up)
         self._changed()
 
@@ -292,19 +317,12 @@ class Pool:
         while True:
             await asyncio.sleep(member.probe * random.uniform(0.8, 1.2))
             member.probe = min(member.probe * 2, _PROBE_MOST)
-            if await self._healthy(member) and await self._same(member):
+            if await member.healthy() and await self._same(member):
                 break
         member.aside, member.failures, member.heard = False, 0, time.monotonic()
         self._failure = None
         self._status.say(f"model `{self.name}`: {member.url} is back")
         self._changed()
-
-    async def _healthy(self, member: Member) -> bool:
-        try:
-            async with asyncio.timeout(_HEALTH):
-                return await member.endpoint.healthy()
-        except TimeoutError:
-            return False
 
     async def _same(self, member: Member) -> bool:
         try:
@@ -317,11 +335,11 @@ class Pool:
 
     def _give_up(self) -> None:
         """Nothing has answered for as long as the recipe allows."""
-        if any(not member.aside for member in self.members):
+        if any(member.available for member in self.members):
             self._deadline = asyncio.get_running_loop().call_later(min(60.0, self.wait), self._give_up)
             return
         self._deadline = None
-        urls = ", ".join(member.url for member in self.members)
+        urls = ", ".join(member.url for member in self.members) or "there is none"
         self._failure = RunError(
             f"model `{self.name}`: no endpoint has answered for {self.wait:g} s: {urls}",
             hint="start a server, then run the same command again: it goes on where it stopped",
@@ -330,12 +348,3 @@ class Pool:
             _, _, place, _ = self._queue.pop()
             if not place.done():
                 place.set_exception(self._failure)
-
-
-async def _waiting(member: Member) -> int | None:
-    """The server's count of waiting requests, None if it does not tell, at once."""
-    try:
-        async with asyncio.timeout(_HEALTH):
-            return await member.endpoint.queued()
-    except TimeoutError:
-        return None

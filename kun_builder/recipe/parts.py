@@ -192,7 +192,7 @@ def read_models(
     for name, values in _section(file, "models", _MODEL, "{chat: {}}"):
         place: Place = ("models", name)
         if endpoints:
-            values = {**values, "endpoints": list(endpoints)}
+            values = {**values, "endpoints": list(endpoints), "endpoints_file": ""}
         key = read_api_key(file, (*place, "api_key"), values)
         if "api_key" in values:
             variables[name] = values["api_key"] if key else ""
@@ -206,7 +206,7 @@ def read_models(
 
 
 def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], catalog: Catalog) -> ModelSpec | None:
-    engine = values.get("engine") or (SERVER if values.get("endpoints") else EMBEDDED)
+    engine = values.get("engine") or (SERVER if values.get("endpoints") or values.get("endpoints_file") else EMBEDDED)
     if engine in _SPEAK_OPENAI and engine not in catalog.engines:
         engine = SERVER
         values = {**values, "engine": SERVER}
@@ -222,6 +222,11 @@ def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
     for number, url in enumerate(complete["endpoints"]):
         if fault := url_fault(url):
             file.complain((*place, "endpoints", number), f"model `{name}`: {fault}")
+    if complete["endpoints_file"]:
+        if complete["endpoints"]:
+            what = "`endpoints_file` and `endpoints` say the same thing twice: leave one of them out"
+            file.complain((*place, "endpoints_file"), f"model `{name}`: {what}")
+        complete["endpoints_file"] = str(file.path.parent.absolute() / Path(complete["endpoints_file"]).expanduser())
     cost = complete.pop("cost")
     own = {option.name: complete.pop(option.name) for option in found.options}
     complete |= {"engine": engine, "cost_in": cost.get("input", 0.0), "cost_out": cost.get("output", 0.0)}

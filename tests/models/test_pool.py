@@ -15,7 +15,7 @@ from servers.scripted_chat import chat
 from serving import ask_for, models
 
 from kun_builder.errors import RunError
-from kun_builder.models import pool
+from kun_builder.models import member, pool
 from kun_builder.models.generator import Asker
 from kun_builder.status import Status
 
@@ -97,7 +97,7 @@ def test_an_endpoint_that_hangs_is_set_aside(tmp_path, monkeypatch, concurrency)
     With a fixed number of requests at once nobody asks for the server's queue, and its silence alone tells.
     """
     monkeypatch.setattr(pool, "_SILENCE", 1.0)
-    monkeypatch.setattr(pool, "_HEALTH", 0.5)
+    monkeypatch.setattr(member, "_HEALTH", 0.5)
 
     async def main(servers):
         async with models(tmp_path, *servers, concurrency=concurrency) as generator:
