@@ -28,7 +28,7 @@ COMMANDS = {
     "init": "Write a commented recipe.yaml to start from.",
     "plan": "Show what a recipe would run, and check it; asks no model.",
     "report": "Write the report page of a finished run, and open it.",
-    "review": "Judge pairs of a run by eye: writes a page, takes its verdicts.",
+    "review": "Judge pairs of a run by eye, in the browser.",
     "explain": "Show everything about one row of a run, kept or not.",
     "export": "Write the rows of a run in the form that a trainer reads.",
     "push": "Publish a finished run on the Hub.",

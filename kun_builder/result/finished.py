@@ -26,9 +26,10 @@ from kun_builder.recipe.corpus import Declared
 from kun_builder.report import RunReport, SplitReport, read_report
 from kun_builder.result.file_facts import FileFacts, file_facts
 from kun_builder.result.stats import SplitStats, owners, split_stats
-from kun_builder.result.verdicts import read_evaluation, run_verdicts, still_true, summary
+from kun_builder.result.verdicts import read_evaluation, still_true, summary
 from kun_builder.run.folder import CONFIGS, RunFolder, data_path
 from kun_builder.run.redact import refuse_copies, refuse_text, stays_here, without_text
+from kun_builder.run.verdicts import FOLDER, verdicts_in
 
 _AGAIN = "build the run again with --fresh"
 
@@ -98,7 +99,7 @@ class FinishedRun:
     @cached_property
     def judged(self) -> dict[str, Any]:
         """What people (`review`) and a model (`evaluation`) said of the rows as they are now; None where nobody did."""
-        verdicts = run_verdicts(self.folder.path)
+        verdicts = verdicts_in(self.folder.path / FOLDER)
         rejected = [self.folder.rejected / f"{name}.parquet" for name in self.report.splits]
         true = still_true(verdicts, self.kept.values(), rejected) if verdicts else []
         return {

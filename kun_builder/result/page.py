@@ -1,6 +1,7 @@
 """Pages that are one file and ask no network: a template with its style and script inside, and data that is only data.
 
-Whatever is foreign gets in as text, and a content security policy lets nothing else run or load.
+What all of them share is in `page.html` and `page.css`. Whatever is foreign gets in as text, and a content security
+policy lets nothing else run or load.
 """
 
 from __future__ import annotations
@@ -12,22 +13,21 @@ from importlib.resources import files
 from typing import Any
 
 
-def render(name: str, data: Any, **facts: Any) -> str:
-    """The page `templates/<name>.html` with `<name>.css`, `<name>.js` and `data`, which its script reads as JSON.
+def render(name: str, data: Any, *, title: str, allow: str = "", **facts: Any) -> str:
+    """The page `templates/<name>.html` with its style, its script and `data`, which the script reads as JSON.
 
+    allow: what the page may do besides, as directives of a content security policy (`img-src data:`).
     Raises `jinja2.UndefinedError` for a fact that the template asks for and `facts` lacks.
     """
     import jinja2
 
-    html, css, js = (_read(f"{name}.{kind}") for kind in ("html", "css", "js"))
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
-    page = environment.from_string(html).render(
-        **facts,
-        data=_safe(data),
-        style=_markup(css),
-        style_hash=_hash(css),
-        script=_markup(js),
-        script_hash=_hash(js),
+    css, js = _read("page.css") + _read(f"{name}.css"), _read(f"{name}.js")
+    policy = f"default-src 'none'; {allow}; style-src '{_hash(css)}'; script-src '{_hash(js)}'"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read), undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True
+    )
+    page = environment.get_template(f"{name}.html").render(
+        **facts, title=title, policy=_markup(policy), data=_safe(data), style=_markup(css), script=_markup(js)
     )
     return str(page)
 

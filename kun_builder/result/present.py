@@ -8,7 +8,8 @@ from kun_builder.report import replace_file
 from kun_builder.result.finished import open_run
 from kun_builder.result.release import present
 from kun_builder.result.report_page import report_page
-from kun_builder.result.verdicts import EVALUATION, FOLDER
+from kun_builder.result.verdicts import EVALUATION
+from kun_builder.run.verdicts import FOLDER
 
 
 def write_presentation(path: Path) -> Path:

@@ -18,7 +18,7 @@ from kun_builder.result.cards.cards import caption, funnel, measured, prompts, s
 from kun_builder.result.page import render
 from kun_builder.result.plots import pictures, to_svg
 from kun_builder.result.stats import SplitStats, read_columns, rows_at, spread
-from kun_builder.result.verdicts import KINDS
+from kun_builder.run.verdicts import KINDS
 
 KEPT_SAMPLE, REJECTED_SAMPLE, REASON_SAMPLE = 600, 900, 40
 """Rows on the page: kept ones in all, rejected ones in all, and of one reason in one split."""
@@ -48,6 +48,8 @@ def report_page(
     return render(
         "report",
         {**rows, "totals": totals},
+        title=f"{report.name} · kun-builder report",
+        allow="img-src data:",
         report=report,
         totals=totals,
         judged=judged,

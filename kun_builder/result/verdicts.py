@@ -1,17 +1,10 @@
-"""What people said of single pairs: JSON lines that the review page saves, and that calibration and the card read.
-
-    {"id": "wudao/part-1.json:17", "instruction": "...", "output": "...", "good": false, "kinds": ["invented"],
-     "stratum": "kept", "stratum_rows": 812, "stage": null, "reason": null, "measured": {"score": 0.71}}
-
-Only `good` is demanded, and of an instruction for which there is no answer only that is judged. Measured values may
-also stand beside `good`, as they do in files that were not made by the page.
-"""
+"""What verdicts on pairs of a finished run say of all its rows, and what a model said of them."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +13,10 @@ import orjson
 from kun_builder.errors import RunError
 from kun_builder.report import read_report, replace_file
 from kun_builder.result.stats import read_columns
-
-KINDS = {
-    "bad_question": "the question makes no sense, or a false one",
-    "needs_context": "the question or the answer needs the text at hand",
-    "off_topic": "the answer answers something else",
-    "unsupported": "the answer invents, or contradicts the text",
-    "says_nothing": "the answer only repeats the question",
-    "incomplete": "the answer leaves out what was asked",
-    "thin": "good, but with one crumb of the text",
-    "language": "wrong language, broken or unnatural wording",
-}
-"""Defects by their key on the page: the first is 1. A good pair may be `thin`, and nothing else."""
-
-FOLDER = "verdicts"
-"""Folder of a run with the files of its reviewers."""
+from kun_builder.run.verdicts import FOLDER, Verdict, read_verdicts
 
 EVALUATION = "evaluation.json"
 """File of a run with what a model said of its pairs, by `kun-build evaluate pairs`."""
-
-_TRUTH: Mapping[Any, bool] = {True: True, False: False, "good": True, "bad": False, "好": True, "差": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One judgement. `stratum_rows` is the number of rows that the drawn one stands for, together with its like."""
-
-    good: bool
-    id: str = ""
-    instruction: str = ""
-    output: str = ""
-    kinds: tuple[str, ...] = ()
-    stratum: str = "kept"
-    stratum_rows: int = 0
-    reason: str = ""
-    """Why the run rejected the row, as `step: reason`; empty if it was kept."""
-    value: float | None = None
-    """The number that it was rejected for; None if that was no number, or is not known."""
-    run: str = ""
-    measured: Mapping[str, float] = field(default_factory=dict)
-
-
-def read_verdicts(path: Path) -> list[Verdict]:
-    """The verdicts in one file. Raises RunError with file and line for what is none."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    return [_verdict(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def run_verdicts(run: Path) -> list[Verdict]:
-    """All verdicts in a run's folder, each row's last one; files are read in the order of their names."""
-    found: dict[str, Verdict] = {}
-    for path in sorted((run / FOLDER).glob("*.jsonl")):
-        for number, verdict in enumerate(read_verdicts(path)):
-            found[verdict.id or f"{path.name}:{number}"] = verdict
-    return list(found.values())
 
 
 def still_true(verdicts: Sequence[Verdict], kept: Iterable[Sequence[Path]], rejected: Iterable[Path]) -> list[Verdict]:
@@ -109,41 +49,6 @@ def take_verdicts(run: Path, files: Sequence[Path]) -> list[Path]:
     for path, place in zip(files, places, strict=True):
         replace_file(place, path.read_bytes())
     return places
-
-
-def _verdict(line: bytes, place: str) -> Verdict:
-    try:
-        record = orjson.loads(line)
-        good, kinds = _TRUTH[record["good"]], tuple(map(str, record.get("kinds") or ()))
-        step, reason = record.get("stage"), record.get("reason")
-        return Verdict(
-            good=good,
-            id=str(record.get("id") or ""),
-            instruction=str(record.get("instruction") or ""),
-            output=str(record.get("output") or ""),
-            kinds=kinds,
-            stratum=str(record.get("stratum") or "kept"),
-            stratum_rows=int(record.get("stratum_rows") or 0),
-            value=None if record.get("value") is None else float(record["value"]),
-            run=str(record.get("run") or ""),
-            reason=f"{step}: {reason}" if step and reason else "",
-            measured=_numbers(record) | _numbers(record.get("measured") or {}),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{place} is not a verdict",
-            hint="a verdict is a JSON object with `good`: true or false, as the page of `kun-build review` saves them",
-        ) from error
-
-
-def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """Values that stages measured: all numbers that are not the page's own."""
-    own = ("good", "stratum_rows", "value")
-    return {
-        str(name): float(value)
-        for name, value in record.items()
-        if name not in own and isinstance(value, int | float) and not isinstance(value, bool)
-    }
 
 
 def weights(verdicts: Sequence[Verdict]) -> list[float]:

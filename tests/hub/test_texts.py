@@ -15,7 +15,7 @@ from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.finished import check_licences, check_loads, open_finished, open_run
 from kun_builder.result.present import write_presentation
-from kun_builder.result.review import write_review
+from kun_builder.result.review import open_review
 from kun_builder.result.shapes import export_run
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
@@ -131,7 +131,7 @@ def test_what_needs_pairs_says_so(texts, tmp_path):
     with pytest.raises(RunError, match="texts and no pairs"):
         export_run(texts, "pairs", tmp_path / "out")
     with pytest.raises(RunError, match="texts and no pairs"):
-        write_review(texts)
+        open_review(texts)
 
 
 def test_a_stage_that_asks_needs_a_model(tmp_path, registry):

@@ -13,7 +13,7 @@ from kun_builder.report import read_report
 from kun_builder.result.finished import open_run
 from kun_builder.result.present import is_presented, write_presentation
 from kun_builder.result.release import Base, compose
-from kun_builder.result.review import draw
+from kun_builder.result.review_draw import draw
 from kun_builder.run.folder import RunFolder
 
 SHARE = {"value": 0.75, "low": 0.5, "high": 0.9}

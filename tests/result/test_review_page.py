@@ -1,35 +1,32 @@
-"""The review page, in a real browser: pairs are judged by keys, hostile text stays text, verdicts arrive in the run."""
+"""The review page, in a real browser: pairs are judged by keys, hostile text stays text, verdicts arrive in the run.
+
+Served by kun-build, it gives each verdict at once; as a file, it saves them for `--take`.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-import shutil
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from finished_runs import make_run
 
-from kun_builder.errors import RunError
 from kun_builder.report import read_report
-from kun_builder.result.review import Stratum, allot, draw, write_review
-from kun_builder.result.verdicts import (
-    KINDS,
-    Verdict,
-    precision,
-    read_verdicts,
-    run_verdicts,
-    still_true,
-    take_verdicts,
-)
+from kun_builder.result.review import Review, open_review, review_page, write_page
+from kun_builder.result.review_server import serve_review
+from kun_builder.result.review_store import open_store
+from kun_builder.result.verdicts import precision, still_true, take_verdicts
 from kun_builder.run.folder import RunFolder
+from kun_builder.run.verdicts import KINDS, read_verdicts, verdicts_in
 
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> {{ 7*7 }} \u2028"
 )
+NAMES = list(KINDS)
+THIN = str(NAMES.index("thin") + 1)
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +36,45 @@ def run(tmp_path_factory) -> Path:
     return make_run(folder / "run", {"wudao": 200, "skypile": 40}, text=HOSTILE, name="review <b>of</b> & all")
 
 
-@pytest.fixture(scope="module")
-def page(run) -> Path:
-    return write_review(run, sample=12)
+@pytest.fixture
+def review(run, tmp_path) -> Review:
+    """Twelve pairs; verdicts go into a folder of the test's own."""
+    drawn = open_review(run, sample=12)
+    assert drawn.folder == run / "verdicts"
+    return Review(drawn.run, drawn.pairs, tmp_path / "verdicts")
 
 
 @pytest.fixture
-def opened(browser, page):
-    """The page, as for somebody who comes for the first time; afterwards the browser has complained of nothing."""
+def served(review):
+    with open_store(review, "me") as store, serve_review(review, store) as address:
+        yield address
+
+
+def visit(browser, url):
+    """Open a page; afterwards the browser has complained of nothing."""
     browser.get_log("browser")
     browser.get_log("performance")
-    browser.get(page.as_uri())
-    browser.execute_script("judged = new Map(); changes = saved = 0; keep(); open(0)")
+    browser.get(url)
     yield browser
     browser.execute_script("saved = changes")  # so that leaving the page asks nobody
     assert browser.get_log("browser") == []
     assert browser.title.startswith("review <b>of</b> & all"), "text of the corpus has run as a script"
+
+
+@pytest.fixture
+def opened(browser, served):
+    """The page as kun-build serves it."""
+    yield from visit(browser, served.url)
+
+
+@pytest.fixture
+def opened_file(browser, review, tmp_path):
+    """The page as a file, for somebody who comes for the first time."""
+    write_page(review, tmp_path / "page.html")
+    visited = visit(browser, (tmp_path / "page.html").as_uri())
+    yield next(visited)
+    browser.execute_script("localStorage.clear()")
+    yield from visited
 
 
 def find(browser, selector):
@@ -62,8 +82,15 @@ def find(browser, selector):
 
 
 def press(browser, keys):
+    """Press keys, and wait until the page has done what each says."""
     for key in keys:
         find(browser, "body")[0].send_keys(key)
+    browser.execute_async_script("last.then(() => arguments[0]())")
+
+
+def click(browser, selector):
+    find(browser, selector)[0].click()
+    browser.execute_async_script("last.then(() => arguments[0]())")
 
 
 def place(browser):
@@ -74,21 +101,34 @@ def shown(browser):
     return find(browser, "#instruction")[0].text
 
 
+def hint(browser):
+    return find(browser, "#hint")[0].text
+
+
+def requests(browser):
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+
 def download(browser, folder):
-    """What S saves, parsed."""
+    """The file that S saves."""
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     press(browser, "s")
     deadline = time.monotonic() + 20
-    while not (files := list(folder.glob("*.jsonl"))) and time.monotonic() < deadline:
+    while not (files := list(folder.glob("verdicts-*.jsonl"))) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return files[0], [json.loads(line) for line in files[0].read_text("utf-8").splitlines()]
+    return files[0]
 
 
-def test_no_network(opened):
-    """The page asks for nothing but itself."""
-    events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
-    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
-    assert asked == {opened.current_url}
+# --- one pair at a time ------------------------------------------------------------------------------------------
+
+
+def test_the_page_asks_only_for_itself(opened):
+    """Nothing is loaded but the page, and nothing is sent but a verdict."""
+    url = opened.current_url
+    assert requests(opened) == [url]
+    press(opened, "g")
+    assert requests(opened) == [url + "verdict"]
 
 
 def test_a_pair_stands_beside_its_text(opened):
@@ -110,185 +150,118 @@ def test_keys_judge_and_move_on(opened):
     assert find(opened, "#progress")[0].get_attribute("value") == "2"
 
 
-def test_undo(opened):
-    """U takes the last judgement back and opens its pair."""
+def test_undo(opened, review):
+    """U takes the last judgement back, also in the file, and opens its pair."""
     press(opened, "gg")
     press(opened, "u")
     assert place(opened) == "Pair 2 of 12, 1 judged"
     assert find(opened, "#good")[0].get_attribute("aria-pressed") == "false"
+    assert len(verdicts_in(review.folder)) == 1
     press(opened, "uu")
     assert place(opened) == "Pair 1 of 12, 0 judged"
+    assert verdicts_in(review.folder) == []
 
 
-def test_kinds(opened, tmp_path):
-    """Digits say what is wrong; a good pair keeps `thin` only; the file has both, with all that calibration needs."""
-    names = list(KINDS)
-    thin = names.index("thin") + 1
-    press(opened, f"14b{thin}1g")
-    _, lines = download(opened, tmp_path)
-    assert [(line["good"], line["kinds"]) for line in lines] == [(False, [names[0], names[3]]), (True, ["thin"])]
-    for line in lines:
+def test_buttons_do_what_keys_do(opened):
+    """Everything can be done with the pointer, and every control has a name and takes the focus."""
+    click(opened, "button[data-kind=off_topic]")
+    click(opened, "#bad")
+    assert place(opened) == "Pair 2 of 12, 1 judged"
+    click(opened, "#undo")
+    assert place(opened) == "Pair 1 of 12, 0 judged"
+    assert all(button.text and button.get_attribute("tabindex") != "-1" for button in find(opened, "button"))
+
+
+@pytest.mark.parametrize("served_page", [True, False])
+def test_policy_matches(review, served_page):
+    """The content security policy allows the page's own script and style, nothing from anywhere, and no request but
+    those of a served page to where it is from."""
+    text = review_page(review, said=[] if served_page else None)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'")
+    assert ("connect-src 'self'" in policy) == served_page
+    assert base64.b64decode(re.search(r"script-src 'sha256-([^']*)'", policy)[1])
+    assert not re.search(r"https?:", re.sub(r'id="data">.*?</script>', "", text, flags=re.DOTALL))
+
+
+# --- served: each verdict is in the run at once -------------------------------------------------------------------
+
+
+def test_kinds_arrive(opened, review):
+    """Digits say what is wrong; a good pair keeps `thin` only; each line has all that calibration needs."""
+    press(opened, f"14b{THIN}1g")
+    found = verdicts_in(review.folder)
+    assert [(v.good, v.kinds) for v in found] == [(False, (NAMES[0], NAMES[3])), (True, ("thin",))]
+    for line in map(json.loads, (review.folder / "me.jsonl").read_text("utf-8").splitlines()):
         assert line["stratum_rows"] > 0
         assert set(line) >= {"id", "instruction", "output", "stratum", "stage", "reason", "measured", "judged", "run"}
         assert "text" not in line
 
 
-def test_a_closed_tab_loses_nothing(opened):
-    """Judgements are there again when the page is opened anew, and the first pair without one is shown."""
+def test_the_kinds_of_a_judged_pair_change(opened, review):
+    """A pair that was judged and is opened again is corrected where it stands."""
+    press(opened, "b")
+    opened.execute_script("open(0)")
+    press(opened, "2")
+    assert [verdict.kinds for verdict in verdicts_in(review.folder)] == [(NAMES[1],)]
+
+
+def test_gone_on_with(opened, review, browser):
+    """After a reload, and after kun-build was started again, judging goes on with the first pair without a verdict."""
     press(opened, "gbg")
-    opened.execute_script("changes = saved = 0")  # else the browser asks whether to leave
     opened.refresh()
     assert place(opened) == "Pair 4 of 12, 3 judged"
+    press(opened, "u")
+    assert place(opened) == "Pair 3 of 12, 2 judged", "the last verdict is the last one still"
 
 
-def test_buttons_do_what_keys_do(opened):
-    """Everything can be done with the pointer, and every control has a name and takes the focus."""
-    find(opened, "button[data-kind=off_topic]")[0].click()
-    find(opened, "#bad")[0].click()
-    assert place(opened) == "Pair 2 of 12, 1 judged"
-    find(opened, "#undo")[0].click()
-    assert place(opened) == "Pair 1 of 12, 0 judged"
-    assert all(button.text and button.get_attribute("tabindex") != "-1" for button in find(opened, "button"))
-
-
-def test_judged_to_the_end_and_taken_into_the_run(opened, run, tmp_path):
-    """All judged, saved and taken: the run's verdicts are those of the page, and say how good the kept rows are."""
+def test_judged_to_the_end(opened, served, review, run):
+    """All judged and ended: the server is told, the verdicts are true of the run, and the page can do no more."""
     press(opened, "g" * 12)
-    assert "All 12 are judged" in find(opened, "#hint")[0].text
-    file, lines = download(opened, tmp_path)
-    assert len(lines) == 12
-    (taken,) = take_verdicts(run, [file])
-    verdicts = run_verdicts(run)
-    assert taken.parent == run / "verdicts"
-    assert {v.id for v in verdicts} == {line["id"] for line in lines}
-    assert all(verdict.good for verdict in verdicts)
+    assert "All 12 are judged" in hint(opened)
+    press(opened, "e")
+    assert served.wait()
+    assert "can be closed" in hint(opened)
+    assert not any(button.is_enabled() for button in find(opened, "button"))
+    verdicts = verdicts_in(review.folder)
+    assert {v.id for v in verdicts} == {pair["id"] for pair in review.pairs}
     assert precision(verdicts).value == 1
-    report = read_report(run / "report.json")
     folder = RunFolder(run)
-    files = [folder.kept_files(split) for split in report.splits]
-    rejected = [folder.rejected / f"{split}.parquet" for split in report.splits]
-    assert still_true(verdicts, files, rejected) == verdicts
+    files = [folder.kept_files(split) for split in read_report(folder.report_path).splits]
+    assert still_true(verdicts, files, folder.rejected.glob("*.parquet")) == verdicts
 
 
-def test_policy_matches(page):
-    """The content security policy allows the page's own script and style, nothing from anywhere."""
-    text = page.read_text(encoding="utf-8")
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
-    assert policy.startswith("default-src 'none'")
-    assert base64.b64decode(re.search(r"script-src 'sha256-([^']*)'", policy.replace("&#39;", "'"))[1])
-    assert not re.search(r"https?:", re.sub(r'id="data">.*?</script>', "", text, flags=re.DOTALL))
+def test_what_is_not_written_is_not_judged(browser, review):
+    """When kun-build has ended under the page, it says so, and counts no verdict that is nowhere."""
+    with open_store(review, "me") as store, serve_review(review, store) as served:
+        browser.get(served.url)
+        press(browser, "g")
+    press(browser, "g")
+    assert "Not saved" in hint(browser)
+    assert place(browser) == "Pair 2 of 12, 1 judged"
+    browser.get_log("browser")  # it complains of the connection, rightly
 
 
-# --- which pairs -------------------------------------------------------------------------------------------------
+# --- a file: for somebody who cannot reach the machine ------------------------------------------------------------
 
 
-def test_strata(run):
-    """Kept rows near and far from the threshold and rejected rows of each reason that have an instruction are drawn."""
-    drawn = draw(RunFolder(run), read_report(run / "report.json"), sample=60)
-    counts = Counter(pair["stratum"] for pair in drawn)
-    assert counts == {
-        "kept, near a threshold": 15,
-        "kept, far from all thresholds": 15,
-        "rejected, score: below_threshold": 30,
-    }
-    rows = {pair["stratum"]: pair["stratum_rows"] for pair in drawn}
-    assert rows["kept, near a threshold"] + rows["kept, far from all thresholds"] == 240
-    near = [pair["measured"]["score"] for pair in drawn if pair["stratum"] == "kept, near a threshold"]
-    far = [pair["measured"]["score"] for pair in drawn if pair["stratum"] == "kept, far from all thresholds"]
-    assert max(near) <= min(far)
-    assert {pair["value"] for pair in drawn} == {None, 0.21}, "of rejected ones, the number that they were rejected for"
+def test_a_file_saves_what_take_takes(opened_file, run, review, tmp_path):
+    """Saved and taken, the verdicts are those that the server would have written."""
+    assert requests(opened_file) == [opened_file.current_url]
+    press(opened_file, f"14b{THIN}1g")
+    file = download(opened_file, tmp_path)
+    with open_store(review, "served") as store:
+        store.say(0, False, [NAMES[0], NAMES[3]])
+        store.say(1, True, ["thin"])
+    assert read_verdicts(file) == read_verdicts(review.folder / "served.jsonl")
+    (taken,) = take_verdicts(run, [file])
+    assert taken.parent == run / "verdicts"
+    assert len(verdicts_in(taken.parent)) == 2
 
 
-def test_the_same_seed_draws_the_same_pairs(run):
-    """A page can be written again; another seed draws others."""
-    report = read_report(run / "report.json")
-    ids = [[pair["id"] for pair in draw(RunFolder(run), report, seed=seed)] for seed in (0, 0, 1)]
-    assert ids[0] == ids[1] != ids[2]
-    assert len(set(ids[0])) == 60
-
-
-def test_no_pair_to_judge_is_an_error(tmp_path):
-    """A run in which no row got an instruction, or none at all, is named."""
-    with pytest.raises(RunError, match=r"report\.json does not exist"):
-        write_review(tmp_path)
-    run = make_run(tmp_path / "empty", {"wudao": 0})
-    with pytest.raises(RunError, match=r"no row of .* has an instruction to judge"):
-        write_review(run)
-
-
-def test_places_are_shared_out():
-    """Half of the sample is of kept rows; what one side lacks, the other gets; no more is drawn than there is."""
-
-    def strata(*sizes):
-        return [Stratum(str(size), [("a", 0)] * abs(size), size > 0) for size in sizes]
-
-    assert allot(strata(100, 100, -100, -100), 60) == [15, 15, 15, 15]
-    assert allot(strata(100, 100, -3), 60) == [29, 28, 3]
-    assert allot(strata(4, 5, -100), 60) == [4, 5, 51]
-    assert allot(strata(4, -2), 60) == [4, 2]
-
-
-# --- verdicts ----------------------------------------------------------------------------------------------------
-
-
-def test_each_stratum_weighs_what_it_stands_for():
-    """The share of good rows is that of all kept ones, not of those that happened to be drawn."""
-    near = [Verdict(good=number == 0, id=f"n{number}", stratum="near", stratum_rows=100) for number in range(10)]
-    far = [Verdict(good=True, id=f"f{number}", stratum="far", stratum_rows=900) for number in range(10)]
-    rejected = [Verdict(good=True, stratum="rejected", stratum_rows=10**6, reason="score: low_score")]
-    share = precision(near + far + rejected)
-    assert share.value == pytest.approx((100 * 0.1 + 900) / 1000)
-    assert share.low < share.value < share.high <= 1
-    assert precision(rejected) is None
-
-
-@pytest.mark.parametrize("line", ["{", "[]", "3", '{"id": "a"}', '{"good": "perhaps"}', '{"good": [1]}'])
-def test_a_line_that_is_no_verdict_is_named(line, tmp_path):
-    """What is not a verdict is an error with file and line, and no verdict of the file is taken."""
-    path = tmp_path / "v.jsonl"
-    path.write_text('{"id": "a", "good": true}\n\n' + line + "\n")
-    with pytest.raises(RunError, match=r"v\.jsonl:3 is not a verdict"):
-        read_verdicts(path)
-
-
-def test_values_beside_a_verdict_count_as_measured(tmp_path):
-    """A judged file that the page did not make is read, too: its numbers are measured values."""
-    path = tmp_path / "v.jsonl"
-    path.write_text(
-        '{"instruction": "甲", "output": "乙", "score": 0.7, "good": "差", "kinds": ["thin"], "seen": true}\n'
-    )
-    (found,) = read_verdicts(path)
-    assert (found.good, found.measured, found.kinds, found.instruction) == (False, {"score": 0.7}, ("thin",), "甲")
-
-
-def test_verdicts_of_another_run_are_refused(run, tmp_path):
-    """A file that was saved for another run, or holds nothing, is not taken."""
-    for text, message in (('{"good": true, "run": "other"}\n', "is about the run `other`"), ("\n", "holds no verdict")):
-        (tmp_path / "v.jsonl").write_text(text)
-        with pytest.raises(RunError, match=message):
-            take_verdicts(run, [tmp_path / "v.jsonl"])
-    assert not (run / "verdicts/v.jsonl").exists()
-
-
-def test_a_later_verdict_on_a_row_counts(run, tmp_path):
-    """Of two verdicts on one row, that of the file whose name comes last stands."""
-    (tmp_path / "verdicts").mkdir()
-    for name, good in (("a", "true"), ("b", "false")):
-        (tmp_path / f"verdicts/{name}.jsonl").write_text(f'{{"id": "x", "good": {good}}}\n')
-    assert [verdict.good for verdict in run_verdicts(tmp_path)] == [False]
-
-
-def test_verdicts_on_rows_that_changed_do_not_count(tmp_path):
-    """A verdict is about an instruction and an answer: when the run is built anew and gives others, it is void."""
-    folder = RunFolder(make_run(tmp_path / "run", {"wudao": 6}))
-    pairs = draw(folder, read_report(folder.report_path), sample=6)
-    verdicts = [
-        Verdict(good=True, id=p["id"], instruction=p["instruction"], output=p["output"])
-        for p in pairs
-        if p["reason"] is None
-    ]
-    files, rejected = [folder.kept_files("wudao")], [folder.rejected / "wudao.parquet"]
-    assert still_true(verdicts, files, rejected) == verdicts
-    shutil.rmtree(folder.path)
-    make_run(folder.path, {"wudao": 6}, seed=1)
-    assert still_true(verdicts, files, rejected) == []
+def test_a_closed_tab_loses_nothing(opened_file):
+    """Judgements on a file are there again when the page is opened anew, and the first pair without one is shown."""
+    press(opened_file, "gbg")
+    opened_file.execute_script("changes = saved = 0")  # else the browser asks whether to leave
+    opened_file.refresh()
+    assert place(opened_file) == "Pair 4 of 12, 3 judged"

@@ -17,7 +17,8 @@ from kun_builder.cli.main import main
 from kun_builder.errors import TrainingError
 from kun_builder.result.limits import Limit, limits_of
 from kun_builder.result.plots import to_png, to_svg
-from kun_builder.result.verdicts import Verdict, weights
+from kun_builder.result.verdicts import weights
+from kun_builder.run.verdicts import Verdict
 
 SCORE = Limit("score", "score", "threshold", "score", 0.3)
 LENGTH = Limit("shape", "shape", "most_noise", "noise", 9.0, at_least=False)

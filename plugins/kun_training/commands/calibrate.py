@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
     from kun_builder.result.limits import Limit
-    from kun_builder.result.verdicts import Verdict
+    from kun_builder.run.verdicts import Verdict
     from kun_training.evaluation.thresholds import Calibration
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -114,13 +114,13 @@ def command(
 
 def _judged(run: Path | None, files: tuple[Path, ...]) -> list[Verdict]:
     from kun_builder.errors import RunError
-    from kun_builder.result.verdicts import read_verdicts, run_verdicts
+    from kun_builder.run.verdicts import FOLDER, read_verdicts, verdicts_in
 
-    found = run_verdicts(run) if run else []
+    found = verdicts_in(run / FOLDER) if run else []
     if run and not found:
         raise RunError(
             f"{run} has no verdicts yet",
-            hint=f"judge pairs with `kun-build review {run}`, and give it their file with --take",
+            hint=f"judge pairs with `kun-build review {run}`",
         )
     return [*found, *(verdict for path in files for verdict in read_verdicts(path))]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import TrainingError
 from kun_builder.result.limits import Limit, limits_of
-from kun_builder.result.verdicts import Verdict, weights
+from kun_builder.result.verdicts import weights
+from kun_builder.run.verdicts import Verdict
 
 if TYPE_CHECKING:
     from kun_builder.recipe.plugins import Registry
