@@ -7,6 +7,7 @@ was trained for, the full text of the stage's prompt. Before a run, the recipe's
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def check_contracts(steps: Iterable[Asking], models: Mapping[str, ModelSpec]) ->
 
     The engines that serve a trained folder themselves ask it in its own style; for a server the recipe must say so.
     """
-    found = {name: read_contract(spec.model, spec.revision) for name, spec in models.items() if spec.model}
+    found = {name: read_contract(spec.model, spec.revision) for name, spec in models.items()}
     for step in steps:
         for name in step.models:
             contract = found.get(name)
@@ -86,6 +87,8 @@ def check_contracts(steps: Iterable[Asking], models: Mapping[str, ModelSpec]) ->
 
 def read_contract(model: str, revision: str = "") -> PromptContract | None:
     """The contract of a model folder or of a Hub repository; None where there is none or the Hub cannot be asked."""
+    if not model:
+        return None
     path = Path(model).expanduser() / CONTRACT_FILE
     content = path.read_bytes() if path.is_file() else None if path.parent.exists() else _from_hub(model, revision)
     if content is None:
@@ -99,6 +102,7 @@ def read_contract(model: str, revision: str = "") -> PromptContract | None:
         raise TrainingError(message, hint="train the model again") from error
 
 
+@functools.cache
 def _from_hub(model: str, revision: str) -> bytes | None:
     """`kun_prompt.json` of a Hub repository, if `model` looks like one; asked once, within a few seconds.
 

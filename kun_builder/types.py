@@ -231,6 +231,8 @@ class ModelInfo:
     variant: str = ""
     """What else its answers depend on: a digest of the further request fields that the recipe sends along."""
     fingerprint: str = ""
+    trained_for: tuple[str, ...] = ()
+    """Stages whose prompts, as their options have them, the model was trained with: it is asked in no other words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class Scripted:
     logprobs: bool = True
     asked: list[tuple[str, Any, dict[str, Any]]] = field(default_factory=list)
     counted: int = 0
+    trained_for: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.answers = list(self.answers)
@@ -33,7 +34,13 @@ class Scripted:
         return answer if isinstance(answer, Completion) else Completion(answer, completion_tokens=len(answer))
 
     def info(self, model: str) -> ModelInfo:
-        return ModelInfo(model, context_length=self.context_length, prompt=self.prompt, logprobs=self.logprobs)
+        return ModelInfo(
+            model,
+            context_length=self.context_length,
+            prompt=self.prompt,
+            logprobs=self.logprobs,
+            trained_for=self.trained_for,
+        )
 
     async def count_tokens(self, model: str, text: str) -> int:
         self.counted += 1

@@ -16,6 +16,7 @@ from kun_builder.engines.origin import notice_changes, origins
 from kun_builder.errors import ModelError, TransientError
 from kun_builder.models.pool import Pool
 from kun_builder.models.roster import Roster
+from kun_builder.prompt_contract import read_contract
 from kun_builder.status import Status
 from kun_builder.types import Endpoint, Engine, ModelInfo, ModelSpec
 
@@ -54,6 +55,8 @@ async def connect(
         for endpoint, other in known:
             _agree(spec, first, info, endpoint, other)
 
+        if contract := await asyncio.to_thread(read_contract, spec.model, spec.revision):
+            info = replace(info, trained_for=tuple(sorted(contract.prompts)))
         await asyncio.to_thread(notice_changes, notes, spec, known, status.say)
         keys = origins(spec, info, endpoints)
         if keys[0] != info.revision:

@@ -67,12 +67,14 @@ async def run(
         Drop: with the last answer as `instruction`: `empty`, `truncated`, `too_short`, `wrong_language`, `prompt_leak`,
             `several_requests`, `copies_text`, `not_a_request`, `off_text`; or `text_too_long` if not one sentence fits.
     """
-    if generate.info(model).prompt == "completion":
-        prompt = chosen(completion_prompt, "label_completion", row["text"])
-    elif chat_prompt == CHAT and (examples or not outline):
+    info = generate.info(model)
+    trained = "label" in info.trained_for
+    if info.prompt == "completion":
+        prompt = chosen(completion_prompt, "label_completion", row["text"], trained=trained)
+    elif not trained and chat_prompt == CHAT and (examples or not outline):
         prompt = chosen(KUN, "label_kun", row["text"])
     else:
-        prompt = chosen(chat_prompt, "label", row["text"])
+        prompt = chosen(chat_prompt, "label", row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
     filled: PromptText = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
     if examples:

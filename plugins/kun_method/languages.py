@@ -128,14 +128,22 @@ def language_of(text: str) -> Language:
     return _KNOWN[best] if shares[best] >= _LEAST else ZH
 
 
-def chosen(prompt: Prompt, task: Task, text: str) -> Prompt:
-    """`prompt`, or that of the text's own language where it is the default one, which is Chinese."""
+def chosen(prompt: Prompt, task: Task, text: str, *, trained: bool = False) -> Prompt:
+    """`prompt`, or that of the text's own language where it is the default one, which is Chinese.
+
+    A model that was `trained` with `prompt` is asked in no other words, whatever the language.
+    """
+    if trained:
+        return prompt
     return language_of(text).prompts[task] if prompt == ZH.prompts[task] else prompt
 
 
-def words(prompt: Prompt, task: Task, text: str, good: str, bad: str) -> tuple[Prompt, str, str]:
-    """Prompt and words of a judgement about `text`: those of its language where all three are the default."""
-    if prompt == ZH.prompts[task] and (good, bad) == (ZH.good, ZH.bad):
+def words(
+    prompt: Prompt, task: Task, text: str, good: str, bad: str, *, trained: bool = False
+) -> tuple[Prompt, str, str]:
+    """Prompt and words of a judgement about `text`: those of its language where all three are the default and the model
+    was not `trained` with them."""
+    if not trained and prompt == ZH.prompts[task] and (good, bad) == (ZH.good, ZH.bad):
         language = language_of(text)
         return language.prompts[task], language.good, language.bad
     return prompt, good, bad

@@ -35,16 +35,18 @@ async def run(
 
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
     a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
-    `whole: false` asks for an answer to the question and no more, as Kun does.
+    `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
+    asked with `prompt` as it stands, in which it was trained.
 
     Raises:
         Drop: `empty`, `truncated` (an answer cut off at `max_new_tokens`), `prompt_leak`, `prompt_too_long` (the
             instruction leaves no room), `text_too_long` (not one sentence fits).
     """
     instruction = row["instruction"]
-    if prompt == PROMPT and not whole:
+    trained = "polish" in generate.info(model).trained_for
+    if prompt == PROMPT and not whole and not trained:
         prompt = chosen(KUN, "polish_kun", row["text"])
-    prompt = chosen(prompt, "polish", row["text"])
+    prompt = chosen(prompt, "polish", row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
     text = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
     completion = await generate(

@@ -38,7 +38,9 @@ async def run(
     Raises:
         Drop: `low_score` below `threshold`; `unparseable_score`, with the answer, if neither word was answered.
     """
-    prompt, good, bad = words(prompt, "score", row["instruction"], good, bad)
+    prompt, good, bad = words(
+        prompt, "score", row["instruction"], good, bad, trained="score" in generate.info(model).trained_for
+    )
     filled = prompt.fill(instruction=row["instruction"], good=good, bad=bad)
     score, completion = await verdict(generate, model, filled, good, bad)
     if score is None:

@@ -47,6 +47,23 @@ def test_every_stage_asks_in_the_language_of_the_row():
     assert chinese.asked[0][1] == ZH.prompts["label"].fill(text=TEA)
 
 
+def test_a_trained_model_is_asked_in_the_words_of_its_training():
+    """Whatever the language of the text, and whatever else would choose another prompt: its contract was checked
+    against the prompt of the option."""
+    stages = ("label", "score", "polish")
+    labels = Scripted([ASKED], trained_for=stages)
+    asyncio.run(label.run(row(BATS), labels, outline=False))
+    assert labels.asked[0][1] == label.CHAT.fill(text=BATS)
+    judged = Scripted(
+        [Completion("好", tokens=(Token("好", -0.01, (("好", -0.01), ("差", -5.0))),))], trained_for=stages
+    )
+    asyncio.run(score.run(row(BATS, instruction=ASKED), judged))
+    assert judged.asked[0][1] == score.PROMPT.fill(instruction=ASKED, good="好", bad="差")
+    polished = Scripted([BATS], trained_for=stages)
+    asyncio.run(polish.run(row(BATS, instruction=ASKED), polished, whole=False))
+    assert polished.asked[0][1] == polish.PROMPT.fill(text=BATS, instruction=ASKED)
+
+
 def test_an_english_text_does_not_get_a_chinese_question():
     """It is dropped for its language, as an English question to a Chinese text is."""
     with pytest.raises(Drop) as caught:

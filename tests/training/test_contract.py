@@ -1,10 +1,13 @@
 """The prompt contract: a trained model is asked in the words that it was trained with."""
 
+import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
 from kun_training.contracts import contract_for, prompts_of, stage_options, verdicts_of
+from servers.scripted_chat import chat
+from serving import models as serving
 
 from kun_builder.errors import TrainingError
 from kun_builder.prompt_contract import CONTRACT_FILE, PromptContract, check_contracts, read_contract
@@ -59,6 +62,20 @@ def test_a_server_must_be_asked_in_the_trained_style(tmp_path):
     with pytest.raises(TrainingError) as caught:
         check_contracts([step("读文章：\n{text}\n指令：")], models(tmp_path, endpoints=("http://127.0.0.1:1",)))
     assert "prompt: completion" in caught.value.hint
+
+
+def test_stages_hear_for_which_of_them_a_model_was_trained(tmp_path):
+    """They then ask it with the prompt of their option, which the contract was checked against, and with no other."""
+    TRAINED.write(tmp_path)
+
+    async def main():
+        async with chat(lambda body: "答") as server:
+            async with serving(tmp_path, server, model=str(tmp_path)) as trained:
+                assert trained.info("chat").trained_for == ("label",)
+            async with serving(tmp_path, server) as plain:
+                assert plain.info("chat").trained_for == ()
+
+    asyncio.run(main())
 
 
 def test_models_without_a_contract_are_free(tmp_path, monkeypatch):
