@@ -169,6 +169,9 @@ class Request:
     max_new_tokens: upper limit of tokens to generate. temperature: 0 is greedy. repetition_penalty: 1 is none.
     seed: for sampling; None lets the server choose. top_logprobs: how many alternatives to report per token.
     choices: the answer must be one of these strings, where the server can enforce it.
+    schema: a JSON schema (a dict) that the answer must satisfy, instead of `choices`. The server is held to it where it
+        can be; every answer is checked, asked for once more with another seed, then its row is dropped as `off_schema`.
+        `Completion.data` has the value. Servers rarely show the schema to the model: the prompt says what is wanted.
     on_length, on_empty: what a truncated or empty answer means: `keep` it, `drop` the row, or `retry` once, with twice
         the tokens or with another seed, then drop. They are rules of ours and no part of the journal's key.
     """
@@ -184,6 +187,7 @@ class Request:
     choices: tuple[str, ...] = ()
     on_length: Literal["keep", "drop", "retry"] = "retry"
     on_empty: Literal["keep", "drop", "retry"] = "retry"
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,8 @@ class Completion:
     cached: bool = False
     reasoning_tokens: int = 0
     """Of the generated tokens, those of reasoning; estimated where the server does not tell."""
+    data: Any = field(default=None, hash=False)
+    """The value of an answer that was asked for by `schema`."""
 
 
 @dataclass(frozen=True, slots=True)

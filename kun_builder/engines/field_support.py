@@ -53,7 +53,8 @@ class Refusals:
         is to blame. Raises FatalError if the server refuses even a short question without any of them. `kind` tells
         apart routes of the same server.
         """
-        shape = (kind, *sorted(fields), *(fields.get(name) for name in _COUNTS), len(fields.get("stop") or ()))
+        shape: tuple[object, ...] = (kind, *sorted(fields), *(fields.get(name) for name in _COUNTS))
+        shape += (len(fields.get("stop") or ()), *(repr(value) for value in fields.values() if isinstance(value, dict)))
         async with self._lock:
             if lessons != self.lessons:  # another request has found it out while this one was on its way
                 return True

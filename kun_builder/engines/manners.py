@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import orjson
 
-from kun_builder.engines.choices import choice_fields
 from kun_builder.errors import ModelError
 from kun_builder.types import Message, Request
 
@@ -143,8 +142,8 @@ def merge_system(messages: Sequence[Message]) -> list[Message]:
     return list(turns)
 
 
-def optional_fields(request: Request, kind: Kind, form: str, penalty: str) -> dict[str, Any]:
-    """The optional fields of a request. `form` is how the server enforces choices, `penalty` its name of repetition."""
+def optional_fields(request: Request, kind: Kind, penalty: str) -> dict[str, Any]:
+    """The optional fields of a request. `penalty` is the server's name of the penalty for repetition."""
     fields: dict[str, Any] = {"temperature": request.temperature}
     if request.temperature > 0:  # greedy decoding has no use for these
         fields["top_p"] = request.top_p
@@ -156,4 +155,4 @@ def optional_fields(request: Request, kind: Kind, form: str, penalty: str) -> di
         fields["stop"] = request.stop
     if top := request.top_logprobs:
         fields |= {"logprobs": True, "top_logprobs": top} if kind == "chat" else {"logprobs": top}
-    return fields | (choice_fields(form, request.choices) if form else {})
+    return fields

@@ -21,8 +21,8 @@ from pydantic import Field
 from kun_builder.engines.answers import message_text, openai_answer
 from kun_builder.engines.bodies import generation_limit
 from kun_builder.engines.child_server import in_thread
-from kun_builder.engines.choices import FORMS, PROBE_CHOICES, choice_fields
 from kun_builder.engines.field_support import Fields, Refusals
+from kun_builder.engines.forced import Forced
 from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.manners import (
     SHORT_TOKENS,
@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 _PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 _BROKEN_BY_INPUT = frozenset({500})  # what some servers answer where a chat template raises
 _TRIAL_TOKENS = 512  # what a model that thinks needs, at most, to say yes
+_FORM_TOKENS = 48  # besides those of a short answer, for a small piece of JSON with white space
 _YES = re.compile(r"\W*yes\W*", re.IGNORECASE)
 _TRIAL = Request("", SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logprobs=5)
 """All that the stages send: what a server refuses is found out before a row pays for it."""
@@ -106,7 +107,7 @@ class OpenAIEndpoint:
         self._fingerprint, self._changed = "", False
         self._penalty = "repetition_penalty"
         self._refusals = Refusals(server.url)
-        self._forms: dict[Kind, str] = {}
+        self._forced = Forced(server.url, self._forced_answer)
         self._lock = asyncio.Lock()
         self._extra = dict(extra or {})
         self._thinking: Thinking = thinking
@@ -236,11 +237,11 @@ class OpenAIEndpoint:
         kind: Kind = "completion" if isinstance(request.prompt, str) else "chat"
         if self._about is None:
             await self._introduce()
-        form = await self._choice_form(kind) if request.choices else ""
+        forced = await self._forced.fields(kind, request)
         refusals = self._refusals
         while True:
             lessons = refusals.lessons
-            fields = refusals.apply(optional_fields(request, kind, form, self._penalty))
+            fields = refusals.apply(optional_fields(request, kind, self._penalty) | forced)
             room = self._room
             try:
                 body = await self._ask(kind, request.prompt, request.max_new_tokens + room, fields)
@@ -252,7 +253,7 @@ class OpenAIEndpoint:
                 if not await refusals.blame(fields, lessons, partial(self._accepts, kind), kind):
                     raise
                 continue
-            answer = self._read(body, request.stop if "stop" in refusals.names else (), forced=bool(form))
+            answer = self._read(body, request.stop if "stop" in refusals.names else (), forced=bool(forced))
             if not self._habits.thinks or room or self._trying or not self._thinking_tokens:
                 return answer
             if not self._room:  # the start has not shown it
@@ -325,23 +326,10 @@ class OpenAIEndpoint:
                 raise
             return error
 
-    async def _choice_form(self, kind: Kind) -> str:
-        """How this server is made to answer with one of a few strings, tried out once; empty if it cannot be."""
-        async with self._lock:
-            if kind not in self._forms:
-                self._forms[kind] = ""
-                for form in FORMS:
-                    if await self._obeys(kind, form):
-                        self._forms[kind] = form
-                        break
-            return self._forms[kind]
-
-    async def _obeys(self, kind: Kind, form: str) -> bool:
-        fields = {"temperature": 0, **choice_fields(form, PROBE_CHOICES)}
-        body = await self._tried(kind, fields, room=self._room)
-        if isinstance(body, RequestError):
-            return False
-        return openai_answer(body, self.url).text.strip().startswith(PROBE_CHOICES[0][0])
+    async def _forced_answer(self, kind: Kind, fields: Fields) -> str:
+        """What the server answers to a short question that demands a form; empty if it refuses."""
+        body = await self._tried(kind, fields, room=self._room + _FORM_TOKENS)
+        return "" if isinstance(body, RequestError) else openai_answer(body, self.url).text
 
 
 @hookimpl

@@ -19,8 +19,8 @@ from pydantic import Field
 from kun_builder.engines.answers import tgi_answer
 from kun_builder.engines.bodies import generation_limit
 from kun_builder.engines.child_server import in_thread
-from kun_builder.engines.choices import one_of
 from kun_builder.engines.field_support import Fields, Refusals
+from kun_builder.engines.forced import one_of
 from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.manners import (
     SHORT_TOKENS,
@@ -191,7 +191,9 @@ def _fields(request: Request) -> Fields:
         fields["stop"] = request.stop[:_MOST_STOPS]  # the answer is cut at the others here
     if request.top_logprobs:
         fields["top_n_tokens"] = request.top_logprobs
-    if request.choices:
+    if request.schema is not None:
+        fields["grammar"] = {"type": "json", "value": request.schema}
+    elif request.choices:
         fields["grammar"] = {"type": "regex", "value": one_of(request.choices)}
     return fields
 

@@ -24,6 +24,7 @@ from kun_builder.models.connect import EngineEntry, connect
 from kun_builder.models.flaws import all_thought, changed_for, check_end, has_flaw, size_of
 from kun_builder.models.journal.journal import Journal, question
 from kun_builder.models.pool import Pool
+from kun_builder.models.schema import Mismatch, check_schema, read_answer
 from kun_builder.models.usage import Usage
 from kun_builder.status import Status
 from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
@@ -118,8 +119,24 @@ class Generator:
         Transient failures are tried again, after growing pauses outside of any window, up to `ATTEMPTS` for each
         asker; then RejectedError with all of them. A truncated or empty answer is kept, dropped (Drop `truncated` or
         `empty`) or asked again, as the request says. An answer that was not brought to an end (`unfinished`) or holds a
-        replacement character (`garbled`) is dropped. FatalError and RunError stop the run.
+        replacement character (`garbled`) is dropped; one that is not as the request's schema demands is asked again,
+        then dropped (`off_schema`). FatalError, RunError and PluginError (a wrong schema) stop the run.
         """
+        if request.schema is None:
+            return await self._ended(model, request, asker)
+        check_schema(request.schema, asker.stage)
+        fault = ""
+        for asked in (request, changed_for("off_schema", request)):
+            completion = await self._ended(model, asked, asker)
+            try:
+                return replace(completion, data=read_answer(completion.text, request.schema, asker.stage))
+            except Mismatch as mismatch:
+                fault = str(mismatch)
+                self._usage(asker.stage, model).off_schema += 1
+        raise Drop("off_schema", fault)
+
+    async def _ended(self, model: str, request: Request, asker: Asker) -> Completion:
+        """An answer that is whole, as far as its end tells."""
         completion = await self._finished(model, request, asker)
         if completion.finish_reason in _BROKE_OFF:
             completion = await self._once_more("unfinished", model, request, asker)

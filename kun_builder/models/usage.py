@@ -37,8 +37,10 @@ class Tally:
 
 @dataclass
 class Usage(Tally):
-    """What one stage cost at one model, wasted answers included; how often an answer was truncated or empty."""
+    """What one stage cost at one model, wasted answers included; how often an answer was truncated, empty or not as its
+    schema demands."""
 
     retries: int = 0
     truncated: int = 0
     empty: int = 0
+    off_schema: int = 0

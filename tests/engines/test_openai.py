@@ -1,56 +1,18 @@
 """OpenAI-style servers that differ in what they take: small loopback servers, each strict in the way of a real one."""
 
 import asyncio
-import json
-import re
-from collections import Counter
 
 import pytest
 from aiohttp import web
-from servers.loopback import loopback
+from servers.strict import CHAT, Strict, run
 
 from kun_builder import ModelSpec, Request
 from kun_builder.engines import openai
 from kun_builder.errors import FatalError, ModelError, RejectedError
 
-CHAT = ({"role": "user", "content": "茶叶怎么保存？"},)
 FULL = Request(
     CHAT, 64, temperature=0.7, top_p=0.9, repetition_penalty=1.1, seed=3, stop=("。",), top_logprobs=2, choices=()
 )
-
-
-class Strict:
-    """A server that answers 422 to a field it does not know, as `transformers serve` does; keeps what it was asked."""
-
-    def __init__(self, *known, status=422, check=lambda body: True, answer=None):
-        self.known = {"model", "messages", "prompt", "max_tokens", *known}
-        self.status, self.check, self.answer = status, check, answer or self.plain
-        self.bodies = []
-
-    def plain(self, body):
-        return {"choices": [{"message": {"content": "是。也是。"}, "finish_reason": "stop"}]}
-
-    async def __call__(self, request):
-        if request.method == "GET":
-            return web.json_response({"data": [{"id": "tiny", "max_model_len": 2048}]})
-        body = await request.json()
-        self.bodies.append(body)
-        if body.keys() - self.known or not self.check(body):
-            return web.json_response({"detail": "Unexpected fields"}, status=self.status)
-        return web.json_response(self.answer(body))
-
-
-def run(server, work, **spec):
-    """What `work(endpoint)` gives at a server."""
-
-    async def inner():
-        async with (
-            loopback(server) as url,
-            openai.connect(ModelSpec(name="m", endpoints=(url,), **spec)) as (endpoint,),
-        ):
-            return await work(endpoint)
-
-    return asyncio.run(inner())
 
 
 def test_only_what_is_set_is_sent():
@@ -144,55 +106,6 @@ def test_logprobs_that_are_silently_ignored_are_noticed():
     server = Strict("temperature", "logprobs", "top_logprobs", answer=lambda body: WITH_LOGPROBS)
     info = run(server, lambda endpoint: endpoint.info())
     assert (info.id, info.context_length, info.logprobs, info.tokenizer) == ("tiny", 2048, True, "tiny")
-
-
-class Choosy(Strict):
-    """A server that enforces a choice by one extension and overlooks, or refuses, all others."""
-
-    def __init__(self, form, refuses):
-        self.form = form
-        others = () if refuses else openai.FORMS
-        super().__init__("temperature", "logprobs", "top_logprobs", form, *others)
-
-    def plain(self, body):
-        field = body.get(self.form)
-        text = next(iter(allowed(self.form, field))) if field else "Yes."
-        return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
-
-
-def allowed(form, field):
-    """The choices that a server would understand."""
-    if form == "structured_outputs":
-        return field["choice"]
-    if form == "guided_choice":
-        return field
-    if form == "grammar":
-        return [json.loads(quoted) for quoted in re.fullmatch(r"root ::= (.*)", field)[1].split(" | ")]
-    pattern = field["value"] if form == "response_format" else field
-    return re.fullmatch(r"\((.*)\)", pattern)[1].replace("\\", "").split("|")
-
-
-@pytest.mark.parametrize("refuses", [True, False])
-@pytest.mark.parametrize("form", openai.FORMS)
-def test_a_choice_is_enforced_the_way_the_server_can(form, refuses):
-    """The extension that a server obeys is found once and used; the others are not sent to it again."""
-    server = Choosy(form, refuses)
-
-    async def work(endpoint):
-        return [await endpoint.complete(Request(CHAT, 4, choices=('好"的', "差"))) for _ in range(3)]
-
-    answers = run(server, work)
-    assert [answer.text for answer in answers] == ['好"的'] * 3
-    sent = Counter(name for body in server.bodies if list(CHAT) == body["messages"] for name in body)
-    assert sent[form] == 3
-    assert not sent.keys() & (set(openai.FORMS) - {form})
-
-
-def test_a_server_without_choices_just_answers():
-    """Where a server knows no such extension, the request goes out without; the stage reads the answer."""
-    server = Strict("temperature")
-    answer = run(server, lambda endpoint: endpoint.complete(Request(CHAT, 4, choices=("好", "差"))))
-    assert answer.text == "是。也是。"
 
 
 METRICS = {

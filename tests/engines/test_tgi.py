@@ -1,6 +1,7 @@
 """TGI's own protocol: our engine and huggingface_hub's client against a server that speaks it with a real model."""
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -170,10 +171,12 @@ def test_answers_are_read_like_those_of_other_servers(small, api):
                     Request("一、二、三、四、", 24, stop=("八",), top_logprobs=2),
                     Request("天空是蓝的，这句话", 4, choices=("好", "差"), top_logprobs=5),
                     Request("一、二、三、四、", 4),
+                    Request("天空是蓝的。", 24, schema={"type": "object", "properties": {"好": {"type": "boolean"}}}),
                 )
             ]
 
-    stopped, chosen, cut = small.run(work())
+    stopped, chosen, cut, held = small.run(work())
+    assert isinstance(json.loads(held.text), dict)
     assert (stopped.text, stopped.finish_reason) == ("五、六、七、", "stop")
     assert stopped.tokens[0].top[0][0].startswith("五")
     assert len(stopped.tokens[0].top) == 2

@@ -131,16 +131,18 @@ def _translate(inputs: str, given: dict[str, Any]) -> dict[str, Any]:
     if "seed" in given:
         body["seed"] = given["seed"]
     if "grammar" in given:
-        body["grammar"] = _gbnf(given["grammar"])
+        body |= _grammar(given["grammar"])
     return body
 
 
-def _gbnf(grammar: dict[str, Any]) -> str:
-    """A regular expression that is a list of strings, `(a|b)`, as a llama.cpp grammar."""
+def _grammar(grammar: dict[str, Any]) -> dict[str, Any]:
+    """What llama.cpp calls a JSON schema, or a regular expression that is a list of strings, `(a|b)`."""
+    if grammar["type"] == "json":
+        return {"json_schema": grammar["value"]}
     if grammar["type"] != "regex":
-        raise Refused(422, "validation", "this test server knows grammars of type regex only")
+        raise Refused(422, "validation", "this test server knows no grammars of this type")
     choices = grammar["value"].removeprefix("(").removesuffix(")").replace("\\", "").split("|")
-    return "root ::= " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    return {"grammar": "root ::= " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)}
 
 
 def _answer(answer: dict[str, Any], given: dict[str, Any], inputs: str) -> dict[str, Any]:

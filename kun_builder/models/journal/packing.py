@@ -15,7 +15,7 @@ import orjson
 
 from kun_builder.types import Completion, Request, Token
 
-_KEYED = tuple(f.name for f in fields(Request) if f.name not in ("on_length", "on_empty"))
+_KEYED = tuple(f.name for f in fields(Request) if f.name not in ("on_length", "on_empty", "schema"))
 _fields_of = attrgetter(*_KEYED)
 _MOST_TOKENS = 10**8
 _UNKNOWN = (ValueError, TypeError, LookupError)
@@ -23,8 +23,10 @@ _UNKNOWN = (ValueError, TypeError, LookupError)
 
 
 def pack_question(model: str, revision: str, request: Request) -> bytes:
-    """The model and everything in the request that an answer depends on, as JSON."""
-    return orjson.dumps((model, revision, *_fields_of(request)), option=orjson.OPT_SORT_KEYS)
+    """The model and everything in the request that an answer depends on, as JSON. A schema comes last, and only where
+    there is one: questions without are those of versions that knew none."""
+    schema = () if request.schema is None else (request.schema,)
+    return orjson.dumps((model, revision, *_fields_of(request), *schema), option=orjson.OPT_SORT_KEYS)
 
 
 def pack_answer(completion: Completion, when: float) -> bytes:
@@ -69,6 +71,7 @@ def unpack_question(packed: bytes) -> tuple[str, str, Request] | None:
     try:
         model, revision, *values = orjson.loads(packed)
         facts: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
-        return str(model), str(revision), Request(**dict(zip(_KEYED, facts, strict=True)))
+        names = (*_KEYED, "schema")[: max(len(facts), len(_KEYED))]
+        return str(model), str(revision), Request(**dict(zip(names, facts, strict=True)))
     except _UNKNOWN:
         return None
