@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -27,8 +30,20 @@ def complain(message: str, hint: str = "", word: str = "Error") -> None:
 
 
 def steady(message: str) -> str:
-    """A message of one or more lines, whatever names are in it, without what would steer the terminal."""
+    """A message of one or more lines, whatever names are in it, without what would steer the terminal.
+
+    A line end in a name from the command line is escaped: it would begin a line that looks like another message.
+    """
+    for name in _broken_names():
+        message = message.replace(name, shown(name))
     return "\n".join(shown(line) for line in message.split("\n"))
+
+
+def _broken_names() -> list[str]:
+    """Parts of paths on the command line, and of the folder, that hold a line end; long ones first."""
+    said = [part for word in (*sys.argv[1:], os.getcwd()) if "\n" in word for part in re.split("[/=]", word)]
+    names = {name for part in said for name in (part, Path(part).stem) if "\n" in name}
+    return sorted(names, key=len, reverse=True)
 
 
 def visible(text: str) -> str:

@@ -272,7 +272,7 @@ def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str
     """Look at the Hub as a reader: the commit's files, and the first row of each split. Raises PublishError."""
     splits = [split for split, rows in release.rows.items() if rows]
     try:
-        found, streamed = Head(commit, repo.tree(commit)), repo.first_rows(commit, splits)
+        found, streamed = repo.files(commit), repo.first_rows(commit, splits)
     except PublishError as error:
         raise PublishError(
             f"commit {commit[:12]} is on the Hub, but could not be read back: {error.message}",

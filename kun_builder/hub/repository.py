@@ -44,15 +44,18 @@ from kun_builder.result.release import Base, Digests, Release, columns_of, diges
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _PASSING = (429, 500, 502, 503, 504)
+_MOST = 64 << 20  # bytes of a manifest, a lock file or a card: hundreds of times what a large one of ours has
 _TIMEOUT = httpx2.Timeout(300, connect=30)
 
 
 @dataclass(frozen=True)
 class Head:
-    """A revision: its commit, each file's identity (SHA-256, or git's blob id of a small file), and our manifest."""
+    """A revision: its commit, each file's identity (SHA-256, or git's blob id of a small file) and size in bytes, and
+    our manifest."""
 
     commit: str = ""
     tree: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     manifest: Mapping[str, Any] | None = None
 
     def holds(self, path: str, facts: FileFacts) -> bool:
@@ -112,23 +115,32 @@ class Repository:
             return found
 
         commit = self.retry("reading the repository", sha)
-        tree = self.tree(commit)
-        head = Head(commit, tree)
-        return replace(head, manifest=read_manifest(self.read(head, MANIFEST))) if MANIFEST in tree else head
+        head = self.files(commit)
+        return replace(head, manifest=read_manifest(self.read(head, MANIFEST))) if MANIFEST in head.tree else head
 
-    def tree(self, commit: str) -> dict[str, str]:
-        """Identity of every file of a commit."""
+    def files(self, commit: str) -> Head:
+        """A commit with all its files; nothing of them is read."""
 
-        def listing() -> dict[str, str]:
+        def listing() -> Head:
             entries = self._api.list_repo_tree(recursive=True, revision=commit, **self._of)
-            return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
+            files = [entry for entry in entries if isinstance(entry, RepoFile)]
+            tree = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
+            return Head(commit, tree, {file.path: file.size for file in files})
 
         return self.retry("listing the repository", listing)
 
     def read(self, head: Head, path: str) -> bytes:
-        """A small file, checked against its identity. Raises PublishError where the repository does not have it."""
+        """A small file, checked against its identity.
+
+        Raises PublishError where the repository does not have it, or has one that would fill the disk.
+        """
         if path not in head.tree:
             raise PublishError(f"{self.name} at commit {head.commit[:12]} has no {path}")
+        if (size := head.sizes.get(path, 0)) > _MOST:
+            raise PublishError(
+                f"{path} of {self.name} has {size / 1e6:,.0f} MB, and {_MOST >> 20} MiB is the most that is downloaded",
+                hint="kun-builder writes no such file: look at what the repository holds, and delete it there",
+            )
         get = partial(self._api.hf_hub_download, filename=path, revision=head.commit, **self._of)
 
         def download() -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -170,7 +170,7 @@ class DatasetWriter:
         """
         rows = sum(shard.rows for shard in shards)
         kept = parquet_paths(self._kept, split, rows)
-        with self._file(split, rows) as data, _RollingParquet(kept) as whole:
+        with self._file(split, rows) as data, _RollingParquet(kept, private=withheld) as whole:
             for shard in shards:
                 table = _with_constants(shard.table(), constants)
                 whole.write(table)
@@ -266,7 +266,7 @@ def data_path(config: str, split: str, file_format: str) -> str:
 def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:
     """Write the dead rows of `shards` (of all segments) into `rejected/<split>.parquet`; returns their number."""
     make_private(folder.rejected)
-    with _RollingParquet([folder.rejected / f"{split}.parquet"]) as file:
+    with _RollingParquet([folder.rejected / f"{split}.parquet"], private=True) as file:
         for shard in shards:
             file.write(conform(shard.dead(), schema))
     return file.rows
@@ -296,7 +296,9 @@ class _Jsonl:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _close(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
 
     def write(self, table: pa.Table) -> None:
         for row in table.to_pylist():
@@ -305,10 +307,11 @@ class _Jsonl:
 
 
 class _RollingParquet:
-    """Rows one after the other into Parquet files of at most `ROWS_PER_FILE` rows; no rows make one empty file."""
+    """Rows one after the other into Parquet files of at most `ROWS_PER_FILE` rows; no rows make one empty file.
+    `private` ones are for the user's eyes only, wherever the folder is copied to."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], *, private: bool = False) -> None:
+        self._paths, self._private = paths, private
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
 
@@ -337,11 +340,8 @@ class _RollingParquet:
             self._writer.close()
         path = self._paths[min(self.rows // ROWS_PER_FILE, len(self._paths) - 1)]
         path.parent.mkdir(parents=True, exist_ok=True)
+        if self._private:
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
         # Content-defined chunks: the Hub's storage finds what did not change between two versions of a file.
         return pq.ParquetWriter(path, schema.remove_metadata(), use_content_defined_chunking=True)
-
-
-def _close(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()

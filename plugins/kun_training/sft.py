@@ -10,7 +10,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,7 +170,7 @@ def _run(job: TrainingJob, record: TrainingRecord, trainer: Any, tokenizer: Any)
         job.contract.write(job.output)
         write_card(job.output, record, job.contract)
         record.write(job.output)
-        shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
+        clear_checkpoints(job.output / "checkpoints")
     trainer.accelerator.wait_for_everyone()
     return record
 
@@ -210,9 +210,22 @@ def last_checkpoint(folder: Path) -> Path | None:
     The trainer's state is the last file that it writes into a checkpoint.
     """
     whole = {}
-    for path in folder.glob("checkpoint-*"):
+    for path in _checkpoints(folder):
         try:
             whole[int(orjson.loads((path / "trainer_state.json").read_bytes())["global_step"])] = path
         except (OSError, ValueError, KeyError):
             shutil.rmtree(path, ignore_errors=True)
     return whole[max(whole)] if whole else None
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Remove what the trainer has put there: checkpoints and a card; and the folder, if it holds nothing else."""
+    for path in _checkpoints(folder):
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        (folder / "README.md").unlink(missing_ok=True)
+        folder.rmdir()  # fails where somebody keeps something of his own there
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]

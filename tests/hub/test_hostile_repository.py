@@ -311,3 +311,15 @@ def test_run_names_that_climb(tmp_path, hub_server, hub, published):
     shell("reproduce", published, "--token", ALICE, "--output", "out", code=1)
     assert "is not one that kun-builder wrote" in shell.said
     assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.mark.parametrize("path", [".kun/manifest.json", "README.md"], ids=["manifest", "card"])
+def test_file_that_would_fill_the_disk(hub, zygote, published, second_run, path):
+    """A file that is far too large for what it should be is named with its size, and not downloaded."""
+    hub.write(published, {path: bytes(65 << 20)})
+    hub.forget()
+    result = zygote.run("publish_worker:push", run=str(second_run), repo=published, token=ALICE)
+    assert f"{path} of {published} has 68 MB, and 64 MiB is the most" in result["error"]
+    assert not hub.counts()["commit"]
+    if path == ".kun/manifest.json":  # the card is looked at after the manifest and the rows
+        assert not hub.counts()["resolve"]

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun_builder.cli.output import visible
-from kun_builder.drops import RESULT_COLUMNS
+from kun_builder.drops import RESULT_COLUMNS, VERDICT
 from kun_builder.models.journal.journal import Journal
 from kun_builder.report import replace_file
 from kun_builder.result.markdown import inside_html, words
-from kun_builder.run.folder import RunFolder, write_rejected
+from kun_builder.run.folder import DatasetWriter, RunFolder, write_rejected
+from kun_builder.run.shards import Shard
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,31 @@ def test_folders_with_text_are_private(tmp_path):
     assert others(folder.shards) == others(folder.rejected) == 0
 
 
+@pytest.mark.parametrize("withheld", [False, True])
+def test_files_with_text_are_private_wherever_they_are_copied(tmp_path, withheld):
+    """Rejected rows and texts that may not be passed on are in files of the user's alone; what may be is as usual."""
+    import pyarrow as pa
+
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    schema = pa.schema([(name, pa.string()) for name in ("id", "split", "text", *RESULT_COLUMNS, *VERDICT)])
+    shard = Shard("a", 0, tmp_path / "a.arrow", "key", 1)
+    with pa.OSFile(str(shard.path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        stream.write_table(
+            pa.Table.from_pylist([{"id": "a/f:0", "text": "甲", "instruction": "问", "output": "答"}], schema)
+        )
+    writer = DatasetWriter(folder, "parquet")
+    writer.write_split("a", [shard], {}, withheld=withheld)
+    writer.finish()
+    folder.rejected.mkdir()
+    (folder.rejected / "a.parquet").write_bytes(b"of an earlier version, open to all")
+    write_rejected(folder, "a", [shard], schema)
+    assert others(folder.rejected / "a.parquet") == 0
+    assert (others(folder.kept_files("a")[0]) == 0) == withheld
+    published = sorted(folder.dataset.rglob("*.parquet"))
+    assert [others(path) for path in published] == [0o066, 0o066]
+
+
 def test_private_files(tmp_path):
     """The report is written for the user alone; a recipe that is edited is as open as the user makes files."""
     replace_file(tmp_path / "report.json", b"{}", private=True)
@@ -74,6 +100,21 @@ def test_name_with_an_escape_sequence(tmp_path):
     assert done.returncode == 1
     assert b"\\x1b[2J" in done.stderr
     assert not {b"\x1b", b"\x07"} & {bytes([byte]) for byte in done.stderr + done.stdout}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_name_with_a_line_end(tmp_path, exists):
+    """A line end in the name of a recipe or of its folder is escaped: no name looks like a message of ours."""
+    folder = tmp_path / "a\nError: b"
+    folder.mkdir()
+    if exists:
+        (folder / "c\nHint: d.yaml").write_text("models: 3\nwrong: 4\n")
+    command = [Path(sys.executable).with_name("kun-build"), "plan", folder / "c\nHint: d.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "a\\nError: b/c\\nHint: d.yaml" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.startswith(("Error: b", "Hint: d"))]
+    assert len([line for line in done.stderr.splitlines() if "d.yaml:" in line]) >= (2 if exists else 1)
 
 
 @pytest.mark.parametrize("show", [words, inside_html])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from kun_training.contracts import stage_options
-from kun_training.job import HELD_OUT_FILE, TRAINED_FILE, read_record
+from kun_training.job import HELD_OUT_FILE, TRAINED_FILE, check_folder, read_record
 from kun_training.presets import PRESETS, lora_config, settings_for, sft_config
 from kun_training.request import make_job, read_seeds
 from kun_training.seeds import read_pairs
-from kun_training.sft import last_checkpoint, train
+from kun_training.sft import clear_checkpoints, last_checkpoint, train
 from tiny_models import QUICK, pairs, section, train_tiny, write_lines
 
 from kun_builder.errors import TrainingError
@@ -102,6 +103,32 @@ def test_lora_is_merged(label_model, tmp_path, registry):
     assert any((base[name] != merged[name]).any() for name in base)
     adapter = load_file(tmp_path / "model" / "adapter" / "adapter_model.safetensors")
     assert all("lora" in name for name in adapter)
+
+
+def test_checkpoints_of_others_stay(tmp_path):
+    """Only what the trainer makes is removed: torn checkpoints before it goes on, at the end all and its card."""
+    for name in ("checkpoint-3", "checkpoint-4", "checkpoint-best", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.bin").write_bytes(b"1")
+    (tmp_path / "checkpoint-3/trainer_state.json").write_text('{"global_step": 3}')
+    (tmp_path / "README.md").write_text("by the trainer")
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "checkpoint-3", "checkpoint-best", "mine"]
+    clear_checkpoints(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-best", "mine"]
+    for name in ("checkpoint-best", "mine"):
+        shutil.rmtree(tmp_path / name)
+    clear_checkpoints(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_a_folder_with_checkpoints_of_others_is_refused(tmp_path, registry):
+    """`--output` into a folder that no training of ours has made is an error before anything is written there."""
+    (tmp_path / "m/checkpoints/checkpoint-1").mkdir(parents=True)
+    training = section(write_lines(tmp_path / "seeds.jsonl", pairs(40)))
+    job = make_job("label", training, stage_options(registry), read_seeds(training, Path()), tmp_path / "m")
+    with pytest.raises(TrainingError, match="is not empty, and no training of ours"):
+        check_folder(job)
 
 
 def run_cli(*arguments, **options):
