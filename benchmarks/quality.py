@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kun_method import verify
+from kun_method.aspects import asks_beyond
 from kun_method.context import LONG_QUESTION, about_question, answer_needs_text
 from kun_method.pairs import explains, novelty
 
@@ -95,7 +96,7 @@ def human_drops(pairs: Sequence[Pair]) -> Counter[str]:
             found["needs_context (answer)"] += 1
         if len(asked) <= LONG_QUESTION and novelty(answer, asked) < 0.4:
             found["says_nothing"] += 1
-        if not explains(answer, asked):
+        if not explains(answer, asked) or asks_beyond(asked, answer):
             found["off_topic"] += 1
     return found
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from kun_builder import Completion, Drop, FileName, Generate, ModelName, Prompt, Row, RowStage
 from kun_builder.types import PromptText
 
+from .aspects import asks_beyond
 from .context import about_question
 from .fitting import answer_room, fit
 from .form import Defect, defect, split_outline, topic_of
@@ -123,6 +124,8 @@ def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
         return _Candidate(instruction, fault)
     if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:
         return _Candidate(instruction, ("off_text", topic))
+    if beyond := asks_beyond(instruction, text):
+        return _Candidate(instruction, ("off_text", beyond))
     stands_alone = about_question(instruction) is None
     return _Candidate(instruction, None, (stands_alone, reach(f"{outline}\n{instruction}", text)))
 

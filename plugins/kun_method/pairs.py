@@ -20,14 +20,6 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]+")
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}\b")  # in a Latin text, words are anybody's, names are not
 _QUOTED = re.compile(r"《([^《》\n]{2,40})》|「([^「」\n]{2,40})」|『([^『』\n]{2,40})』|“([^“”\n]{2,40})”")
 _ASKS_WHY = re.compile(r"为什么|为何|(?:的)?(?:原因|理由)是什么|何以|^why\b", re.IGNORECASE)
-_DRAWBACKS = re.compile(
-    r"缺点|不足之处|劣势|弊端|缺陷|坏处|\b(?:drawbacks?|disadvantages?|downsides?|weaknesses)\b", re.I
-)
-_SPEAKS_OF_DRAWBACKS = re.compile(
-    r"[缺弊劣难坏差]|不足|不便|局限|但|却|不过|然而|问题|风险"
-    r"|\b(?:but|however|although|though|drawback|disadvantage|only|cannot|slow|hard|difficult|risk|problem|lack|limit)",
-    re.I,
-)
 _BECAUSE = re.compile(
     r"因[为此而]|由于|原因|理由|所以|为了|以便|以免|旨在|导致|致使|使得?|从而|出于|源于|归因|取决于|因\w{1,12}(?:而|所|被|遭|获|受)|既然|之故"
     r"|\b(?:because|since|due to|therefore|thus|so that|in order to|as a result|reasons?|caused?|leads? to)\b",
@@ -124,13 +116,6 @@ def _clauses(text: str) -> Iterable[tuple[str, str, bool]]:
         bare = _squeeze(bare.lower())
         if len(bare) >= _SHORTEST_CLAUSE:
             yield clause.strip(), bare, times % 2 == 1
-
-
-def asks_beyond(instruction: str, text: str) -> str:
-    """The drawbacks that a question asks for although the text speaks of none, or "": small models like to ask for
-    advantages and drawbacks of whatever a text praises."""
-    match = _DRAWBACKS.search(instruction)
-    return match[0] if match and not _SPEAKS_OF_DRAWBACKS.search(text) else ""
 
 
 def explains(output: str, instruction: str) -> bool:

@@ -13,12 +13,13 @@ from pydantic import Field
 
 from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Row, RowStage
 
+from .aspects import asks_beyond
 from .context import LONG_QUESTION, about_question, answer_needs_text
 from .fitting import answer_room
 from .form import Defect as Finding
 from .form import leak
 from .languages import ZH, language_of, words
-from .pairs import asks_beyond, coverage, explains, invented, novelty, support, turned_negation
+from .pairs import coverage, explains, invented, novelty, support, turned_negation
 from .raw import as_answer
 from .verdict import verdict
 
@@ -133,7 +134,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("invented", invented(output, text, instruction)),
         ("contradicts", turned_negation(output, text)),
         ("off_topic", "" if explains(output, instruction) else instruction),
-        ("off_topic", asks_beyond(instruction, text)),
+        ("off_topic", asks_beyond(instruction, output)),
     )
     return next(((reason, words) for reason, words in checks if words), None)
 

@@ -1,0 +1,87 @@
+"""What a question asks for although the text says nothing of it.
+
+Small models like to ask for the same sides of whatever they read: awards of every person, precautions of every recipe,
+drawbacks of every tool. No answer out of the text can give what the text does not have. Each aspect has the words that
+ask for it, and the words one of which a text must have to say anything about it: generous ones, for a false alarm costs
+a good pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from .context import LONG_QUESTION
+
+_CHINESE = {
+    "缺[点點]|不足之[处處]|劣[势勢]|弊端|缺陷|[坏壞][处處]": (
+        "[缺弊劣难難坏壞差但却卻]|不足|不便|局限|不[过過]|然而|[问問][题題]|[风風][险險]"
+    ),
+    "[获獲][奖獎]|[奖獎][项項]|荣誉(?:[和与、。？?]|$|有哪些|是什么)": (
+        "[奖獎勋勛授]|[冠亚亞季][军軍]|[金银銀铜銅]牌|荣誉|榮譽|[称稱][号號]|院士|提名|[纪紀][录錄]|入[选選]"
+        "|[第前][一二三四五六七八九十]|桂冠"
+    ),
+    "注意事[项項]|注意什么|注意哪些|需要?注意": (
+        "[别別勿禁忌须須应應警]|注意|不[要可能宜得]|避免|防止|以免|否[则則]|小心|[谨謹]|建[议議]|[务務]必|一定要|最好|如果"
+        "|容易|[当當]心|[记記]得|[尽儘盡]量|[关關][键鍵]|[诀訣][窍竅]|即可"
+    ),
+    "附加内容|附加信息|附录|参考资料|参考文献|相关链接|延伸阅读": "参考文献|参考资料：",
+    "未来的?(?:规划|计划|发展|展望|走向)|发展前景|前景如何|展望": (
+        "[将將拟擬]|未[来來]|[计計][划劃]|[规規][划劃]|[预預][计計期]|目[标標]|有望|今[后後]|[趋趨][势勢]|前景|展望"
+    ),
+    "繁殖": "[繁卵胎孵仔幼育]|[产產]子|交配|[怀懷]孕|生殖|[种種]子|[开開]花|花期|分株|扦插",
+    "营养价值|营养成分|热量|卡路里": (
+        "[卡糖钙鈣铁鐵]|[营營][养養]|蛋白|[维維]生素|[维維]他命|[纤纖][维維]|脂肪|[热熱]量|[矿礦]物|能量|千焦"
+    ),
+    "婚姻|婚育|家庭(?:情况|成员|生活)|夫人|配偶|子女": (
+        "[婚妻夫父母嫁娶儿兒兄弟姐妹]|家庭|子女|女友|男友|配偶|之[子女]|[长長次幼独獨][子女]"
+    ),
+    "人口(?:数量|情况|是|有|多)": r"人口|居民|[户戶]|\d\s*[万萬亿億]?\s*人",
+    "面积": "面[积積]|平方|公[顷頃]|[亩畝]|占地|㎡|km²",
+    "价格|售价|多少钱|费用|成本": r"[元价價费費钱錢\$￥贵貴]|成本|[预預]算|便宜",
+    "危害|副作用|风险": (
+        "[害伤傷病癌死毒险險损損危恶惡泄漏慢]|副作用|不良|事故|破[坏壞]|[污汙]染|攻[击擊]|影[响響]|占用|阻塞|崩[溃潰]|宕机"
+    ),
+    "气候": "[温溫雨雪季热熱冷干乾湿濕]|[气氣]候|降水",
+    "养殖|饲养": "[养養饲飼]|水族|[鱼魚]缸",
+    "票房": "票房|收入|[万萬亿億]",
+    "演员|主演": "[演饰飾]|配音|角色",
+    "判决|审判|审理": "[审審判庭罪刑]|起[诉訴]|法院",
+    "结局": "[终終死]|[结結]局|最[后後]|[结結]果|[于於]是|[从從]此",
+}
+_ENGLISH = {
+    r"drawbacks?|disadvantages?|downsides?|weaknesses": (
+        r"\b(?:but|however|although|though|drawback|disadvantage|only|cannot|slow|hard|difficult|risk|problem|lack|limit)"
+    ),
+    r"awards?|prizes?|hono(?:u)?rs": r"\b(?:award|prize|medal|honou?r|won|winn|champion|title|nominat|elected|record)",
+    r"precautions?|(?:watch out|look out) for": (
+        r"\b(?:not|never|avoid|careful|caution|warn|must|should|otherwise|or else|too|only|make sure|do)\b|n[’']t\b"
+    ),
+    r"further reading|references|appendix|external links": r"\breferences\b",
+    r"future (?:plans?|prospects?)|outlook": r"\b(?:will|plan|future|expect|aim|hope|intend|set to|prospect|outlook)",
+    r"nutritional|nutrition|calories": r"\b(?:nutri|protein|vitamin|fib(?:re|er)|fat|calori|sugar|iron|calcium|energy)",
+    r"side effects?": r"\b(?:side|nausea|pain|headache|risk|harm|reaction|symptom|effect)",
+    r"population": r"\b(?:population|inhabitant|resident|people)|\d",
+    r"price|costs?": r"[$€£¥]|\b(?:price|cost|cheap|expensive|pay|paid|free|dollar|euro|pound)",
+    r"climate": r"\b(?:climate|rain|snow|temperature|warm|cold|dry|hot|wet|humid|season)",
+}
+
+
+def _compiled(table: Mapping[str, str]) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
+    return [(re.compile(asks, re.IGNORECASE), re.compile(says, re.IGNORECASE)) for asks, says in table.items()]
+
+
+_ASPECTS = _compiled(_CHINESE) + _compiled({rf"\b(?:{asks})\b": says for asks, says in _ENGLISH.items()})
+
+
+def asks_beyond(instruction: str, text: str) -> str:
+    """The first aspect that the instruction asks for and the text says nothing of, in the instruction's words, or "".
+
+    A long instruction brings material of its own, whose words ask for nothing.
+    """
+    if len(instruction) > LONG_QUESTION:
+        return ""
+    for asks, says in _ASPECTS:
+        if (match := asks.search(instruction)) and not says.search(text):
+            return match[0]
+    return ""

@@ -1,0 +1,74 @@
+"""What a question asks for although the text says nothing of it."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from kun_method import label, verify
+from kun_method.aspects import asks_beyond
+from scripted import Scripted, row
+
+from kun_builder import Drop
+
+SEEDS = sorted((Path(__file__).parents[3] / "shared" / "data" / "seeds").glob("*.jsonl"))
+RECIPE = "# 糖醋汁的做法\n\n材料：醋两勺，糖两勺，番茄酱一勺。\n\n1. 醋和糖放入碗里。\n2. 加番茄酱搅匀，上锅煮开。"
+GREENS = "How do you boil greens, and what should you watch out for?"
+SINGER = "林小月，台湾歌仔戏乐师，高雄市人，当兵时在艺工队演奏扬琴，退伍后与多个歌仔戏团合作，录有《月夜愁》等曲。"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "text", "aspect"),
+    [
+        ("糖醋汁怎么做？请写出材料、步骤和注意事项。", RECIPE, "注意事项"),
+        ("糖醋汁怎么做？请写出材料、步骤和注意事项。", RECIPE + "火不要大，否则会糊。", ""),
+        ("糖醋汁怎么做？请写出材料、步骤和附加内容。", RECIPE, "附加内容"),
+        ("请介绍林小月的生平、作品和获奖情况。", SINGER, "获奖"),
+        ("请介绍林小月的生平、作品和荣誉。", SINGER, "荣誉。"),
+        ("请介绍林小月的生平、作品和获奖情况。", SINGER + "曾獲金曲獎。", ""),
+        ("请介绍林小月的生平和作品。", SINGER, ""),
+        ("该机场的未来规划是什么？", "机场建于1955年，距市区三公里。", "未来规划"),
+        (GREENS, "Wash them and boil them for a minute.", "watch out for"),
+        (GREENS, "Do not boil them for long.", ""),
+        ("Describe the singer's life and awards.", "She lived in Leeds and sang at fairs.", "awards"),
+    ],
+)  # fmt: skip
+def test_an_aspect_is_missed_where_no_word_of_the_text_speaks_of_it(instruction, text, aspect):
+    """In simplified and traditional characters and in English."""
+    assert asks_beyond(instruction, text) == aspect
+
+
+def test_a_long_instruction_brings_its_own_material():
+    """The words of an exam question's material ask for nothing."""
+    assert (
+        asks_beyond("阅读下面的材料，回答问题。" + "养殖户在池塘里养鱼，" * 12 + "水为什么变绿？", "藻类太多。") == ""
+    )
+
+
+def test_label_asks_again_rather_than_beyond_the_text():
+    """An instruction that asks for what the text lacks gives way to another; if none is better, the row is dropped."""
+    beyond, within = "糖醋汁怎么做？请写出材料、步骤和注意事项。", "糖醋汁怎么做？请写出材料和步骤。"
+    kept = asyncio.run(label.run(row(RECIPE), Scripted([beyond, within])))
+    assert kept["instruction"] == within
+    with pytest.raises(Drop) as caught:
+        asyncio.run(label.run(row(RECIPE), Scripted([beyond])))
+    assert (caught.value.reason, caught.value.value) == ("off_text", "注意事项")
+
+
+def test_an_answer_that_leaves_out_an_aspect_misses_the_question():
+    """What the text says of it must be in the answer too."""
+    text = RECIPE + "火不要大，否则会糊。"
+    pair = row(text, instruction="糖醋汁怎么做？请写出材料、步骤和注意事项。", output=RECIPE.partition("\n\n")[2])
+    with pytest.raises(Drop) as caught:
+        asyncio.run(verify.run(pair, Scripted([]), model=None))
+    assert (caught.value.reason, caught.value.value) == ("off_topic", "注意事项")
+
+
+@pytest.mark.skipif(not SEEDS, reason="human pairs to measure with are not in a clone")
+def test_pairs_of_people_are_spared():
+    """At most one in two hundred of any file of human pairs would be dropped for an aspect."""
+    for file in SEEDS:
+        pairs = [json.loads(line) for line in file.open(encoding="utf-8")]
+        missed = [pair for pair in pairs if asks_beyond(pair["instruction"], pair["output"])]
+        assert pairs
+        assert len(missed) <= len(pairs) / 200, missed[0]["instruction"]
