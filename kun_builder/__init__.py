@@ -26,6 +26,7 @@ from kun_builder.types import (
     RowStage,
     Source,
     TokenizerName,
+    Workspace,
 )
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "RowStage",
     "Source",
     "TokenizerName",
+    "Workspace",
     "drop_rows",
     "hookimpl",
 ]

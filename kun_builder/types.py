@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 API_VERSION = 1
 """Version of everything that a plugin can see. A plugin states the one it was written for as `kun_api = 1`."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 Row: TypeAlias = dict[str, Any]
 """One document on its way: always has `id`, `split`, `file`, `position`, `text`; stages add columns."""
@@ -138,6 +142,34 @@ class BatchStage:
     version: str = "1"
 
 
+class Workspace(Protocol):
+    """What a DatasetStage with more rows than memory may use of the machine."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder for files of its own in the run folder, empty at first and removed in the end."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that all processes together may hold at once: `memory` of the recipe, or half of the machine."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that `map` uses."""
+
+    def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
+        """What `function` makes of each of `items`, in their order, in several processes where rows are many.
+
+        Function, items and results must pickle. What stays the same for all items belongs to the function.
+        """
+
+    def need_disk(self, size: int) -> None:
+        """Raise RunError if the disk of `folder` has not `size` bytes left."""
+
+    def progress(self, share: float) -> None:
+        """Tell the user which share of the work is done, 0..1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetStage:
     """A stage that must see all rows of all splits: near-duplicates, percentile cuts.
@@ -145,7 +177,7 @@ class DatasetStage:
     measure: as `BatchStage.run`, with the same options; runs shard by shard first and adds the columns of `adds`.
     run: `def run(dataset: Dataset, *, options...) -> Sequence[tuple[int, str, object]]`: the rows to drop, each as
         (row number, reason, value). The dataset is memory-mapped; it holds `columns`, `adds` and what options of type
-        `ColumnName` name.
+        `ColumnName` name. `def run(dataset, workspace, *, options...)` also gets a `Workspace`.
     """
 
     name: str

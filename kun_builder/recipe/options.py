@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of an option that has none."""
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ def options_of(function: Callable[..., Any], positional: Sequence[str]) -> tuple
             hint="options are keyword-only: they stand behind a `*`, each with an annotation",
         )
     return keyword_options(function)
+
+
+def takes_workspace(function: Callable[..., Any]) -> bool:
+    """Whether the `run` of a DatasetStage has a second parameter, `workspace`."""
+    try:
+        return len([p for p in inspect.signature(function).parameters.values() if p.kind in _POSITIONAL]) == 2
+    except (TypeError, ValueError):  # said better by `options_of`
+        return False
 
 
 def keyword_options(function: Callable[..., Any]) -> tuple[Option, ...]:

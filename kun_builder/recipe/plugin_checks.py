@@ -11,7 +11,7 @@ from typing import Any
 from kun_builder.drops import VERDICT
 from kun_builder.errors import PluginError
 from kun_builder.recipe.option_values import adapter, check_options
-from kun_builder.recipe.options import REQUIRED, Option, merge, options_of, show
+from kun_builder.recipe.options import REQUIRED, Option, merge, options_of, show, takes_workspace
 from kun_builder.recipe.parts import MODEL_OPTIONS
 from kun_builder.recipe.splits import SPLIT_OPTIONS
 from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
@@ -94,7 +94,7 @@ def _functions(value: Any) -> list[tuple[Option, ...]]:
 
 
 def _dataset_stage(stage: DatasetStage) -> list[tuple[Option, ...]]:
-    run = _run(stage, ("dataset",))
+    run = _run(stage, ("dataset", "workspace")[: 1 + takes_workspace(stage.run)])
     if stage.measure is None:
         return [run]
     measure = options_of(stage.measure, ("table",))

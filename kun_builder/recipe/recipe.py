@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainSerializer, ValidationError
 
 from kun_builder.recipe.file import RecipeFile
 from kun_builder.recipe.option_values import faults_of
@@ -74,6 +74,11 @@ class Settings(_Frozen):
     )
     executor: Literal["local"] = Field(default="local", description="What runs the stages: this machine.")
     shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
+    memory: ByteSize | None = Field(
+        default=None,
+        ge=2**26,
+        description="Memory that stages which see all rows may use, as `8GB`; by default half of the machine's.",
+    )
     stop_after_failures: int = Field(
         default=200, ge=0, description="Rows one after the other that fail alike and so end the run; 0 never ends it."
     )

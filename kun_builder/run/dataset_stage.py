@@ -6,7 +6,7 @@ shards in order; here they become rows of files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,31 @@ import numpy as np
 import orjson
 
 from kun_builder.errors import KunError, PluginError
+from kun_builder.recipe.options import takes_workspace
 from kun_builder.report import StepCounts, replace_file
 from kun_builder.run.plan import Step, roles
 from kun_builder.run.shards import Shard, exclude
+from kun_builder.run.workspace import Resources, workspace
+from kun_builder.types import Workspace
 
 Cut = tuple[int, str, str, str]
 """Row number in the shard's file, stage, reason, value."""
 
 
 def run_dataset_stage(
-    step: Step, shards: Sequence[Shard], key: str, folder: Path
+    step: Step, shards: Sequence[Shard], key: str, folder: Path, resources: Resources | None = None
 ) -> tuple[list[Shard], dict[str, StepCounts]]:
-    """The shards without the dropped rows, and the counts of each split. A finished stage is read, not run."""
+    """The shards without the dropped rows, and the counts of each split. A finished stage is read, not run.
+
+    The verdicts are kept in `folder`, where the stage's own files are while it runs.
+    """
     path = folder / f"{key}.json"
     cuts: Sequence[Sequence[Cut]]
     try:
         cuts = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
-        cuts = _run(step, shards)
+        with workspace(folder / f"{key}.work", sum(shard.rows for shard in shards), resources or Resources()) as work:
+            cuts = _run(step, shards, work)
         replace_file(path, orjson.dumps(cuts))
     cut_shards = [
         exclude(shard, f"{shard.key}-{key}", [(row, stage, reason, value) for row, stage, reason, value in cut])
@@ -40,7 +47,7 @@ def run_dataset_stage(
     return cut_shards, _counts(step, shards, cuts)
 
 
-def _run(step: Step, shards: Sequence[Shard]) -> list[list[Cut]]:
+def _run(step: Step, shards: Sequence[Shard], work: Workspace) -> list[list[Cut]]:
     from datasets import concatenate_datasets
 
     columns = seen_columns(step)
@@ -50,7 +57,7 @@ def _run(step: Step, shards: Sequence[Shard]) -> list[list[Cut]]:
     if not parts:
         return cuts
     starts = np.concatenate([[0], np.cumsum([len(rows) for rows in living])])
-    for row, reason, value in _verdicts(step, concatenate_datasets(parts), int(starts[-1])):
+    for row, reason, value in _verdicts(step, concatenate_datasets(parts), work, int(starts[-1])):
         number = int(np.searchsorted(starts, row, side="right")) - 1
         cuts[number].append((int(living[number][row - starts[number]]), step.label, reason, value))
     return cuts
@@ -62,10 +69,16 @@ def seen_columns(step: Step) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*step.stage.columns, *step.stage.adds, *named)))  # type: ignore[union-attr]  # it has no others
 
 
-def _verdicts(step: Step, dataset: Any, rows: int) -> list[tuple[int, str, str]]:
+def verdicts_of(step: Step, dataset: Any, work: Workspace) -> Sequence[tuple[int, str, object]]:
+    """What the stage says of the rows of `dataset`, as it says it."""
+    run: Callable[..., Sequence[tuple[int, str, object]]] = step.stage.run  # type: ignore[assignment]  # no row stage
+    return run(dataset, *([work] if takes_workspace(run) else ()), **step.arguments)
+
+
+def _verdicts(step: Step, dataset: Any, work: Workspace, rows: int) -> list[tuple[int, str, str]]:
     """What the stage says, ascending, checked. Raises PluginError: a stage that sees all rows has no row to blame."""
     try:
-        said = [(int(row), str(reason), str(value)) for row, reason, value in step.stage.run(dataset, **step.arguments)]  # type: ignore[union-attr]
+        said = [(int(row), str(reason), str(value)) for row, reason, value in verdicts_of(step, dataset, work)]
     except KunError:
         raise
     except Exception as error:  # a stranger's stage may raise anything; it has to be named

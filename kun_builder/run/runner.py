@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ from kun_builder.run.plan import Plan, Segment, Step, digest, make_plan, plain, 
 from kun_builder.run.redact import stays_here
 from kun_builder.run.shards import Shard
 from kun_builder.run.worker import make_job
+from kun_builder.run.workspace import Resources
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
@@ -116,7 +117,6 @@ def _executor(
 
     They are connected where there are row stages, though such a stage need not ask any.
     """
-    load = functools.partial(load_plugins, recipe.plugins.dirs, recipe.plugins.disable)
     rows = None
     if any(segment.kind == "rows" for segment in plan.segments):
         specs = {name: recipe.models[name] for name in plan.models}
@@ -124,7 +124,12 @@ def _executor(
     with ExitStack() as stack:
         if budget:
             stack.callback(budget.write)
-        yield stack.enter_context(open_local(status, load, rows, registry.engines, budget))
+        yield stack.enter_context(open_local(status, _loading(recipe), rows, registry.engines, budget))
+
+
+def _loading(recipe: Recipe) -> Callable[[], object]:
+    """What makes the recipe's plugins known in a new process; pickles."""
+    return functools.partial(load_plugins, recipe.plugins.dirs, recipe.plugins.disable)
 
 
 class _Run:
@@ -190,7 +195,8 @@ class _Run:
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
-        cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label)
+        resources = Resources(self._recipe.memory, self._status, _loading(self._recipe))
+        cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label, resources)
         for split, count in counts.items():
             self._counts[split].append(count)
             for reason, rows in count.dropped.items():

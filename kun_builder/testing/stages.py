@@ -8,16 +8,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.drops import QUARANTINED, VERDICT
 from kun_builder.errors import KunError
 from kun_builder.models.usage import Tally
 from kun_builder.recipe.option_values import check_options
-from kun_builder.run.dataset_stage import seen_columns
+from kun_builder.run.dataset_stage import seen_columns, verdicts_of
 from kun_builder.run.plan import Segment, Step
 from kun_builder.run.rows import REFUSED, Outcome, RowRunner
 from kun_builder.run.worker import Job, Result, make_job, run_table
+from kun_builder.run.workspace import Resources, workspace
 from kun_builder.status import Status
 from kun_builder.testing.fakes import Answers, scripted_models
 from kun_builder.testing.faults import declared, expect
@@ -171,10 +173,11 @@ def _run_dataset(step: Step, table: pa.Table) -> StageResult:
         measure = replace(step, measure=True)
         measured = _in_worker(measure, table, make_job(Segment("batches", (measure,)), table.schema)).table
     seen = Dataset(measured).select_columns(list(seen_columns(step)))
-    expect(
-        not list(stage.run(seen.select([]), **step.arguments)), f"stage `{stage.name}` drops rows where there are none"
-    )
-    verdicts = {int(row): (str(reason), str(value)) for row, reason, value in stage.run(seen, **step.arguments)}
+    with TemporaryDirectory() as folder, workspace(Path(folder) / "work", table.num_rows, Resources()) as work:
+        none = verdicts_of(step, seen.select([]), work)
+        expect(not list(none), f"stage `{stage.name}` drops rows where there are none")
+    with TemporaryDirectory() as folder, workspace(Path(folder) / "work", table.num_rows, Resources()) as work:
+        verdicts = {int(row): (str(reason), str(value)) for row, reason, value in verdicts_of(step, seen, work)}
     strange = [row for row in verdicts if not 0 <= row < table.num_rows]
     expect(not strange, f"stage `{stage.name}` drops row {strange[:1]} of {table.num_rows}")
     rows = table.to_pylist()

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from kun_builder import BatchStage, FileName, KunError, drop_rows
 
-from .minhash import runs, words
+from .shingles import runs, words
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,6 +12,7 @@ from kun_clean import kun_stages
 
 from kun_builder import BatchStage
 from kun_builder.drops import VERDICT
+from kun_builder.recipe.options import takes_workspace
 from kun_builder.run.worker import arrow_type
 
 STAGES = {stage.name: stage for stage in kun_stages()}
@@ -91,4 +92,5 @@ def test_dataset_stage_takes_a_dataset_without_rows(name):
     """With no living row left, a dataset stage drops nothing."""
     stage = STAGES[name]
     table = shard(stage, rows([])).select([*stage.columns, *stage.adds])
-    assert list(stage.run(Dataset(table))) == []
+    workspace = [None] if takes_workspace(stage.run) else []
+    assert list(stage.run(Dataset(table), *workspace)) == []

@@ -10,8 +10,10 @@ from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.explain import explain
 from kun_builder.result.finished import open_run
+from kun_builder.run import machine
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
+from kun_builder.run.workspace import LocalWorkspace, Resources, workspace
 from kun_builder.status import Status
 
 PLUGIN = """
@@ -119,3 +121,57 @@ def test_a_column_that_is_not_there_yet_is_refused_before_anything_runs(load, co
         make_plan(*load("perplexity", {"dedup": {"column": column}}, "ask"))
     assert f"stage `dedup`: `column` is `{column}`, and there is no such text before it{near}" in caught.value.message
     assert "put it behind the stage that adds it" in caught.value.hint
+
+
+def test_a_workspace_is_empty_at_first_and_gone_in_the_end(tmp_path):
+    """What a killed run left is removed; so is the folder, however the stage ends; progress is told in rows."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/old").write_text("")
+    status = Status()
+
+    def used():
+        with workspace(tmp_path / "work", 200, Resources(memory=1 << 30, status=status)) as work:
+            assert list(work.folder.iterdir()) == []
+            assert (work.memory, work.workers) == (1 << 30, 1)
+            (work.folder / "new").write_text("")
+            work.progress(0.25)
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011  # the one above
+        used()
+    assert not (tmp_path / "work").exists()
+    assert status.done == 50
+
+
+def test_half_of_the_memory_is_used_where_the_recipe_does_not_say(tmp_path, monkeypatch):
+    """The machine's memory, or its container's where that is less."""
+    monkeypatch.setattr(machine, "_physical", lambda: 8 << 30)
+    monkeypatch.setattr(machine, "_CONTAINERS", (str(tmp_path / "none"), str(tmp_path / "memory.max")))
+    for said, expected in (("max\n", 4 << 30), (f"{2 << 30}\n", 1 << 30), (f"{1 << 60}\n", 4 << 30)):
+        (tmp_path / "memory.max").write_text(said)
+        with workspace(tmp_path / "work", 1, Resources()) as work:
+            assert work.memory == expected
+
+
+def double(number):
+    if number == 9:
+        raise ValueError("nine")
+    return 2 * number
+
+
+@pytest.mark.slow
+def test_a_workspace_has_processes(tmp_path):
+    """Results come back in the order of the items; what a process raises comes to the stage."""
+    work = LocalWorkspace(tmp_path, 1 << 30, 2, 10, Status(), dict)
+    assert list(work.map(double, range(9))) == list(range(0, 18, 2))
+    with pytest.raises(ValueError, match="nine"):
+        list(work.map(double, range(12)))
+
+
+@pytest.mark.parametrize(("said", "size"), [("8GB", 8 * 10**9), ("512MiB", 512 << 20), (1 << 30, 1 << 30)])
+def test_memory_of_a_recipe(load, tmp_path, said, size):
+    """`memory` is a number of bytes or has a unit."""
+    load("dedup")
+    recipe = json.loads((tmp_path / "recipe.yaml").read_text("utf-8")) | {"memory": said}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe), "utf-8")
+    assert load_recipe(tmp_path / "recipe.yaml", load_plugins([tmp_path / "plugins"])).memory == size

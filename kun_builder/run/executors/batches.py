@@ -44,7 +44,7 @@ def run_batches(tasks: Sequence[tuple[int, Task]], say: Say, load: Callable[[], 
     """Records of the tasks as they finish. `load` makes the plugins known in each new process."""
     workers = min(os.cpu_count() or 1, len(tasks))
     small = sum(task.shard.rows for _, task in tasks) <= SMALL or workers < 2
-    if not small and not (shared := _can_share()):
+    if not small and not (shared := can_share()):
         say("processes cannot share anything here (/dev/shm is not writable): batches run in this one alone")
     if small or not shared:
         yield from ((number, run_batch(task, say)) for number, task in tasks)
@@ -52,7 +52,7 @@ def run_batches(tasks: Sequence[tuple[int, Task]], say: Say, load: Callable[[], 
         yield from _run_in_processes(tasks, workers, say, load)
 
 
-def _can_share() -> bool:
+def can_share() -> bool:
     """Whether processes can have a lock in common, which needs a writable /dev/shm."""
     try:
         multiprocessing.get_context("spawn").Lock()
