@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: browser demo test check docs format bench-serving bench-quality clean
+.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates clean
 
 demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
 	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
@@ -39,6 +39,9 @@ bench-serving: .venv/.dev   ## the table of measured speed in README
 
 bench-quality: .venv/.dev   ## the table of measured quality in README; FILE=judged.jsonl, one judged pair a line
 	$(BIN)/python benchmarks/quality.py $(or $(FILE),../shared/data/judged/dev.jsonl) ../shared/data/seeds/*.jsonl
+
+bench-duplicates: .venv/.dev   ## the search for near-duplicates: speed, verdicts, memory and time of a million documents
+	$(BIN)/python benchmarks/duplicates.py $(or $(CORPUS),../shared/data/corpus) $(if $(ROWS),--rows $(ROWS))
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
