@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from kun_builder import __version__
 from kun_builder.cli import extensions
@@ -68,13 +69,25 @@ class _Main(click.Group):
         return extensions.load(self.added[cmd_name]) if cmd_name in self.added else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:  # a shell asks what the first word may be
+            return super().parse_args(ctx, args)
         first = args[0] if args else ""
         if first not in (*COMMANDS, "-h", "--help", "--version") and first not in self.added:
-            if first and not first.startswith("-") and not _is_recipe(first):
+            if first and not first.startswith("-") and not _is_recipe(first) and not ctx.resilient_parsing:
                 names = self.list_commands(ctx)
                 raise click.UsageError(f"there is no command or recipe `{first}`{suggest(first, names)}", ctx)
             args = ["build", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What the first word may be: a command, an option of `build`, or a recipe. Imports no command but that."""
+        if incomplete.startswith("-"):
+            build = self.get_command(ctx, "build")
+            assert build is not None
+            return build.shell_complete(build.make_context("build", [], parent=ctx, resilient_parsing=True), incomplete)
+        lines = {**COMMANDS, **{name: extensions.line(by) for name, by in self.added.items()}}
+        found = [CompletionItem(name, help=line) for name, line in lines.items() if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *found]  # in this order, since bash forgets what is before it
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, "[RECIPE] [OPTIONS]")

@@ -1,4 +1,5 @@
-"""An OpenAI-style server whose pretended model says what the method wants to hear: every row comes through."""
+"""A server whose pretended model says what the method wants to hear: every row comes through. It speaks the protocols
+of OpenAI and, as far as a run needs it, of Text Generation Inference."""
 
 from __future__ import annotations
 
@@ -15,10 +16,18 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._send({"data": [{"id": "agreeable", "max_model_len": 8192}]} if self.path == "/v1/models" else {})
+        about = {"/v1/models": {"data": [{"id": "agreeable", "max_model_len": 8192}]}}
+        tgi = {"/info": {"model_id": "agreeable", "max_total_tokens": 8192}}
+        self._send((about | tgi).get(self.path, {}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            self._send([{"id": 0, "text": c, "start": n, "stop": n + 1} for n, c in enumerate(body["inputs"])])
+            return
+        if self.path == "/generate":
+            self._send(_generated(answer([{"content": body["inputs"]}])))
+            return
         text = answer(body["messages"])
         token = {"token": text, "logprob": -0.01, "bytes": None}
         logprobs = {"content": [{**token, "top_logprobs": [token]}]} if body.get("logprobs") else None
@@ -39,14 +48,28 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def _generated(text: str) -> dict[str, Any]:
+    token = {"id": 0, "text": text, "logprob": -0.01, "special": False}
+    details = {"finish_reason": "eos_token", "generated_tokens": len(text), "seed": None, "prefill": []}
+    return {"generated_text": text, "details": {**details, "tokens": [token], "top_tokens": [[token]]}}
+
+
 def answer(messages: list[dict[str, str]]) -> str:
-    """A question for what asks for one, the good word for a judgement, the text itself to be polished."""
+    """A question for what asks for one, the good word for a judgement, the text itself to be polished; in the language
+    of what it is told to do."""
     system, text = messages[0]["content"], messages[-1]["content"]
     if "评价" in system or "请评价" in text:
         return "好"
+    if "You judge" in system or "Judge this pair" in text:
+        return "good"
     if "编辑" in system:
         return text.partition("资料：")[2].rpartition("问题：")[0].strip()
-    return f"请介绍第{zlib.crc32(text.encode()) % 1000}号话题的主要内容是什么？"
+    if "You edit" in system:
+        return text.partition("Material:")[2].rpartition("Question:")[0].strip()
+    topic = zlib.crc32(text.encode()) % 1000
+    if "You write questions" in system:
+        return f"What are the main points of topic {topic}, and how do they hang together?"
+    return f"请介绍第{topic}号话题的主要内容是什么？"
 
 
 @contextmanager
