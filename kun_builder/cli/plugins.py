@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from collections.abc import Iterator
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class _Plugins(Command):
-    """`plugins new` is a command of its own; everything else lists or explains."""
+    """`plugins new` and `plugins search` are commands of their own; everything else lists or explains."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args[:1] != ["new"]:
+        module = {"new": "scaffold", "search": "search"}.get(args[0] if args else "")
+        if module is None:
             return super().make_context(info_name, args, parent, **extra)
-        from kun_builder.cli.scaffold import command as new
-
-        return new.make_context(f"{info_name} new", args[1:], parent, **extra)
+        own: click.Command = importlib.import_module(f"kun_builder.cli.{module}").command
+        return own.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
 
 
 @click.command(
@@ -38,6 +39,7 @@ class _Plugins(Command):
         "kun-build plugins wudao",
         "kun-build plugins --plugins-dir my_plugins --json",
         "kun-build plugins new poems --kind source      # writes a plugin package; `kun-build plugins new -h`",
+        "kun-build plugins search poems                 # on the package index; `kun-build plugins search -h`",
     ),
 )
 @click.argument("name", required=False, default="")
