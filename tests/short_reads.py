@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable
 from itertools import chain, repeat
-from pathlib import Path
 
 from kun_builder.readers.cursor import Cursor
 from kun_builder.readers.records import read_stream
 from kun_builder.readers.streams import Stream
-
-FORMATS = Path(__file__).resolve().parents[2] / "shared" / "data" / "formats"
-"""Text in the corpora's own containers; beside a checkout, not in it."""
 
 
 def stream_of(data: bytes, sizes: Iterable[int] = (), name: str = "x.jsonl") -> Stream:

@@ -71,7 +71,10 @@ def test_json_log(run):
     """With `--log-format json` every line on stderr is an object; those of progress count up to the end."""
     lines = [json.loads(line) for line in run[2].splitlines()]
     assert [line for line in lines if line.get("phase") == "ask > judge > rewrite"]
-    assert lines[-1].get("phase") == "write" or "message" in lines[-1]
+    progress = [line for line in lines if "phase" in line]
+    assert progress[-1]["phase"] == "write"
+    assert progress[-1]["requests"] == max(line["requests"] for line in progress) > 2 * ROWS
+    assert all("message" in line or "warning" in line for line in lines if line not in progress)
 
 
 def test_the_report_shows_the_models_at_work(folder, run):

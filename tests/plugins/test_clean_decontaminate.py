@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from kun_clean import decontaminate, minhash
+from samples import DATA, needs_samples
 
 from kun_builder import KunError
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 QUESTION = "已知等差数列的首项为三，公差为二，求它的前十项之和，并写出通项公式。"
 
 
@@ -71,7 +70,7 @@ def test_benchmark_of_short_strings_drops_nothing(tmp_path):
     assert run(["甲" * 50, ""], str(tmp_path / "short.jsonl")) == [(None, None)] * 2
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the test corpora are not here")
+@needs_samples
 def test_real_benchmark_against_real_text():
     """GAOKAO questions are all found again; of encyclopaedia articles, at most one in a hundred shares a passage."""
     bench = DATA / "bench" / "gaokao_bench.jsonl"

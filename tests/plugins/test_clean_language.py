@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from kun_clean import language
+from samples import CORPUS, needs_samples
 
 from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import options_of
-
-CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus"
 
 SAMPLES = {
     "zh": "北京是中国的首都，历史悠久，文化灿烂。",
@@ -78,7 +76,7 @@ def test_unknown_code_is_refused_before_the_run(tmp_path):
     assert check_options(options, {"languages": []}, tmp_path)[1]
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the test corpora are not here")
+@needs_samples
 def test_good_text_is_kept():
     """Of encyclopaedia, news and recipes, simplified and traditional, at most two texts in a thousand are dropped."""
     files = ("wiki_cmrc2018", "wiki_drcd_hant", "news_ntrex", "web_howtocook")

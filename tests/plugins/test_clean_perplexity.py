@@ -18,12 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kun_clean import language_models, perplexity
 from kun_clean.language_models import BUILTIN_FILE, load
+from samples import CORPUS, needs_samples
 
 from kun_builder import KunError
 from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import options_of
-
-CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus"
 
 # Every token costs 1, the sentence end 0.5 (base-10 logarithms); 天 after 天 costs 0.25. Unknown tokens cost 2.
 ARPA = """\\data\\
@@ -182,7 +181,14 @@ def test_cut_is_by_percentile_on_both_sides():
     assert all(value == f"{values[row]:.1f}" for row, _, value in drops)
 
 
-@given(st.lists(st.floats(1, 1e6), max_size=250), st.tuples(st.integers(0, 49), st.integers(50, 100)))
+SURPRISES = st.one_of(st.floats(1, 1000), st.floats(1, 1e6))
+"""Values of which most are below the garbage gate."""
+
+
+@given(
+    st.lists(SURPRISES, min_size=perplexity.MIN_ROWS, max_size=250),
+    st.tuples(st.integers(0, 49), st.integers(50, 100)),
+)
 def test_percentiles_are_those_of_numpy(values, cut):
     """A row is dropped if, and only if, it lies beyond the percentile of the rows below the garbage gate."""
     drops = {row: reason for row, reason, _ in perplexity.run(dataset(values), keep_percentiles=cut)}
@@ -254,7 +260,7 @@ def test_built_in_model_knows_chinese_from_garbage():
     assert good < perplexity.GARBAGE < broken
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the test corpora are not here")
+@needs_samples
 def test_built_in_model_keeps_unseen_text():
     """Of 2,000 encyclopaedia articles that it has not seen, the gate drops none; shuffled, it drops most."""
     lines = (CORPUS / "wiki_drcd_hant.jsonl").read_text(encoding="utf-8").splitlines()[:500]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kun_clean.pii import mask, run
-
-CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpus"
+from samples import CORPUS, needs_samples
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_long_runs_take_linear_time():
     assert time.process_time() - start < 5
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the test corpora are not here")
+@needs_samples
 def test_encyclopaedia_is_left_alone():
     """In articles of an encyclopaedia nothing is taken for personal data, years and figures included."""
     lines = (CORPUS / "wiki_cmrc2018.jsonl").read_text(encoding="utf-8").splitlines()

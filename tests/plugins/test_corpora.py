@@ -8,7 +8,7 @@ import kun_skypile
 import kun_wanjuan
 import kun_wudao
 import pytest
-from short_reads import FORMATS
+from samples import FORMATS, needs_samples, samples
 
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import load_plugins
@@ -16,8 +16,6 @@ from kun_builder.run.ingest import ingest
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing import check_source
-
-needs_samples = pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def test_the_samples_are_read_completely(tmp_path, sources, name, count):
 def test_wanjuan_counts_as_tarfile_does(tmp_path, sources):
     """WanJuan's files have one name in every folder; ids carry the folder, and positions count lines."""
     rows = _rows(tmp_path, sources["wanjuan"], FORMATS / "wanjuan" / "nlp")
-    for path in (FORMATS / "wanjuan" / "nlp").rglob("*.tar.gz"):
+    for path in samples(FORMATS / "wanjuan" / "nlp", "*.tar.gz"):
         with tarfile.open(path) as archive:
             lines = [line for member in archive for line in archive.extractfile(member).read().splitlines()]
         file = f"{path.parent.name}/{path.name}"
@@ -95,7 +93,7 @@ def test_a_sample_of_sorted_wudao_has_every_kind(tmp_path, sources):
     """WuDao is sorted by category: sixty rows of it are drawn from all of them."""
     rows = _rows(tmp_path, sources["wudao"], FORMATS / "wudao" / "WuDaoCorpus2.0_base_200G", limit=60)
     kinds = set()
-    for path in (FORMATS / "wudao" / "WuDaoCorpus2.0_base_200G").glob("*.json"):
+    for path in samples(FORMATS / "wudao" / "WuDaoCorpus2.0_base_200G", "*.json"):
         documents = json.loads(path.read_bytes())
         kinds |= {documents[row["position"]]["dataType"] for row in rows if row["file"] == path.name}
     assert len(rows) == 60

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from kun_method import refine
 from kun_method.filters import FILTERS
 from kun_method.texts import loop
+from samples import SEEDS, needs_samples, samples
 from scripted import Scripted, row
 
 from kun_builder import Drop, KunError
 
 ROOT = Path(__file__).parents[2]
-SEEDS = ROOT.parent / "shared" / "data" / "seeds"
 
 ASKED = "怎样才能泡好一杯绿茶？"
 ANSWER = "泡绿茶要用八十度左右的水，放三克茶叶，等两分钟就可以喝。"
@@ -245,14 +245,14 @@ def test_a_loop_is_found_wherever_it_stands(unit, times, before):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SEEDS.is_dir(), reason="needs the pairs written by people, which are no part of the project")
+@needs_samples
 def test_no_filter_drops_more_than_two_percent_of_what_people_write():
     """At the default settings, over 2,500 pairs of exams, recipes and programming, and within each of the three."""
     path = ROOT / "benchmarks" / "refine_false_drops.py"
     spec = importlib.util.spec_from_file_location("refine_false_drops", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    rates = benchmark.measure({path.stem: benchmark.read(path) for path in sorted(SEEDS.glob("*.jsonl"))})
+    rates = benchmark.measure({path.stem: benchmark.read(path) for path in samples(SEEDS, "*.jsonl")})
     for check, by_file in rates.items():
         exempt = {"gaokao_subjective"} if check == "form: not_a_request" else set()  # exams end in the gap to be filled
         assert {file: rate for file, rate in by_file.items() if rate > 0.02 and file not in exempt} == {}, check

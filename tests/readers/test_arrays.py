@@ -5,7 +5,8 @@ import sys
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from short_reads import FORMATS, records_of
+from samples import FORMATS, needs_samples, samples
+from short_reads import records_of
 
 from kun_builder.readers import Records, arrays
 
@@ -158,10 +159,10 @@ def test_windows_do_not_show(elements, sizes):
         assert [record.data for record in records_of(data, sizes, "x.json")] == elements
 
 
-@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+@needs_samples
 def test_the_real_files_have_the_counts_of_json_loads():
     """Every sample of WuDao's containers gives what Python's json gives for the whole file."""
-    for path in (FORMATS / "wudao").rglob("*.json"):
+    for path in samples(FORMATS / "wudao", "*.json"):
         whole = json.loads(path.read_bytes())
         expected = whole["RECORDS"] if isinstance(whole, dict) else whole
         assert [record.data for record in Records(str(path))] == expected

@@ -6,7 +6,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from short_reads import FORMATS, records_of
+from samples import FORMATS, needs_samples, samples
+from short_reads import records_of
 
 from kun_builder.errors import SourceError
 from kun_builder.readers import Records, lines
@@ -235,15 +236,15 @@ def test_carriage_returns_alone_end_lines(name):
     }[name]
 
 
-@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+@needs_samples
 def test_the_real_files_have_the_counts_of_json_loads():
     """Every sample in the corpora's containers is read completely, with the data that Python's json gives."""
-    for path in (FORMATS / "skypile").rglob("*.jsonl"):
+    for path in samples(FORMATS / "skypile", "*.jsonl"):
         expected = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         assert [record.data for record in Records(str(path))] == expected
 
 
-@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+@needs_samples
 def test_each_trap_has_its_outcome():
     """Each line of the traps is a record with its position: repaired where that is safe, else broken."""
     path = FORMATS / "traps" / "skypile_like_dirty.jsonl"

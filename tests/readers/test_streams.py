@@ -14,7 +14,8 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from short_reads import FORMATS, records_of
+from samples import FORMATS, needs_samples, samples
+from short_reads import records_of
 
 from kun_builder.readers import Records
 
@@ -215,10 +216,10 @@ def test_an_archive_of_itself_ends():
     assert record.error
 
 
-@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+@needs_samples
 def test_the_real_archives_have_the_counts_of_tarfile():
     """WanJuan's archives give every line that Python's tarfile and json give, at its byte."""
-    for path in (FORMATS / "wanjuan").rglob("*.tar.gz"):
+    for path in samples(FORMATS / "wanjuan", "*.tar.gz"):
         with tarfile.open(path) as archive:
             content = b"".join(archive.extractfile(member).read() for member in archive if member.isfile())
         expected = [json.loads(line, strict=False) for line in content.decode().split("\n") if line.strip()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from short_reads import FORMATS
+from samples import FORMATS, needs_samples
 
 from kun_builder import Record, Source
 from kun_builder.errors import PluginError, SourceError
@@ -380,7 +380,7 @@ def test_memory_is_bounded_by_a_shard(tmp_path, corpus):
     assert megabytes < 300
 
 
-@pytest.mark.skipif(not FORMATS.exists(), reason="needs the sample corpora beside the checkout")
+@needs_samples
 def test_the_traps_end_well(tmp_path):
     """Each line of the traps is kept, dropped or quarantined with its reason and position."""
     path = Path(FORMATS, "traps", "skypile_like_dirty.jsonl")

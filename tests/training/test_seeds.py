@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kun_training.seeds import Pair, check_pairs, is_held_out, load_seeds, read_pairs, select, write_pairs
+from samples import SEEDS, needs_samples, samples
 
 from kun_builder.errors import TrainingError
 
@@ -176,14 +177,10 @@ def test_written_pairs_come_back(tmp_path):
     )
 
 
-def test_checks_drop_few_human_pairs(request):
+@needs_samples
+def test_checks_drop_few_human_pairs():
     """On seeds written by people, the checks refuse at most 4 %, nearly all of them true duplicates."""
-    from pathlib import Path
-
-    folder = Path(__file__).parents[3] / "shared" / "data" / "seeds"
-    if not folder.is_dir():
-        pytest.skip("the shared seed files are not here")
-    refused, files = [], sorted(folder.glob("*.jsonl"))
+    refused, files = [], samples(SEEDS, "*.jsonl")
     kept = list(check_pairs(read_pairs(files, refused), refused, max_chars=8000))
     assert len(refused) <= 0.04 * (len(kept) + len(refused))
     assert sum(item.reason not in ("duplicate", "instruction_in_answer") for item in refused) <= 5
