@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,26 @@ _CONTROL = re.compile(
     r"|SYSTEM_PROMPT|unused_?\d{1,4})[\]］])|[<＜](?=[<＜][/／]?SYS[>＞][>＞])"
 )
 _BREAK = "\u200b"
+_BRACKET = re.compile(r"[<＜\[［]")
 _RESTORE = re.compile(f"{_BREAK}(?=[>＞])|(?<=[<＜\\[［]){_BREAK}")
 
 
 def neutralise(text: str) -> str:
     """`text` with every control-token lookalike broken by a zero-width space: no tokenizer sees a control token."""
     return _CONTROL.sub(lambda m: _BREAK + m[0] if m[0] in ">＞" else m[0] + _BREAK, text)
+
+
+def breaker(tokens: Iterable[str]) -> Callable[[str], str]:
+    """A function that breaks these tokens, too: those with a bracket that `neutralise` does not know.
+
+    It returns the very text that it was given where none is in it. Other tokens, such as `▁` or words, are text.
+    """
+    own = [token for token in tokens if len(token) > 2 and _BRACKET.search(token) and neutralise(token) == token]
+    if not own:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, sorted(own, key=len, reverse=True))))
+    broken = {token: _BRACKET.sub(lambda m: m[0] + _BREAK, token, count=1) for token in own}
+    return lambda text: pattern.sub(lambda m: broken[m[0]], text) if pattern.search(text) else text
 
 
 def restore(text: str) -> str:

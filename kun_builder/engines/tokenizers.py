@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from kun_builder.cache import cache_folder, digest
 from kun_builder.engines.gguf_file import read_metadata
 from kun_builder.engines.manners import Thinking, merge_system
@@ -60,6 +62,19 @@ def token_counter(name: str, spec: ModelSpec | None = None) -> Callable[[str], i
     tokenizer = Tokenizer.from_file(path)
     tokenizer.encode_special_tokens = True  # what looks like a control token in a text is text
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def control_tokens(spec: ModelSpec) -> tuple[str, ...]:
+    """The special tokens of the tokenizer of the model `spec`; none where it cannot be had."""
+    try:
+        path = resolve_tokenizer("auto", spec)
+    except ModelError as error:
+        log.info("%s; its control tokens are those of common vocabularies", error)
+        return ()
+    if path == CHARACTERS:
+        return ()
+    added = orjson.loads(Path(path).read_bytes()).get("added_tokens") or ()
+    return tuple(token["content"] for token in added if token["special"])
 
 
 @dataclass(frozen=True, slots=True)

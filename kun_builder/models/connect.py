@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kun_builder.engines.origin import notice_changes, origins
 from kun_builder.errors import ModelError, TransientError
+from kun_builder.models.control import Guard, guard_of
 from kun_builder.models.pool import Pool
 from kun_builder.models.roster import Roster
 from kun_builder.prompt_contract import read_contract
@@ -35,8 +36,9 @@ class EngineEntry(Protocol):
 @asynccontextmanager
 async def connect(
     spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path
-) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...]]]:
-    """Who the model is, the pool of its endpoints, and its origins (`origin.py`); `notes` is the folder of their notes.
+) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...], Guard]]:
+    """Who the model is, its endpoints' pool, its origins (`origin.py`) and what guards its messages (`control.py`).
+    `notes` is the folder of the notes on origins.
 
     An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
     answer yet are set aside as long as one does; those of an `endpoints_file` come and go with their lines. Raises
@@ -78,7 +80,7 @@ async def connect(
         await stack.enter_async_context(pool)
         if roster:
             await stack.enter_async_context(roster.following(pool, check))
-        yield info, pool, keys
+        yield info, pool, keys, await asyncio.to_thread(guard_of, spec)
 
 
 async def _open(stack: AsyncExitStack, spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[Endpoint]:

@@ -21,6 +21,7 @@ from kun_builder.engines.process import allow_connections, rare_collections
 from kun_builder.errors import Drop, FatalError, RejectedError, Stopped, TransientError
 from kun_builder.models.budget import Budget, Spent
 from kun_builder.models.connect import EngineEntry, connect
+from kun_builder.models.control import Guard
 from kun_builder.models.flaws import all_thought, changed_for, check_end, has_flaw, size_of
 from kun_builder.models.journal.journal import Journal, question
 from kun_builder.models.pool import Pool
@@ -59,6 +60,7 @@ class Model:
     pool: Pool
     origins: tuple[str, ...]
     """What stands for its revision in keys: the first for new answers, any for old ones."""
+    guard: Guard
 
 
 class Generator:
@@ -180,6 +182,7 @@ class Generator:
     async def _finished(self, model: str, request: Request, asker: Asker) -> Completion:
         """An answer that is on disk: from the journal, from another row that asks the same just now, or asked."""
         info, (origin, *others) = self._models[model].info, self._models[model].origins
+        request = self._models[model].guard(request)
         asked = question(info.id, origin + info.variant, request)
         keys = [asked.key, *(question(info.id, other + info.variant, request).key for other in others)]
         if (known := await self._known(keys)) is not None:

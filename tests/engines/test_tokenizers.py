@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from kun_builder import ModelSpec
 from kun_builder.engines.gguf_file import read_metadata
-from kun_builder.engines.tokenizers import load_template, resolve_tokenizer, token_counter
+from kun_builder.engines.tokenizers import control_tokens, load_template, resolve_tokenizer, token_counter
 from kun_builder.engines.transformers import TransformersEndpoint
 from kun_builder.errors import ModelError
 
@@ -124,6 +124,13 @@ def test_a_damaged_gguf_is_an_error(data, tmp_path_factory):
         read_metadata(broken)
     except ModelError as error:
         assert str(broken) in str(error)  # noqa: PT017 - most draws raise, some do not
+
+
+def test_control_tokens_are_those_of_the_model(gguf):
+    """The special tokens of a GGUF's vocabulary are known; a tokenizer that cannot be had has none."""
+    assert {*SPECIAL} <= {*control_tokens(ModelSpec(name="m", model=str(gguf)))}
+    assert control_tokens(ModelSpec(name="m", tokenizer="characters")) == ()
+    assert control_tokens(ModelSpec(name="m", tokenizer=str(gguf.parent / "none.json"))) == ()
 
 
 @pytest.mark.parametrize("text", TEXTS)
