@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -12,6 +13,11 @@ from kun_builder.status import Status
 from kun_builder.types import ModelSpec, Request
 
 ENGINES = {engine.name: SimpleNamespace(value=engine) for engine in kun_engines()}
+
+
+def run(main):
+    """Run a test's coroutine."""
+    return asyncio.run(main())
 
 
 def ask_for(number, **changes):

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from kun_builder.cli import main as cli
-from kun_builder.cli.main import COMMANDS, main
+from kun_builder.cli.main import COMMANDS
 from kun_builder.cli.plugins import example
 from kun_builder.recipe.parts import PRESETS
 from kun_builder.recipe.plugins import load_plugins
@@ -27,25 +26,9 @@ NAMES = cli.cli.list_commands(None)
 RECIPE = "models: {chat: {}}\nsplits:\n  wiki: {source: generic, path: wiki.jsonl}\n"
 
 
-@pytest.fixture
-def kun(monkeypatch, capsys, tmp_path):
-    """Run `kun-build` in an empty folder: (exit code, stdout, stderr)."""
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.fixture(autouse=True)
+def _empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["kun-build", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 # --- help ------------------------------------------------------------------------------------------------------

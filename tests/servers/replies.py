@@ -16,7 +16,7 @@ Reply: TypeAlias = "tuple[int, Any]"
 class Replies:
     """A running server. `asked` are the bodies of all POST requests, the questions of the start included."""
 
-    def __init__(self, reply: Callable[[dict[str, Any]], Reply]) -> None:
+    def __init__(self, reply: Callable[[dict[str, Any]], Reply], model: str) -> None:
         self.asked: list[dict[str, Any]] = []
         replies = self
 
@@ -25,7 +25,7 @@ class Replies:
 
             def do_GET(self) -> None:
                 known = self.path == "/v1/models"
-                self._send(200 if known else 404, {"data": [{"id": "m", "max_model_len": 4096}]} if known else {})
+                self._send(200 if known else 404, {"data": [{"id": model, "max_model_len": 8192}]} if known else {})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -51,9 +51,9 @@ class Replies:
 
 
 @contextmanager
-def replies(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[Replies]:
-    """Answer each request to the chat route by `reply(body)`, on a free port of 127.0.0.1."""
-    running = Replies(reply)
+def replies(reply: Callable[[dict[str, Any]], Reply], model: str = "m") -> Iterator[Replies]:
+    """Answer each request to the chat route by `reply(body)`, as `model`, on a free port of 127.0.0.1."""
+    running = Replies(reply, model)
     thread = threading.Thread(target=running.server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -64,7 +64,8 @@ def replies(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[Replies]:
         running.server.server_close()
 
 
-def said(text: str | None, finish: str = "stop", **message: Any) -> Reply:
-    """An answer that is in order."""
+def said(text: str | None, finish: str = "stop", *, logprobs: Any = None, **message: Any) -> Reply:
+    """An answer that is in order; `logprobs` are those of its tokens."""
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+    choice |= {"logprobs": {"content": logprobs}} if logprobs else {}
     return 200, {"choices": [choice], "usage": {"prompt_tokens": 30, "completion_tokens": 20}}

@@ -15,7 +15,6 @@ from kun_training.evaluation.pairs import CRITERIA, bootstrap, evaluate_pairs, o
 from servers.judging import judging
 from tiny_models import write_lines
 
-from kun_builder.cli.main import main
 from kun_builder.errors import RunError, TrainingError
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.result.verdicts import read_evaluation
@@ -260,22 +259,9 @@ def test_results_of_one_judge_stand_beside_each_other(run, engines, tmp_path):
         read_evaluation(place, found["signature"])
 
 
-@pytest.fixture
-def kun(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "150")
-
-    def call(*args):
-        monkeypatch.setattr("sys.argv", ["kun-build", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_the_command(kun, run, tmp_path):

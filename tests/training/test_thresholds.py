@@ -13,7 +13,6 @@ from kun_training.evaluation.pictures import thresholds_picture
 from kun_training.evaluation.thresholds import calibrate, limits_in, usable
 from tiny_models import write_lines
 
-from kun_builder.cli.main import main
 from kun_builder.errors import TrainingError
 from kun_builder.result.limits import Limit, limits_of
 from kun_builder.result.plots import to_png, to_svg
@@ -214,21 +213,6 @@ def test_limits_of_a_recipe(recipe, registry):
         ("score.threshold", "score", 0.3),
         ("score-2.threshold", "score", 0.3),
     ]
-
-
-@pytest.fixture
-def kun(monkeypatch, capsys):
-    def run(*args):
-        monkeypatch.setattr("sys.argv", ["kun-build", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_from_verdicts_to_the_recipe(kun, recipe, tmp_path):
