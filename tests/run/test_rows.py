@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from kun_builder import RowStage
+from kun_builder import Completion, Drop, RowStage
+from kun_builder.errors import RunError
 from kun_builder.run.plan import Step
 from kun_builder.run.rows import RowRunner
 from kun_builder.status import Status
@@ -103,3 +104,53 @@ def test_rows_that_wait_for_nothing_leave_a_turn_to_others(count):
     seen = asyncio.run(main())
     assert seen[-1] == count
     assert max(after - before for before, after in pairwise(seen)) <= 8
+
+
+def test_only_failures_one_after_the_other_end_a_run():
+    """Rows that are dropped alike end no run, and each row that is kept or dropped begins the count anew."""
+
+    async def stage(row, generate):
+        await asyncio.sleep(0)
+        if row["fate"] == "d":
+            raise Drop("unwanted")
+        if row["fate"] == "f":
+            raise ValueError("broken")
+        return row
+
+    def ends(fates):
+        given = [{"id": f"0:{number}", "fate": fate} for number, fate in enumerate(fates)]
+        try:
+            asyncio.run(RowRunner(Capacity(1), Status(), stop_after=3).run(0, given, steps(stage)))
+        except RunError as error:
+            return error.message
+        return ""
+
+    assert "the last 3 rows all failed at stage `stage` as `ValueError`" in ends("kfff")
+    assert not any(map(ends, ("dddddd", "ffdffdff", "ffkffkff")))
+
+
+def test_a_row_whose_answers_come_at_once_is_not_hung():
+    """A stage that is between two questions whenever somebody looks has moved all the same; one that waits has not."""
+
+    class Known(Capacity):
+        async def ask(self, model, request, asker):
+            return Completion("答")
+
+    async def stage(row, generate):
+        for _ in range(10):
+            await generate("chat", "问")
+            await asyncio.sleep(0.001)
+            runner.look(2)
+        if row["id"] == "0:1":
+            await asyncio.sleep(60)
+        return row
+
+    async def main():
+        work = asyncio.create_task(runner.run(0, rows(0, 2), steps(stage)))
+        while not work.done():
+            await asyncio.sleep(0.05)
+            runner.look(2)
+        return [outcome.reason for outcome in (await work)[0]]
+
+    runner = RowRunner(Known(10), Status())
+    assert asyncio.run(main()) == [None, "hung"]
