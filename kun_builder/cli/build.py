@@ -86,16 +86,17 @@ def command(
 
     status = Status()
     wanted = build_target if checked.target and checked.limit is None else build
-    with ending(status, time_limit), progress(status, out), _metrics(status, metrics_port, out):
-        report = wanted(checked, registry, fresh=fresh, status=status)
-    if not is_presented(checked.output):
-        out.note("writing the card and the report page")
-        _present(checked.output, out)
-    if not repo or out.format == "human":
-        show_result(report, checked, out)
-    check_losses(RunFolder(checked.output), report)
-    if repo:
-        push_run(checked.output, repo, out, **pushing)
+    with ending(status, time_limit):
+        with progress(status, out), _metrics(status, metrics_port, out):
+            report = wanted(checked, registry, fresh=fresh, status=status)
+        if not is_presented(checked.output):
+            out.note("writing the card and the report page")
+            _present(checked.output, out)
+        if not repo or out.format == "human":
+            show_result(report, checked, out)
+        check_losses(RunFolder(checked.output), report)
+        if repo:
+            push_run(checked.output, repo, out, **pushing)
 
 
 def _present(run: Path, out: Output) -> None:

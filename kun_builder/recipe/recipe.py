@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainSerializer, ValidationError
 
+from kun_builder.errors import RunError, shown
 from kun_builder.recipe.file import RecipeFile
 from kun_builder.recipe.option_values import faults_of
 from kun_builder.recipe.parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
@@ -24,6 +25,7 @@ from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages")
 _NAME = re.compile(r"\w[\w.-]*")
+_NO_FOLDER = "is an address; it must be a folder of a file system, with locks and renames"
 _VARIABLE = re.compile(r"\$\{[A-Z_][A-Z0-9_]*\}")
 
 
@@ -155,13 +157,25 @@ def load_recipe(
     settings = _with_notes(file, settings)
     if settings.budget.money and models and not any(spec.cost_in or spec.cost_out for spec in models.values()):
         file.complain(("budget",), "`budget`: `money` needs the price of a model: `cost: {input: 0.5, output: 1.5}`")
+    if _is_address(settings.journal):
+        file.complain(("journal",), f"`journal`: {shown(settings.journal)} {_NO_FOLDER}")
     file.check()
+    if _is_address(output):
+        raise RunError(
+            f"the run folder {shown(output)} {_NO_FOLDER}",
+            hint="choose a folder with --output (local, NFS, Lustre), and copy the finished run to where it shall be",
+        )
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}
     values |= {"name": name, "journal": settings.journal and path.parent / settings.journal.expanduser()}
     values |= {"plugins": plugins or plugin_settings(path)}
     values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
     return Recipe(**values, file=path, limit=limit, output=output or Path("runs") / name)
+
+
+def _is_address(folder: Path | None) -> bool:
+    """Whether a folder is `s3://bucket/run` or the like, of which a path keeps one `/`."""
+    return folder is not None and re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)) is not None
 
 
 def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run
 
-from kun_builder.errors import RunError
+from kun_builder.errors import RecipeError, RunError
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
 from kun_builder.run.folder import RunFolder
 from kun_builder.run.ownership import MARKER, NAMES, Ownership
 
@@ -93,3 +95,18 @@ def test_build_beside_a_strangers_dataset(tmp_path):
     assert "Traceback" not in done.stderr
     assert {tree(tmp_path)[f"{name}/mine.txt"] for name in ("dataset", "kept")} == {b"mine"}
     assert not (tmp_path / "shards").exists()
+
+
+def test_addresses_are_no_folders(tmp_path):
+    """A run folder or a journal on object storage is refused before anything is done, with the cure; `s3:` is no folder
+    that appears instead."""
+    (tmp_path / "recipe.yaml").write_text("splits: {a: {source: generic, path: in.jsonl}}\nstages: [normalize]\n")
+    (tmp_path / "in.jsonl").write_text('{"text": "hello"}\n')
+    registry = load_plugins()
+    with pytest.raises(RunError, match="the run folder s3:/bucket/run is an address") as refused:
+        load_recipe(tmp_path / "recipe.yaml", registry, output=Path("s3://bucket/run"))
+    assert "copy the finished run" in refused.value.hint
+    with (tmp_path / "recipe.yaml").open("a") as file:
+        file.write("journal: hf://buckets/org/kun\n")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:3: `journal`: hf:/buckets/org/kun is an address"):
+        load_recipe(tmp_path / "recipe.yaml", registry)

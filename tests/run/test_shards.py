@@ -239,7 +239,7 @@ def test_a_run_folder_has_one_owner(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with (
         folder.lock(),
-        pytest.raises(RunError, match=r"another kun-build \(process \d+\) is working in"),
+        pytest.raises(RunError, match=r"another kun-build \(process \d+ on \S+\) is working in"),
         folder.lock(),
     ):
         pass
