@@ -21,6 +21,7 @@ from .fitting import answer_room, fit
 from .form import Defect, defect, split_outline, topic_of
 from .languages import ZH, chosen
 from .pairs import reach, support
+from .scripts import in_script_of
 from .shots import nearest, with_examples
 
 CHAT = ZH.prompts["label"]
@@ -48,7 +49,7 @@ async def run(
     examples: FileName = "",
     shots: Annotated[int, Field(ge=1, le=16)] = 3,
 ) -> Row:
-    """Add `instruction`, written by `model` for the row's `text`.
+    """Add `instruction`, written by `model` for the row's `text`, in the text's script where that is Chinese.
 
     A model of the recipe with `prompt: completion` (a trained label model) is asked with `completion_prompt`, any other
     with `chat_prompt`; the default prompts are those of the text's language. The default `chat_prompt` has the model
@@ -119,7 +120,7 @@ class _Candidate(NamedTuple):
 
 
 def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
-    outline, instruction = split_outline(completion.text)
+    outline, instruction = split_outline(in_script_of(text, completion.text))
     if fault := _fault(completion, instruction, text, prompt, 3 if outline else 2):
         return _Candidate(instruction, fault)
     if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:

@@ -12,6 +12,7 @@ from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
 from .fitting import answer_room, fit
 from .form import leak
 from .languages import ZH, chosen
+from .scripts import in_script_of
 
 PROMPT = ZH.prompts["polish"]
 KUN = ZH.prompts["polish_kun"]
@@ -36,7 +37,7 @@ async def run(
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
     a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
-    asked with `prompt` as it stands, in which it was trained.
+    asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text.
 
     Raises:
         Drop: `empty`, `truncated` (an answer cut off at `max_new_tokens`), `prompt_leak`, `prompt_too_long` (the
@@ -59,7 +60,7 @@ async def run(
         on_length="keep",
         on_empty="keep",
     )
-    output = _LABEL.sub("", completion.text.strip()).strip()
+    output = in_script_of(text, _LABEL.sub("", completion.text.strip()).strip())
     if not output:
         raise Drop("empty", completion.finish_reason, raw_answer=text)
     if completion.finish_reason == "length":

@@ -66,6 +66,19 @@ def shared_run(text: str, other: str) -> str:
     return best
 
 
+def said_twice(text: str, source: str) -> str:
+    """The first run of 16 letters (64 where most are not Han) that `text` has twice and `source` does not, or ""."""
+    said, known = bare(text), bare(source)
+    size = 16 if han_share(text) > 0.5 else 64
+    seen: set[str] = set()
+    for start in range(len(said) - size + 1):
+        run = said[start : start + size]
+        if run in seen and known.find(run, known.find(run) + 1) <= known.find(run):
+            return run
+        seen.add(run)
+    return ""
+
+
 def loop(text: str) -> str:
     """A piece of at most 60 characters, with words in it, that follows itself at least three times, or "".
 

@@ -21,6 +21,7 @@ from .form import leak
 from .languages import ZH, language_of, words
 from .pairs import coverage, explains, invented, novelty, support, turned_negation
 from .raw import as_answer
+from .texts import said_twice
 from .verdict import verdict
 
 PROMPT = ZH.prompts["verify"]
@@ -60,7 +61,7 @@ async def run(
 
     Raises:
         Drop: `needs_context`, `bad_question`, `says_nothing`, `loses_text`, `invented`, `unsupported`, `contradicts`,
-            `off_topic`, each with what was found; `low_pair_score`; `unparseable_score`.
+            `repeats`, `off_topic`, each with what was found; `low_pair_score`; `unparseable_score`.
         KunError: a column is missing.
     """
     if missing := [column for column in _NEEDED if column not in row]:
@@ -133,6 +134,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("needs_context", answer_needs_text(output)),
         ("invented", invented(output, text, instruction)),
         ("contradicts", turned_negation(output, text)),
+        ("repeats", said_twice(output, text)),
         ("off_topic", "" if explains(output, instruction) else instruction),
         ("off_topic", asks_beyond(instruction, output)),
     )

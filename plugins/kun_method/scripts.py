@@ -1,0 +1,51 @@
+"""Traditional and simplified Chinese: a model's words in the script of the text that they are about.
+
+Small models answer a traditional text in simplified characters or in a mixture of both. Which character belongs to
+which script, and the conversion by phrases, are OpenCC's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+_EITHER = frozenset(
+    "后里台只干几了云丑才斗冬范丰谷刮胡回伙姜借卷克夸困累漓帘蒙面辟仆曲舍沈咸向余郁愿岳占折征致制钟周朱准症注吁吊家升"
+)
+"""Characters that both scripts have, with one meaning or another."""
+
+_CLEAR = 10
+"""So many times as often as those of the other script: then a text is written in one of them."""
+
+
+def in_script_of(text: str, words: str) -> str:
+    """`words`, in the script of `text` where that has a clear one and `words` have characters of the other."""
+    traditional, simplified = _counts(text)
+    said_traditional, said_simplified = _counts(words)
+    if said_simplified and traditional > _CLEAR * simplified:
+        return str(_converter("s2tw").convert(words))
+    if said_traditional and simplified > _CLEAR * traditional:
+        return str(_converter("t2s").convert(words))
+    return words
+
+
+def _counts(text: str) -> tuple[int, int]:
+    """How many characters of `text` only traditional script has, and how many only simplified."""
+    scripts = [_script(character) for character in text if character >= "\u3400"]
+    return scripts.count("t"), scripts.count("s")
+
+
+@cache
+def _script(character: str) -> str:
+    if character in _EITHER:
+        return ""
+    if _converter("t2s").convert(character) != character:
+        return "t"
+    return "s" if _converter("s2tw").convert(character) != character else ""
+
+
+@cache
+def _converter(direction: str) -> Any:
+    from opencc import OpenCC
+
+    return OpenCC(direction)
