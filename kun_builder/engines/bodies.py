@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,6 +22,8 @@ ASIDE_LIMIT = 16 << 20
 _ROOM = 1 << 20
 _PER_TOKEN, _PER_ALTERNATIVE = 1024, 512
 _CHUNK = 1 << 16
+_PLAIN, _PACKED = {"", "identity"}, {"gzip", "x-gzip", "deflate"}
+_ANY_HEAD = zlib.MAX_WBITS | 32  # that of gzip or of zlib
 _BOM = b"\xef\xbb\xbf"
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -30,7 +33,7 @@ class TooLong(Exception):
 
 
 class NotAsked(Exception):
-    """A body in an encoding that was not asked for: a few bytes could become any number."""
+    """A body in an encoding that was not asked for, and cannot be read."""
 
 
 def generation_limit(max_new_tokens: int, top_logprobs: int) -> int:
@@ -39,18 +42,31 @@ def generation_limit(max_new_tokens: int, top_logprobs: int) -> int:
 
 
 async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, of at most `limit` bytes. Raises TooLong, or NotAsked for a compressed one."""
+    """The body, of at most `limit` bytes once it is unpacked: some gateways compress what nobody asked them to.
+
+    Raises TooLong, NotAsked for an encoding other than gzip and deflate, zlib.error for a broken one."""
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
+    if encoding not in _PLAIN | _PACKED:
         raise NotAsked(encoding)
+    unpack = zlib.decompressobj(_ANY_HEAD).decompress if encoding in _PACKED else None
     parts: list[bytes] = []
     size = 0
     async for part in answer.content.iter_chunked(_CHUNK):
+        if unpack:
+            part = unpack(part, limit + 1 - size)  # a few kilobytes could become gigabytes
         size += len(part)
         if size > limit:
             raise TooLong(f"{limit:,} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+def unpacked_start(payload: bytes, most: int) -> bytes:
+    """The first `most` bytes of a body that may be compressed."""
+    try:
+        return zlib.decompressobj(_ANY_HEAD).decompress(payload, most)
+    except zlib.error:
+        return payload
 
 
 def parse_body(payload: bytes) -> Any:

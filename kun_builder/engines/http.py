@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kun_builder.engines.address import Address, proxy_for
-from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body
+from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body, unpacked_start
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.retry_after import asked_pause
 from kun_builder.types import ModelSpec
@@ -34,7 +35,7 @@ _HINTS = {
     404: "check `endpoints` (an address with a path is used as it is, to one without `/v1` is added) and `model`",
     407: "the proxy wants a user and a password: http_proxy=http://USER:PASSWORD@HOST:PORT",
 }
-_SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
+SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 _SHOWN = 300
 _LONGEST_ERROR = 1 << 16
@@ -109,7 +110,7 @@ class Server:
         self._aside = aiohttp.ClientTimeout(total=min(_ASIDE, timeout))
         self._paths: dict[str, URL] = {}
         self._untrusted_by = (aiohttp.ClientSSLError, ssl.SSLError)
-        self._broken_by = (aiohttp.ClientError, OSError)  # a TimeoutError is an OSError
+        self._broken_by = (aiohttp.ClientError, OSError, zlib.error)  # a TimeoutError is an OSError
 
     async def post(
         self, path: str, body: Mapping[str, object], *, aside: bool = False, limit: int = ASIDE_LIMIT
@@ -154,7 +155,7 @@ class Server:
             ) as answer:
                 if 200 <= answer.status < 300:
                     return await read_body(answer, limit), answer.headers
-                payload = await answer.content.read(_LONGEST_ERROR)
+                payload = unpacked_start(await answer.content.read(_LONGEST_ERROR), _LONGEST_ERROR)
                 raise self._error(answer.status, path, payload, answer.headers)
         except TooLong as error:
             message = f"{self._shown_route(path)} answered more than the {error} that were to be expected"
@@ -212,7 +213,7 @@ class Server:
         """A server's words, short, on one line, without secrets."""
         for secret in self._secrets:
             said = said.replace(secret, "***")
-        said = _UNPRINTABLE.sub(" ", _SECRET.sub("***", said)).strip()
+        said = _UNPRINTABLE.sub(" ", SECRET.sub("***", said)).strip()
         return said if len(said) <= _SHOWN else said[: _SHOWN - 3] + "..."
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from kun_builder.engines import openai, transformers
 from kun_builder.engines.child_server import Child, cores, in_thread, shared_server
 from kun_builder.engines.http import Server, open_session
+from kun_builder.engines.late import LateEndpoint
 from kun_builder.engines.manners import ThinkingOption, thinking_of
 from kun_builder.engines.openai import OpenAIEndpoint
 from kun_builder.engines.weights import DEFAULT, find_weights
@@ -34,7 +35,8 @@ _HINT = "the file may be damaged or unknown to llama.cpp, or memory too short fo
 async def connect(
     spec: ModelSpec, *, threads: int = 0, slots: int = 4, thinking: ThinkingOption = "auto"
 ) -> AsyncIterator[Sequence[Endpoint]]:
-    """Fetch the weights if need be, start the server, yield its endpoint, stop it.
+    """Fetch the weights if need be, start the server, yield its endpoint, stop it. Where it has been started before, it
+    starts at the first request: a run whose answers are all in the journal loads no model.
 
     `model` is a known name, a GGUF path or `org/repo/file.gguf`. `threads` 0 means one per physical core; `slots`
     requests are answered at once, each with `context_length` tokens (default 4,096): four give half as many tokens
@@ -56,10 +58,17 @@ async def connect(
     child = Child.of("kun_builder.engines.llama_child", setup, path=str(weights.path), hint=_HINT)
     facts = {"id": weights.id, "revision": weights.sha256, "license": weights.license}
     facts["tokenizer"] = spec.tokenizer or (model if weights.license else str(weights.path))
-    async with shared_server(child, spec.wait) as url, open_session() as session:
-        server = Server(session, url, timeout=spec.timeout * _QUEUE)
-        asked = replace(spec, model=weights.id, revision="")
-        yield [OpenAIEndpoint(server, asked, facts, thinking=thinking_of(thinking))]
+
+    @asynccontextmanager
+    async def start() -> AsyncIterator[Endpoint]:
+        async with shared_server(child, spec.wait) as url, open_session() as session:
+            server = Server(session, url, timeout=spec.timeout * _QUEUE)
+            asked = replace(spec, model=weights.id, revision="")
+            yield OpenAIEndpoint(server, asked, facts, thinking=thinking_of(thinking))
+
+    decisive = [child.parameters, facts, spec.prompt, thinking_of(thinking)]
+    async with LateEndpoint(weights.id, decisive, start) as endpoint:
+        yield [endpoint]
 
 
 @hookimpl

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
 
+from kun_builder.engines.http import SECRET
 from kun_builder.errors import ModelError
 from kun_builder.types import Message, Request
 
@@ -23,6 +25,9 @@ ThinkingOption = Thinking | bool
 """As a recipe says it: YAML reads a bare `on` or `off` as true or false."""
 
 
+_SECRET_NAME = re.compile(
+    r"(?i)api[-_]?key|secret|passw|authorization|credential|(?:access|auth|bearer|session|api)[-_]?token"
+)
 SHORT_TOKENS = 16
 """Tokens for the answer to a short question: some servers refuse fewer; a tag or a word of thinking is in these."""
 _ROLE, _SHORT = "You answer briefly.", "Say yes."
@@ -43,6 +48,22 @@ def check_extra(model: str, extra: Mapping[str, Any]) -> None:
             f"model `{model}`: `extra_body` cannot set `{min(clash)}`, which every request has of its own",
             hint="take it out of `extra_body`; `model` is an option of the model itself",
         )
+
+
+def no_secrets(extra: Any) -> Any:
+    """`extra` as it is. Raises ValueError for a field that looks like a secret: it would stand in the lock file."""
+    if isinstance(extra, dict):
+        for name, value in extra.items():
+            if isinstance(value, str) and (_SECRET_NAME.search(str(name)) or SECRET.search(value)):
+                raise ValueError(
+                    f"has what looks like a secret in `{name}`, and all of it is written into recipe.lock.yaml: use"
+                    " `api_key: ${NAME}` or `headers: {NAME: '${NAME}'}` of the model"
+                )
+            no_secrets(value)
+    elif isinstance(extra, list):
+        for value in extra:
+            no_secrets({"": value})
+    return extra
 
 
 def variant_of(extra: Mapping[str, Any], thinking: Thinking, tokens: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kun_builder.engines.answers import message_text, openai_answer
 from kun_builder.engines.bodies import generation_limit
@@ -33,6 +33,7 @@ from kun_builder.engines.manners import (
     ThinkingOption,
     all_manners,
     check_extra,
+    no_secrets,
     optional_fields,
     room_to_think,
     short_question,
@@ -63,7 +64,7 @@ _TRIAL = Request("", SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logp
 async def connect(
     spec: ModelSpec,
     *,
-    extra_body: dict[str, Any] | None = None,
+    extra_body: Annotated[dict[str, Any] | None, AfterValidator(no_secrets)] = None,
     thinking: ThinkingOption = "auto",
     thinking_tokens: Annotated[int, Field(ge=0)] = THINKING_TOKENS,
 ) -> AsyncIterator[Sequence[Endpoint]]:

@@ -44,7 +44,7 @@ from kun_builder.run.shards import Shard
 from kun_builder.run.worker import make_job
 from kun_builder.run.workspace import Resources
 from kun_builder.status import Status
-from kun_builder.types import ModelInfo
+from kun_builder.types import ModelInfo, ModelSpec
 
 
 def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: Status | None = None) -> RunReport:
@@ -86,13 +86,19 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
         {
             "version": kun_builder.__version__,
             "recipe": [recipe.name, recipe.seed, recipe.limit, recipe.format, recipe.shard_rows],
-            "models": {name: [m.engine, m.model, m.revision, m.prompt, m.options] for name, m in recipe.models.items()},
+            "models": {name: _asked(spec) for name, spec in recipe.models.items()},
             "steps": [step.identity(unknown) for step in plan.steps],
             "splits": {
                 name: [spec.source, spec.options, spec.declared, inputs[name]] for name, spec in recipe.splits.items()
             },
         }
     )
+
+
+def _asked(spec: ModelSpec) -> list[Any]:
+    """What decides who answers. Without a revision it may be another model at other endpoints."""
+    where = [] if spec.revision else [spec.endpoints]
+    return [spec.engine, spec.model, spec.revision, spec.prompt, spec.options, *where]
 
 
 def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan:

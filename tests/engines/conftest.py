@@ -28,6 +28,7 @@ def small():
     with asyncio.Runner() as runner:
         connection = llamacpp.connect(ModelSpec(name="small", model=SMALL, context_length=1024), slots=2)
         (endpoint,) = runner.run(connection.__aenter__())
+        runner.run(endpoint.count_tokens("茶"))  # starts it
         try:
             yield Small(endpoint, runner)
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import zlib
 
 import pytest
 from aiohttp import web
@@ -108,11 +109,22 @@ def test_an_endless_answer_is_given_up_at_its_limit():
     assert seen < 4 * generation_limit(16, 0) + (1 << 24)
 
 
-def test_a_compressed_answer_that_nobody_asked_for_is_refused():
-    """A few kilobytes could become gigabytes: the encoding is named, nothing is unpacked."""
-    bomb = gzip.compress(b"0" * (1 << 24))
-    with pytest.raises(FatalError, match="gzip"):
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_answer_that_nobody_asked_for_is_read(encoding, pack):
+    """A gateway that compresses in spite of `Accept-Encoding: identity` costs nothing."""
+    body = json.dumps({"choices": [{"message": {"content": "是"}, "finish_reason": "stop"}]}).encode()
+    assert served(sent(pack(body), **{"Content-Encoding": encoding})).text == "是"
+
+
+def test_a_compressed_answer_has_the_limit_of_any_other():
+    """A few kilobytes that would become gigabytes are given up at the limit; an unknown encoding is named."""
+    bomb = gzip.compress(b"0" * (1 << 26))
+    with pytest.raises(FatalError, match="more than the"):
         served(sent(bomb, **{"Content-Encoding": "gzip"}))
+    with pytest.raises(TransientError, match="incorrect header"):
+        served(sent(b"{}", **{"Content-Encoding": "gzip"}))
+    with pytest.raises(FatalError, match="'br'"):
+        served(sent(b"{}", **{"Content-Encoding": "br"}))
 
 
 def test_an_error_with_status_200_says_the_servers_words_once():

@@ -195,6 +195,7 @@ def test_models_of_the_same_kind_share_one_process():
         before = set(psutil.Process().children())
         async with llamacpp.connect(spec, slots=1) as (a,):
             async with llamacpp.connect(ModelSpec(name="b", model=SMALL, context_length=512), slots=1) as (b,):
+                await asyncio.gather(a.count_tokens("茶"), b.count_tokens("茶"))  # starts it, where it is known already
                 assert a.url == b.url
                 (child,) = set(psutil.Process().children()) - before
             assert await a.healthy()
@@ -214,6 +215,7 @@ def test_a_killed_parent_leaves_no_server_behind():
         "from kun_builder.engines import llamacpp\n"
         "async def main():\n"
         f"    async with llamacpp.connect(ModelSpec(name='a', model={SMALL!r}, context_length=512), slots=1) as (a,):\n"
+        "        await a.count_tokens('a')\n"
         "        print(a.url, flush=True)\n"
         "        await asyncio.sleep(100)\n"
         "asyncio.run(main())\n"
@@ -250,8 +252,8 @@ def test_openmp_does_not_spin(small):
 
 def start(path, **spec):
     async def work():
-        async with llamacpp.connect(ModelSpec(name="a", model=str(path), **spec)) as endpoints:
-            return endpoints
+        async with llamacpp.connect(ModelSpec(name="a", model=str(path), **spec)) as (endpoint,):
+            return await endpoint.count_tokens("茶")
 
     return asyncio.run(work())
 

@@ -8,7 +8,9 @@ from servers.strict import CHAT, Strict, run
 
 from kun_builder import ModelSpec, Request
 from kun_builder.engines import openai
+from kun_builder.engines.manners import no_secrets
 from kun_builder.errors import FatalError, ModelError, RejectedError
+from kun_builder.recipe.plugins import load_plugins
 
 FULL = Request(
     CHAT, 64, temperature=0.7, top_p=0.9, repetition_penalty=1.1, seed=3, stop=("。",), top_logprobs=2, choices=()
@@ -106,6 +108,29 @@ def test_logprobs_that_are_silently_ignored_are_noticed():
     server = Strict("temperature", "logprobs", "top_logprobs", answer=lambda body: WITH_LOGPROBS)
     info = run(server, lambda endpoint: endpoint.info())
     assert (info.id, info.context_length, info.logprobs, info.tokenizer) == ("tiny", 2048, True, "tiny")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"api_key": "abcdef"}, {"a": [{"proxy_password": "x"}]}, {"user": "sk-abcdefgh"}, {"h": ["Bearer abcdefg"]}],
+)
+def test_a_secret_in_extra_body_is_refused(extra):
+    """It would stand in the lock file; the message names the field and the cure, and never its value."""
+    with pytest.raises(ValueError, match=r"looks like a secret in `\w*`.*api_key: \$\{NAME\}") as caught:
+        no_secrets(extra)
+    assert not {"abcdef", "sk-abcdefgh", "Bearer abcdefg"} & set(str(caught.value).split("`"))
+
+
+def test_plain_fields_of_extra_body_are_no_secrets():
+    """Names that only sound like one, and nested mappings, pass as they are."""
+    extra = {
+        "max_tokens": 9,
+        "top_k": 20,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "guided_json": {"a": ["b"]},
+    }
+    assert no_secrets(extra) is extra
+    assert "extra_body" in {option.name for option in load_plugins().engines["openai"].options}
 
 
 METRICS = {

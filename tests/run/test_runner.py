@@ -94,6 +94,16 @@ def test_a_finished_run_does_nothing_and_says_so(tmp_path, registry):
     assert "nothing to do" in said[0]
 
 
+def test_a_finished_run_asks_again_at_other_endpoints(tmp_path, registry):
+    """Without a revision, another address may be another model: it is asked who it is."""
+    with simulator(**FAST) as server:
+        built(recipe_file(tmp_path, server.url), registry)
+    with simulator(**{**FAST, "model": "another/model"}) as server:
+        report, said = built(recipe_file(tmp_path, server.url), registry)
+    assert {model["id"] for model in report.models.values()} == {"another/model"}
+    assert "nothing to do" not in " ".join(said)
+
+
 def test_another_threshold_asks_no_model_again(tmp_path, registry):
     """A lower threshold lets more rows through; only their further stages are asked."""
     with simulator(**FAST) as server:
