@@ -35,7 +35,7 @@ PromptText: TypeAlias = str | Sequence[Message]
 class Role:
     """Marks an option whose string is a name that the engine resolves before the run starts."""
 
-    kind: Literal["model", "tokenizer", "file", "column"]
+    kind: Literal["model", "tokenizer", "file", "column", "verdicts"]
 
 
 ModelName = Annotated[str, Role("model")]
@@ -48,6 +48,9 @@ the first model that a later stage of the recipe asks."""
 FileName = Annotated[str, Role("file")]
 """An option that may name a file, as a path from where kun-build runs. When what is in the file changes, the results
 that depend on it are made again."""
+
+VerdictsFolder = Annotated[str, Role("verdicts")]
+"""An option that names a folder of people's verdicts; empty, it is the stage's own in the run folder."""
 
 ColumnName = Annotated[str, Role("column")]
 """An option that names a column of text: `text`, or one of strings that an earlier stage of the recipe adds, such as

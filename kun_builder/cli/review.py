@@ -68,7 +68,8 @@ def command(
     take: tuple[Path, ...],
     out: Output,
 ) -> None:
-    """Draw pairs of the finished run in RUN, kept and rejected ones, and judge them in the browser.
+    """Judge pairs of the run in RUN in the browser: those that its stage `review` waits for, or, of a finished run,
+    pairs drawn from kept and rejected ones.
 
     The page comes from this machine alone, by an address that nobody can guess. It shows one pair at a time beside its
     text; keys say good or bad, and what is wrong. Each verdict is in RUN/verdicts at once; judging can be ended and
@@ -76,22 +77,21 @@ def command(
     """
     if page and take:
         raise click.UsageError("--file and --take exclude each other")
-    if take:
-        from kun_builder.result.verdicts import take_verdicts
-
-        out.note(f"taken: {', '.join(map(str, take_verdicts(run, take)))}")
-        _tell(run, out)
-        return
 
     from kun_builder.result.review import open_review, write_page
 
     review = open_review(run, sample=sample, seed=seed)
-    if page:
+    if take:
+        from kun_builder.result.verdicts import take_verdicts
+
+        out.note(f"taken: {', '.join(map(str, take_verdicts(review, take)))}")
+    elif page:
         write_page(review, page)
         out.json({"review": str(page)}) if out.format == "json" else out.text(str(page))
         return
-    _serve(review, reviewer, port, show)
-    _tell(run, out)
+    else:
+        _serve(review, reviewer, port, show)
+    _tell_waiting(review, out) if review.waiting else _tell(review, out)
 
 
 def _serve(review: Review, reviewer: str, port: int, show: bool) -> None:
@@ -130,12 +130,27 @@ def _door(folder: Path, url: str) -> Iterator[Path]:
         door.unlink(missing_ok=True)
 
 
-def _tell(run: Path, out: Output) -> None:
-    """Print what all verdicts in the run say."""
-    from kun_builder.result.verdicts import summary
-    from kun_builder.run.verdicts import FOLDER, verdicts_in
+def _tell_waiting(review: Review, out: Output) -> None:
+    """Print how many of the rows that a build waits for are judged, by all reviewers together."""
+    from kun_builder.run.verdicts import verdicts_in
 
-    found = summary(verdicts_in(run / FOLDER))
+    waiting = {(pair["id"], pair["seen"]) for pair in review.pairs}
+    judged = [verdict for verdict in verdicts_in(review.folder) if (verdict.id, verdict.seen) in waiting]
+    found = {"rows": len(review.pairs), "judged": len(judged), "good": sum(verdict.good for verdict in judged)}
+    if out.format == "json":
+        out.json(found)
+        return
+    out.text(f"{found['judged']} of {found['rows']} rows judged, {found['good']} good")
+    if found["judged"] == found["rows"]:
+        out.note("run kun-build again: it goes on from here")
+
+
+def _tell(review: Review, out: Output) -> None:
+    """Print what all verdicts on the run say."""
+    from kun_builder.result.verdicts import summary
+    from kun_builder.run.verdicts import verdicts_in
+
+    found = summary(verdicts_in(review.folder))
     if out.format == "json":
         out.json(found)
     elif found["precision"] is None:

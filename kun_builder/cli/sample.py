@@ -24,7 +24,11 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
     from kun_builder.status import Status
 
     output = recipe.output.with_name(f"{recipe.output.name}-sample")
-    small = recipe.model_copy(update={"limit": -(-rows // len(recipe.splits)), "output": output})
+    alone = [  # nobody judges a sample that is only for reckoning
+        stage for stage in recipe.stages if not any(o.role == "verdicts" for o in registry.stages[stage.name].options)
+    ]
+    few = {"limit": -(-rows // len(recipe.splits)), "output": output, "stages": tuple(alone)}
+    small = recipe.model_copy(update=few)
     status = Status()
     with progress(status, out):
         build(small, registry, status=status)

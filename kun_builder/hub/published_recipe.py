@@ -191,7 +191,7 @@ def _checked(
 
 def _reads(option: Option, value: Any) -> bool:
     """Whether this value makes the option read a file: a prompt in one line is the path of one."""
-    if option.role == "file":
+    if option.role in ("file", "verdicts"):
         return value not in (None, "", [])
     if option.role == "tokenizer":
         return is_place(value)

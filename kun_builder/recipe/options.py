@@ -33,7 +33,7 @@ class Option:
 
     @property
     def role(self) -> str:
-        """`model`, `tokenizer`, `file` or `column` for a name that means something to the engine, else empty."""
+        """What a name means to the engine: `model`, `tokenizer`, `file`, `column` or `verdicts`; else empty."""
         roles = [mark.kind for mark in _marks(self.annotation) if isinstance(mark, Role)]
         return roles[0] if roles else ""
 

@@ -19,6 +19,7 @@ from kun_builder.result.page import render
 from kun_builder.result.review_draw import draw
 from kun_builder.result.shapes import need_pairs
 from kun_builder.run.folder import RunFolder
+from kun_builder.run.review import WAITING
 from kun_builder.run.verdicts import FOLDER, KINDS
 
 SAMPLE = 60
@@ -32,13 +33,19 @@ class Review:
     run: str
     pairs: Sequence[Pair]
     folder: Path
+    waiting: bool = False
+    """Whether a build waits for the verdicts, and the pairs are what its rows are there."""
 
 
 def open_review(path: Path, *, sample: int = SAMPLE, seed: int = 0) -> Review:
-    """`sample` pairs of the finished run in `path`; the same seed draws the same ones.
+    """The rows that a build in `path` waits for; else `sample` pairs of the finished run there, drawn by `seed`.
 
-    Raises RunError if the run is not finished or has no pair.
+    `path` may also be a folder of verdicts that a recipe names. Raises RunError if the run is not finished or has no
+    pair.
     """
+    for waiting in sorted([*path.glob(WAITING), *path.glob(f"{FOLDER}/*/{WAITING}")]):
+        name = " ".join(dict.fromkeys((path.resolve().name, waiting.parent.resolve().name)))
+        return Review(name, orjson.loads(waiting.read_bytes()), waiting.parent, waiting=True)
     folder = RunFolder(path)
     report = read_report(folder.report_path)
     need_pairs(folder)

@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from kun_builder.errors import RunError
-from kun_builder.report import read_report, replace_file
+from kun_builder.report import replace_file
+from kun_builder.result.review import Review
 from kun_builder.result.stats import read_columns
-from kun_builder.run.verdicts import FOLDER, Verdict, read_verdicts
+from kun_builder.run.verdicts import Verdict, read_verdicts
 
 EVALUATION = "evaluation.json"
 """File of a run with what a model said of its pairs, by `kun-build evaluate pairs`."""
@@ -33,19 +34,19 @@ def still_true(verdicts: Sequence[Verdict], kept: Iterable[Sequence[Path]], reje
     return [v for v in verdicts if rows.get(v.id) == (not v.reason, v.instruction, v.output)]
 
 
-def take_verdicts(run: Path, files: Sequence[Path]) -> list[Path]:
-    """Copy saved verdicts into a run's folder; returns where they are now. Nothing is copied if one is wrong.
+def take_verdicts(review: Review, files: Sequence[Path]) -> list[Path]:
+    """Copy saved verdicts to where those of the review are; returns the places. Nothing is copied if one is wrong.
 
     A file of the same name is replaced: it is the same reviewer's, saved again. Raises RunError for a file that holds
     none, or that was saved on the page of another run.
     """
-    name = read_report(run / "report.json").name
+    name = review.run
     for path in files:
         if not (found := read_verdicts(path)):
             raise RunError(f"{path} holds no verdict", hint="judge some pairs on the page, then save")
         if other := next((v.run for v in found if v.run and v.run != name), ""):
             raise RunError(f"{path} is about the run `{other}`, not `{name}`", hint="give the folder of that run")
-    places = [run / FOLDER / f"{path.stem}.jsonl" for path in files]
+    places = [review.folder / f"{path.stem}.jsonl" for path in files]
     for path, place in zip(files, places, strict=True):
         replace_file(place, path.read_bytes())
     return places

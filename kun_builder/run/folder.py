@@ -137,7 +137,8 @@ class RunFolder:
 
     def end(self) -> None:
         """The run is finished: the next one may use every answer again."""
-        (self.path / ".fresh").unlink(missing_ok=True)
+        for done in (self.path / ".fresh", *self.path.glob("verdicts/*/waiting.json")):
+            done.unlink(missing_ok=True)
 
     def sweep(self, used: Iterable[Path]) -> None:
         """Delete shards that no segment of the finished run uses: leftovers of other options."""

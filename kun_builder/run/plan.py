@@ -23,6 +23,7 @@ from kun_builder.drops import RESULT_COLUMNS, result_columns
 from kun_builder.errors import RecipeError, suggest
 from kun_builder.prompts import Prompt
 from kun_builder.recipe.options import Option, keyword_options
+from kun_builder.run.verdicts import FOLDER
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
 if TYPE_CHECKING:
@@ -180,9 +181,14 @@ def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
     for spec in recipe.stages:
         entry: Entry[Any] = registry.stages[spec.name]
         uses[spec.name] = uses.get(spec.name, 0) + 1
+        label = spec.name if uses[spec.name] == 1 else f"{spec.name}-{uses[spec.name]}"
+        said = {
+            name: spec.options[name] or str(recipe.output / FOLDER / label)
+            for name in roles(entry.value.run, "verdicts")
+        }
         steps.append(
             Step(
-                label=spec.name if uses[spec.name] == 1 else f"{spec.name}-{uses[spec.name]}",
+                label=label,
                 stage=entry.value,
                 options=spec.options,
                 plugin=entry.plugin,
@@ -190,7 +196,8 @@ def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
                 version=entry.version,
                 digest=entry.digest,
                 models=tuple(spec.options[name] for name in roles(entry.value.run, "model") if spec.options[name]),
-                files=file_digests(entry.options, spec.options),
+                files=file_digests(entry.options, spec.options) | _verdict_digests(said),
+                resolved=said,
             )
         )
     return [replace(step, tokenizer_of=_tokenizer_of(steps, number)) for number, step in enumerate(steps)]
@@ -247,6 +254,12 @@ def file_digests(options: Iterable[Option], values: Mapping[str, Any]) -> dict[s
     given = (values[option.name] for option in options if option.role == "file")
     names = (name for value in given for name in ([value] if isinstance(value, str) else value or ()))
     return {name: content_digest(path) for name in names if (path := Path(name).expanduser()).is_file()}
+
+
+def _verdict_digests(folders: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of each file of verdicts, by a name that is the same wherever the run folder is."""
+    found = [(name, path) for name, folder in folders.items() for path in sorted(Path(folder).glob("*.jsonl"))]
+    return {f"{name}/{path.name}": content_digest(path) for name, path in found}
 
 
 def plain(value: Any) -> Any:

@@ -109,7 +109,8 @@ def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan
         spec = recipe.models.get(step.tokenizer_of)
         if spec and spec.endpoints and not (spec.model or spec.tokenizer):
             spec = replace(spec, tokenizer=infos[step.tokenizer_of].tokenizer)
-        return replace(step, resolved={name: resolve_tokenizer(str(step.options[name]), spec) for name in names})
+        found = {name: resolve_tokenizer(str(step.options[name]), spec) for name in names}
+        return replace(step, resolved={**step.resolved, **found})
 
     segments = tuple(replace(seg, steps=tuple(resolved(step) for step in seg.steps)) for seg in plan.segments)
     return replace(plan, segments=segments)

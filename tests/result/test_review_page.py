@@ -172,6 +172,16 @@ def test_buttons_do_what_keys_do(opened):
     assert all(button.text and button.get_attribute("tabindex") != "-1" for button in find(opened, "button"))
 
 
+def test_a_text_alone(browser, tmp_path):
+    """Where a run waits before there is a question, the text stands alone, with a rule of its own."""
+    pair = {"id": "a:0", "instruction": "", "output": "", "text": "一段文字", "seen": "0"}
+    write_page(Review("my-kun", [pair], tmp_path), tmp_path / "page.html")
+    browser.get((tmp_path / "page.html").as_uri())
+    assert not find(browser, "#question")[0].is_displayed()
+    assert find(browser, "#text")[0].text == "一段文字"
+    assert "a text that the dataset should be made of" in find(browser, "#rule")[0].text
+
+
 @pytest.mark.parametrize("served_page", [True, False])
 def test_policy_matches(review, served_page):
     """The content security policy allows the page's own script and style, nothing from anywhere, and no request but
@@ -254,7 +264,7 @@ def test_a_file_saves_what_take_takes(opened_file, run, review, tmp_path):
         store.say(0, False, [NAMES[0], NAMES[3]])
         store.say(1, True, ["thin"])
     assert read_verdicts(file) == read_verdicts(review.folder / "served.jsonl")
-    (taken,) = take_verdicts(run, [file])
+    (taken,) = take_verdicts(open_review(run), [file])
     assert taken.parent == run / "verdicts"
     assert len(verdicts_in(taken.parent)) == 2
 

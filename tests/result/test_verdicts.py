@@ -9,6 +9,7 @@ from finished_runs import make_run
 
 from kun_builder.errors import RunError
 from kun_builder.report import read_report
+from kun_builder.result.review import open_review
 from kun_builder.result.review_draw import draw
 from kun_builder.result.verdicts import precision, still_true, take_verdicts
 from kun_builder.run.folder import RunFolder
@@ -51,7 +52,7 @@ def test_verdicts_of_another_run_are_refused(tmp_path):
     for text, message in (('{"good": true, "run": "other"}\n', "is about the run `other`"), ("\n", "holds no verdict")):
         (tmp_path / "v.jsonl").write_text(text)
         with pytest.raises(RunError, match=message):
-            take_verdicts(run, [tmp_path / "v.jsonl"])
+            take_verdicts(open_review(run), [tmp_path / "v.jsonl"])
     assert not (run / "verdicts/v.jsonl").exists()
 
 
