@@ -52,7 +52,7 @@ bench-duplicates: .venv/.dev   ## the search for near-duplicates: speed, verdict
 # torch first, alone and pinned: left to itself, pip would bring a build for GPUs.
 .venv/.dev: .venv/.ready
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[dev,train]'
+	$(PIP) --editable '.[dev,train,ray]'
 	touch $@
 
 clean:

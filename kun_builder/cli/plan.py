@@ -73,6 +73,7 @@ def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         "name": recipe.name,
         "output": str(recipe.output),
         "executor": recipe.executor,
+        "placement": _placement(recipe) if recipe.executor == "ray" else {},
         "limit": recipe.limit,
         "models": {
             name: {"engine": spec.engine, "model": spec.model, "endpoints": list(spec.endpoints or _listed(spec))}
@@ -83,6 +84,17 @@ def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
             for name, split in recipe.splits.items()
         },
         "segments": [_segment(segment) for segment in plan.segments],
+    }
+
+
+def _placement(recipe: Recipe) -> dict[str, str]:
+    """Where the kinds of segments run on a Ray cluster."""
+    workers = str(recipe.ray.actors or "one for each node")
+    return {
+        "cluster": recipe.ray.address or "one on this machine, which ends with the run",
+        "batches": "shards on all nodes, one for each processor",
+        "rows": f"workers with their own connections: {workers}",
+        "dataset": "this process, as are reading and writing",
     }
 
 
@@ -118,6 +130,8 @@ def _shown(options: Any) -> dict[str, Any]:
 
 def _draw(plan: dict[str, Any]) -> None:
     console().print(f"{plan['name']} -> {plan['output']}, executor {plan['executor']}")
+    for what, where in plan["placement"].items():
+        console().print(f"  {what}: {where}")
     models = make_table(("model", "engine", "id", "endpoints"))
     for name, model in plan["models"].items():
         models.add_row(name, model["engine"], model["model"] or "(default)", " ".join(model["endpoints"]) or "embedded")

@@ -22,7 +22,7 @@ from kun_builder.recipe.options import REQUIRED, Option, plain_value
 from kun_builder.recipe.parts import Catalog, locate
 from kun_builder.recipe.recipe import plugin_settings
 
-_SETTINGS = ("name", "executor", "shard_rows", "seed", "format")
+_SETTINGS = ("name", "shard_rows", "seed", "format")
 _MODEL = (
     "engine",
     "model",

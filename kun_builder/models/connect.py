@@ -23,6 +23,10 @@ from kun_builder.types import Endpoint, Engine, ModelInfo, ModelSpec
 
 _ABSENT = 4.0  # seconds to wait, at the start, for a server that nobody answers at
 _NOT_STARTING = (0, 200)  # nobody answers, or somebody else does: waiting makes it no better
+_NO_REVISION = (
+    "model `{model}`: {url} tells no revision, so its answers are kept under {where}; "
+    "`revision:` of the model keeps them wherever it is served"
+)
 _KIND = re.compile(r"([\w-]+)\+(?=https?://)")
 
 
@@ -35,10 +39,10 @@ class EngineEntry(Protocol):
 
 @asynccontextmanager
 async def connect(
-    spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path
+    spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path, sharers: int = 1
 ) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...], Guard]]:
     """Who the model is, its endpoints' pool, its origins (`origin.py`) and what guards its messages (`control.py`).
-    `notes` is the folder of the notes on origins.
+    `notes` is the folder of the notes on origins, `sharers` the number of processes that share the endpoints.
 
     An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
     answer yet are set aside as long as one does; those of an `endpoints_file` come and go with their lines. Raises
@@ -63,10 +67,7 @@ async def connect(
         keys = origins(spec, info, endpoints)
         if keys[0] != info.revision:
             where = "the name of `endpoints_file`" if roster else "its address"
-            status.say(
-                f"model `{spec.name}`: {first.url} tells no revision, so its answers are kept under {where}; "
-                "`revision:` of the model keeps them wherever it is served"
-            )
+            status.say(_NO_REVISION.format(model=spec.name, url=first.url, where=where))
 
         async def check(endpoint: Endpoint) -> None:
             returned = await endpoint.info()
@@ -74,9 +75,8 @@ async def connect(
             await asyncio.to_thread(notice_changes, notes, spec, [(endpoint, returned)], status.say)
 
         absent = {endpoint.url for endpoint in endpoints} - {endpoint.url for endpoint, _ in known}
-        pool = Pool(
-            spec.name, endpoints, status, concurrency=spec.concurrency, wait=spec.wait, check=check, absent=absent
-        )
+        sharing = partial(Pool, concurrency=spec.concurrency, sharers=sharers, wait=spec.wait)
+        pool = sharing(spec.name, endpoints, status, check=check, absent=absent)
         await stack.enter_async_context(pool)
         if roster:
             await stack.enter_async_context(roster.following(pool, check))

@@ -327,8 +327,11 @@ async def open_models(
     journal: Journal,
     status: Status,
     budget: Budget | None = None,
+    sharers: int = 1,
 ) -> AsyncIterator[Generator]:
     """Connect all models and ask them who they are; the journal is closed in the end.
+
+    `sharers` processes of this run, with this one, ask the same endpoints.
 
     Models whose specs differ in name and price only share endpoints. Raises ModelError for an unknown engine, for a
     model that no endpoint serves, and for endpoints of one name that serve different models.
@@ -343,7 +346,7 @@ async def open_models(
             identity = repr(replace(spec, name="", cost_in=0.0, cost_out=0.0)) + spec.api_key + repr(spec.headers)
             if identity not in shared:
                 shared[identity] = Model(
-                    *await stack.enter_async_context(connect(spec, engines, status, journal.folder))
+                    *await stack.enter_async_context(connect(spec, engines, status, journal.folder, sharers))
                 )
             models[name] = shared[identity]
         yield Generator(models, journal, status, budget)

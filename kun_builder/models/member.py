@@ -29,9 +29,9 @@ class EndpointReport:
 class Member:
     """One endpoint of a pool with its window and its health."""
 
-    def __init__(self, endpoint: Endpoint, concurrency: int) -> None:
+    def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int = 1) -> None:
         self.endpoint, self.url = endpoint, endpoint.url
-        self.window = Window(concurrency)
+        self.window = Window(concurrency, sharers=sharers)
         self.pace = 0.0
         """Smoothed seconds per token of one request; 0 before the first answer."""
         self.aside = self.leaving = False

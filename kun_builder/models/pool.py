@@ -31,7 +31,6 @@ _PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, a
 _LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
 _SMOOTH = 0.05
 
-
 Place = tuple[Member, float]
 """A place in a member's window, and since when."""
 
@@ -46,17 +45,18 @@ class Pool:
         status: Status,
         *,
         concurrency: int = 0,
+        sharers: int = 1,
         wait: float = 600.0,
         check: Callable[[Endpoint], Awaitable[None]] | None = None,
         absent: Collection[str] = (),
     ) -> None:
-        """concurrency: fixed number of requests in flight per endpoint; 0 adapts.
+        """concurrency: fixed number of requests in flight per endpoint, of all `sharers` processes; 0 adapts.
         wait: seconds to wait for an endpoint when none is left; then RunError.
         check: asked before an endpoint is taken back; raises KunError if it is not what it should be.
         absent: addresses of endpoints that do not answer yet.
         """
-        self.name, self._concurrency = name, concurrency
-        self.members = [Member(endpoint, concurrency) for endpoint in endpoints]
+        self.name, self._limits = name, (concurrency, sharers)
+        self.members = [Member(endpoint, *self._limits) for endpoint in endpoints]
         self.on_change: Callable[[], None] = lambda: None
         """Called when the limit has changed."""
         self.spent: Callable[[], bool] = lambda: False
@@ -86,7 +86,7 @@ class Pool:
 
     async def add(self, endpoint: Endpoint) -> Member:
         """Take one more endpoint in, which has been asked who it is."""
-        member = Member(endpoint, self._concurrency)
+        member = Member(endpoint, *self._limits)
         await self._first_look(member)
         self.members.append(member)
         self._watchers[member] = asyncio.create_task(self._watch(member))

@@ -63,8 +63,10 @@ class Sample:
 class Window:
     """The limit of one endpoint. `start` and `answered` or `failed` frame each request; `queue` hears the server."""
 
-    def __init__(self, fixed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit = fixed or START
+    def __init__(self, fixed: int = 0, clock: Callable[[], float] = time.monotonic, sharers: int = 1) -> None:
+        """`fixed` is a limit that stays, 0 adapts; it, and what a server says of its queue, is for all `sharers`."""
+        self._sharers = sharers
+        self.limit = max(1, fixed // sharers) if fixed else max(1, START // sharers)
         self.in_flight = 0
         self.history: list[tuple[float, int]] = [(0.0, self.limit)]
         """Seconds since the start and limit, at every change; at most 512 points, thinned evenly."""
@@ -141,11 +143,12 @@ class Window:
         """The server counts what waits there, so that beginning with too many would be noticed at once."""
         self._told = True
         if not self.fixed:
-            self._set(TOLD_START)
+            self._set(TOLD_START // self._sharers)
 
     def queue(self, waiting: int, late: float = 0.0) -> None:
         """The server says that so many requests wait there now; this process is `late` seconds with its own work."""
         self._told = True
+        waiting = -(-waiting // self._sharers)
         if self.fixed or self._full_since is None or self._cautious:
             return
         running = max(1, self.in_flight - waiting)
@@ -237,7 +240,7 @@ class Window:
         self._set(self.limit)
 
     def _set(self, limit: int) -> None:
-        limit = max(1, min(limit, MOST))
+        limit = max(1, min(limit, MOST // self._sharers))
         now = self._clock()
         self._sample = Sample(limit)
         self._full_since = now if self.in_flight >= limit else None

@@ -1,7 +1,8 @@
 """`recipe.lock.yaml`: what really ran, as a recipe that runs again.
 
 Complete options, prompts in full, and a section `lock` with the versions of everything. No secret: a key is the name
-of its environment variable. No address and no header: which server answered says nothing about what it made.
+of its environment variable. No address, no header and no
+executor: which server answered, and which machines worked, says nothing about what was made.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _HEADER = """\
 def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> str:
     """The text of `recipe.lock.yaml`; `models` are those that were asked, and who they said they are."""
     document: dict[str, Any] = {
-        **recipe.model_dump(mode="json", include={"name", "executor", "shard_rows", "seed", "format"}),
+        **recipe.model_dump(mode="json", include={"name", "shard_rows", "seed", "format"}),
         **recipe.model_dump(mode="json", include={"plugins"}, exclude_defaults=True),
         "models": {name: _model(spec, recipe.variables.get(name)) for name, spec in recipe.models.items()},
         "splits": {

@@ -66,6 +66,17 @@ class Limits(_Frozen):
     hours: float | None = Field(default=None, gt=0, description="Hours of work.")
 
 
+class Cluster(_Frozen):
+    """The Ray cluster of `executor: ray`."""
+
+    address: str = Field(
+        default="",
+        description="Address of the cluster, `auto` for the one here; without it, one that ends with the run.",
+    )
+    actors: int = Field(default=0, ge=0, description="Workers of row stages; 0 is one for each node.")
+    cpus: int = Field(default=0, ge=0, description="Processors of a cluster that ends with the run; 0 is all of them.")
+
+
 class Settings(_Frozen):
     """What a recipe says besides models, splits and stages."""
 
@@ -74,7 +85,10 @@ class Settings(_Frozen):
         default="verified",
         description="The stages, where `stages` are not given: every pair verified, or Kun's method as published.",
     )
-    executor: Literal["local"] = Field(default="local", description="What runs the stages: this machine.")
+    executor: Literal["local", "ray"] = Field(
+        default="local", description="What runs the stages: this machine, or a Ray cluster."
+    )
+    ray: Cluster = Cluster()
     shard_rows: int = Field(default=2000, ge=1, description="Rows of a shard, the unit of work and of resuming.")
     memory: ByteSize | None = Field(
         default=None,

@@ -37,7 +37,6 @@ from kun_builder.run.executors.rows import RowSettings
 from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.run.ingest import ingest
 from kun_builder.run.inputs import input_keys
-from kun_builder.run.machine import machine
 from kun_builder.run.plan import Plan, Segment, Step, digest, make_plan, plain, roles
 from kun_builder.run.redact import stays_here
 from kun_builder.run.shards import Shard
@@ -131,7 +130,12 @@ def _executor(
     with ExitStack() as stack:
         if budget:
             stack.callback(budget.write)
-        yield stack.enter_context(open_local(status, _loading(recipe), rows, registry.engines, budget))
+        if recipe.executor == "ray":
+            from kun_builder.run.executors.ray import open_ray
+
+            yield stack.enter_context(open_ray(recipe, status, rows, budget))
+        else:
+            yield stack.enter_context(open_local(status, _loading(recipe), rows, registry.engines, budget))
 
 
 def _loading(recipe: Recipe) -> Callable[[], object]:
@@ -291,7 +295,7 @@ class _Run:
             models={name: asdict(info) for name, info in self._infos.items()},
             steps=tuple(_step_report(step) for step in self._plan.steps),
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
-            machine=machine(),
+            machine=self._executor.machine,
             phases=self._phases,
             serving=self._executor.serving(),
         )

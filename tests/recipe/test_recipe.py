@@ -143,7 +143,8 @@ def test_yaml_is_read_as_written(recipe):
     [
         ("formt: jsonl", "unknown key `formt`; did you mean `format`?"),
         ("format: jsnl", "`format` must be 'parquet' or 'jsonl', not 'jsnl'; did you mean `jsonl`?"),
-        ("executor: locl", "`executor` must be 'local', not 'locl'; did you mean `local`?"),
+        ("executor: rai", "`executor` must be 'local' or 'ray', not 'rai'; did you mean `ray`?"),
+        ("ray: {adress: auto}", "unknown key `adress`; did you mean `address`?"),
         ("shard_rows: 0", "`shard_rows` must be greater than or equal to 1, not 0"),
         ("seed: '1'", "`seed` must be a valid integer, not '1'"),
         ("name: a/b", "`name` must be a folder name of letters, digits, `_`, `-`, `.`, not 'a/b'"),

@@ -48,6 +48,10 @@ class Executor(Protocol):
     def identities(self) -> Mapping[str, ModelInfo]:
         """Who the models are as far as results depend on it (`Generator.identity`)."""
 
+    @property
+    def machine(self) -> str:
+        """What the work is done on, in the words of a card."""
+
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
         """Compute the tasks, all of one segment; gives the number and the record of each as it finishes.
 

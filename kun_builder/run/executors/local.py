@@ -12,6 +12,7 @@ from kun_builder.run.executors import watchdog
 from kun_builder.run.executors.base import Done, Task, count, sort_out
 from kun_builder.run.executors.batches import run_batches
 from kun_builder.run.executors.rows import NEIGHBOURS, RowSettings, RowShards, open_rows
+from kun_builder.run.machine import machine
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
@@ -28,6 +29,11 @@ class LocalExecutor:
         self._status, self._load, self._rows = status, load, rows
         self.infos: Mapping[str, ModelInfo] = rows.infos if rows else {}
         self.identities: Mapping[str, ModelInfo] = rows.identities if rows else {}
+
+    @property
+    def machine(self) -> str:
+        """See `Executor`."""
+        return machine()
 
     def serving(self) -> Mapping[str, Any]:
         """See `Executor`."""

@@ -47,6 +47,8 @@ class RowSettings:
     """Unix time from which on its answers count; 0 is all of them."""
     stop_after: int
     """Rows one after the other that fail alike and so end the run; 0 never ends it."""
+    sharers: int = 1
+    """Processes that run row segments of the same run, and so share the endpoints with this one."""
 
 
 class RowShards:
@@ -112,7 +114,7 @@ def open_rows(
     with ExitStack() as stack:
         loop = stack.enter_context(_event_loop())
         journal = Journal.open(settings.journal, since=settings.since, say=status.say)
-        models = open_models(settings.specs, engines, journal, status, budget)
+        models = open_models(settings.specs, engines, journal, status, budget, settings.sharers)
         generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
         stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
         shards = RowShards(loop, generator, settings.specs, status, settings.stop_after)

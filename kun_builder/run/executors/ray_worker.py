@@ -1,0 +1,128 @@
+"""What runs on the nodes of a Ray cluster: shards of batches as tasks, shards of rows in workers that stay.
+
+A worker of rows is an actor with its own event loop, models, windows and log of the journal. Ray begins it anew, on
+another node if need be, when its process or its node dies, and gives it its shards again: the answers that were on disk
+are found in the journal.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import pickle
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from kun_builder.recipe.plugins import Registry
+from kun_builder.run.executors.batches import quiet_datasets, run_batch
+from kun_builder.run.executors.figures import Figures
+from kun_builder.run.executors.rows import RowSettings, RowShards, open_rows
+from kun_builder.run.executors.travel import Packed, unpack
+from kun_builder.run.shards import ShardRecord, read_record
+from kun_builder.status import Status
+from kun_builder.types import ModelInfo
+
+Load = Callable[[], Registry]
+
+
+@functools.cache
+def _registry(load: bytes) -> Registry:
+    quiet_datasets()
+    registry: Registry = pickle.loads(load)()
+    return registry
+
+
+def batch_shard(load: bytes, packed: Packed) -> tuple[ShardRecord, str, list[str]]:
+    """Compute a shard of a batch segment, unless a worker that died since had finished it; node, and lines to say."""
+    task, said = unpack(packed, _registry(load)), _Said()
+    with said.logged():
+        record = read_record(task.output, task.key) or run_batch(task, said.say)
+    return record, _node(), said.taken()
+
+
+class RowWorker:
+    """Computes shards of row segments, several at once. Its models are connected when it is first called."""
+
+    def __init__(self, load: bytes, settings: bytes) -> None:
+        self._load, self._settings = load, settings
+        self._incarnation = secrets.token_hex(4)
+        self._said = _Said()
+        self._status = Status(say=self._said.say)
+        self._stack = ExitStack()
+        self._opening = threading.Lock()
+        self._shards: RowShards | None = None
+
+    def who(self) -> tuple[Mapping[str, ModelInfo], Mapping[str, ModelInfo]]:
+        """Who the models are, and their identities (see `Executor`)."""
+        shards = self._open()
+        return shards.infos, shards.identities
+
+    def run(self, number: int, packed: Packed) -> ShardRecord:
+        """Compute a shard, unless it was finished before its worker died."""
+        task = unpack(packed, _registry(self._load))
+        return read_record(task.output, task.key) or self._open().run(number, task)
+
+    def figures(self, ending: str) -> Figures:
+        """What was counted so far; `ending` is why nothing more may be asked, if that is so (`Status.ending`)."""
+        self._status.ending = ending or self._status.ending
+        usage: Sequence[Any] = ()
+        if self._shards is not None:
+            self._shards.look()
+            usage = self._shards.report()["usage"]
+        return Figures.of(self._incarnation, _node(), self._status, usage, self._said.taken())
+
+    def report(self) -> Mapping[str, Any]:
+        """What the serving layer has to tell."""
+        return self._open().report()
+
+    def close(self) -> None:
+        """End all rows under way, and leave a journal that the next opening need not read anew."""
+        self._stack.close()
+
+    def _open(self) -> RowShards:
+        with self._opening:
+            if self._shards is None:
+                settings: RowSettings = pickle.loads(self._settings)
+                self._stack.enter_context(self._said.logged())
+                self._shards = self._stack.enter_context(
+                    open_rows(settings, _registry(self._load).engines, self._status)
+                )
+            return self._shards
+
+
+def _node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+class _Said(logging.Handler):
+    """Lines for the user, until they are fetched: what is said, and what our modules log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Keep a line."""
+        self._lines.append(line)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what is logged."""
+        self.say(record.getMessage())
+
+    def taken(self) -> list[str]:
+        """The lines since the last time."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def logged(self) -> ExitStack:
+        """Listen to our modules until the block ends."""
+        ours, stack = logging.getLogger("kun_builder"), ExitStack()
+        ours.setLevel(logging.INFO)
+        ours.addHandler(self)
+        stack.callback(ours.removeHandler, self)
+        return stack

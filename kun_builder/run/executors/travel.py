@@ -1,0 +1,107 @@
+"""What travels to another machine: tasks without their functions, and the files of plugins.
+
+A stage is a function of some plugin. It is not sent: its name is, and the plugins there have the function, be it a
+closure. So a task of a few kilobytes is all that a shard costs on its way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import pickle
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kun_builder.errors import RunError
+from kun_builder.recipe.plugins import Registry, load_plugins
+from kun_builder.run.executors.base import Task
+from kun_builder.types import BatchStage, DatasetStage, RowStage
+
+PACKAGE = "kun_travelled_plugins"
+"""A Python package of plugins folders, each under its number, that is made for the journey."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A task on its way, and what the machine that computes it must have."""
+
+    task: bytes
+    files: tuple[str, ...]
+    makers: Mapping[str, str]
+    """By stage: version and digest of the code that made it, which must be the same everywhere."""
+
+
+def pack(task: Task, shared: Sequence[str] = ()) -> Packed:
+    """The task for another machine; `shared` are files that must be seen there, besides those of the task."""
+    written = io.BytesIO()
+    _Pickler(written).dump(task)
+    steps = task.job.steps
+    named = [Path(name).expanduser() for step in steps for name in (*step.files, *map(str, step.resolved.values()))]
+    files = {str(task.shard.path), *shared, *(str(name) for name in named if name.is_file())}
+    makers = {step.stage.name: f"{step.version} {step.digest}" for step in steps}
+    return Packed(written.getvalue(), tuple(sorted(files)), makers)
+
+
+def unpack(packed: Packed, registry: Registry) -> Task:
+    """The task as `pack` was given it, with the stages of `registry`.
+
+    Raises RunError where this machine lacks something that it needs.
+    """
+    lacks = [f"there is no {name}" for name in packed.files if not Path(name).exists()]
+    for name, maker in packed.makers.items():
+        entry = registry.stages.get(name)
+        if entry is None:
+            lacks.append(f"there is no stage `{name}`")
+        elif f"{entry.version} {entry.digest}" != maker:
+            lacks.append(f"stage `{name}` is another one ({entry.package} {entry.version}, code {entry.digest})")
+    if lacks:
+        raise RunError(
+            f"the machines of the cluster are not alike: on {platform.node()} {'; '.join(lacks)}",
+            hint="run folder, journal and files of options must lie on paths that all of them share; kun-builder and "
+            "installed plugins must be the same everywhere",
+        )
+    unpickler = _Unpickler(io.BytesIO(packed.task))
+    unpickler.registry = registry
+    task: Task = unpickler.load()
+    return task
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> str | None:
+        return obj.name if isinstance(obj, RowStage | BatchStage | DatasetStage) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    registry: Registry
+
+    def persistent_load(self, name: str) -> Any:
+        return self.registry.stages[name].value
+
+
+def pack_plugins(dirs: Sequence[Path], folder: Path) -> Path | None:
+    """The package of the plugins folders `dirs`, made in `folder`; None if there are none."""
+    if not dirs:
+        return None
+    package = folder / PACKAGE
+    for number, source in enumerate(dirs):
+        shutil.copytree(source, package / str(number), ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    (package / "__init__.py").touch()
+    return package
+
+
+def load_travelled(dirs: int, disable: Sequence[str], folder: str) -> Registry:
+    """The plugins of a machine that so many folders of plugins have travelled to.
+
+    From here on this process is in `folder`, if there is one here: names of files may be relative to it.
+    """
+    if os.path.isdir(folder):
+        os.chdir(folder)
+    if not dirs:
+        return load_plugins((), disable)
+    (place,) = importlib.import_module(PACKAGE).__path__
+    return load_plugins([Path(place) / str(number) for number in range(dirs)], disable)

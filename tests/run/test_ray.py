@@ -1,0 +1,162 @@
+"""Stages on a Ray cluster of two nodes: the same rows as on one machine, whoever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from servers.llm_simulator import simulator
+
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.recipe import load_recipe
+from kun_builder.run.executors import batches
+from kun_builder.run.runner import build
+from kun_builder.status import Status
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # a worker's start takes seconds of a processor, of which a busy machine has few
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves files and sockets to the collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+PLUGINS = Path(__file__).parents[2] / "benchmarks" / "plugins"
+ROWS = 300
+STORE = 80 << 20
+
+
+def recipe(folder, url, ray=""):
+    """Batches and three dependent requests a row, in shards of 30."""
+    folder.mkdir()
+    lines = (f'{{"text": "第{number}篇。{"文" * 200}"}}\n' for number in range(ROWS))
+    (folder / "input.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(
+        f'models: {{chat: {{endpoints: ["{url}"], model: simulated/model, revision: one}}}}\n'
+        f"splits: {{rows: {{source: generic, path: {folder / 'input.jsonl'}}}}}\n"
+        f"plugins: {{dirs: [{PLUGINS}]}}\n"
+        f"stages: [normalize, ask, judge, rewrite, pair]\n"
+        f"shard_rows: 30\n"
+        f"journal: {folder / 'journal'}\n" + (f"executor: ray\nray: {{address: '{ray}', actors: 2}}\n" if ray else ""),
+        encoding="utf-8",
+    )
+    return folder
+
+
+def built(folder, status):
+    """The report of a build in this process."""
+    registry = load_plugins([PLUGINS])
+    return build(load_recipe(folder / "recipe.yaml", registry, output=folder / "run"), registry, status=status)
+
+
+def dataset(folder):
+    """Bytes of the finished data."""
+    parts = (folder / "run" / "dataset" / part for part in ("data", "provenance"))
+    return {path.name: path.read_bytes() for part in parts for path in sorted(part.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The same run on one machine: its data, and the counts of its report."""
+    with simulator(slots=64, speed=20) as server:
+        folder = recipe(tmp_path_factory.mktemp("local") / "x", server.url)
+        report = built(folder, Status())
+    return dataset(folder), report.splits
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head and a second node, each a raylet with workers of its own."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    cluster.add_node(**node)
+    yield cluster
+    cluster.shutdown()
+
+
+def workers(node):
+    """Processes of the row workers of a node."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return [child for child in raylet.children(recursive=True) if child.name().startswith("ray::RowWork")]
+
+
+def wait_for(what, seconds=300):
+    """The first value of `what()` that is something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := what():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not come")
+
+
+def test_a_cluster_makes_the_same_rows(tmp_path, monkeypatch, cluster, local):
+    """Two nodes give bit for bit what one machine gives, ask nothing twice, and share an endpoint fairly."""
+    monkeypatch.setattr(batches, "SMALL", 0)
+    status = Status()
+    with simulator(slots=32, speed=12) as server:
+        folder = recipe(tmp_path / "x", server.url, cluster.address)
+        report = built(folder, status)
+        counts = server.counts()
+    assert (dataset(folder), report.splits) == local
+    assert (counts["different"], counts["repeated"]) == (3 * ROWS, 0)
+    assert (status.requests, status.in_flight, report.machine) == (3 * ROWS, 0, "2 nodes, 2 cores (Ray)")
+    answered = [one["answered"] for one in report.serving["endpoints"]["chat"]]
+    assert sum(answered) == 3 * ROWS
+    assert min(answered) > ROWS
+    assert sum(one["requests"] for one in report.serving["usage"]) == 3 * ROWS
+    report.check()
+
+
+def test_a_worker_and_a_node_die(tmp_path, cluster, local):
+    """Nothing is lost; only what was in flight on the dead one is asked again."""
+    said, kills = [], []
+    status = Status(say=said.append)
+    head, other = cluster.head_node, next(iter(cluster.worker_nodes))
+    with simulator(slots=32, speed=2) as server:
+        folder = recipe(tmp_path / "x", server.url, cluster.address)
+        run = threading.Thread(target=built, args=(folder, status))
+        run.start()
+        wait_for(lambda: server.counts()["answered"] > 60)
+        kills.append(time.monotonic())
+        workers(head)[0].kill()
+        wait_for(lambda: [line for line in said if "died" in line])
+        at = server.counts()["answered"]
+        wait_for(lambda: server.counts()["answered"] > at + 60)
+        kills.append(time.monotonic())
+        cluster.remove_node(other, allow_graceful=False)
+        run.join(400)
+        counts, repeated = server.counts(), server.repeated()
+    assert not run.is_alive()
+    assert (dataset(folder), status.done, status.in_flight) == (local[0], ROWS, 0)
+    assert sum("died and was begun again on" in line for line in said) >= 2
+    assert counts["different"] == 3 * ROWS
+    # At most 64 rows' worth of answers, those of the last moments, had not been written down by the one that died.
+    assert len(repeated) <= 2 * 64
+    assert all(any(-1.0 < kill - at < 3.0 for kill in kills) for at, _ in repeated), [kills, repeated]
+
+
+def test_a_killed_driver_is_started_again(tmp_path, cluster, local):
+    """A build whose own process is killed goes on where it was; what had been written down is not asked again."""
+    with simulator(slots=32, speed=3) as server:
+        folder = recipe(tmp_path / "x", server.url, cluster.address)
+        command = [Path(sys.executable).parent / "kun-build", folder / "recipe.yaml", "--output", folder / "run", "-q"]
+        first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: server.counts()["answered"] > 200)
+        killed = time.monotonic()
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        again = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=400)
+        counts, repeated = server.counts(), server.repeated()
+    assert again.returncode == 0, again.stderr
+    assert dataset(folder) == local[0]
+    assert counts["different"] == 3 * ROWS
+    assert all(-1.0 < at - killed < 5.0 for at, _ in repeated), [killed, repeated]
