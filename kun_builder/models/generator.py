@@ -331,10 +331,9 @@ async def open_models(
 ) -> AsyncIterator[Generator]:
     """Connect all models and ask them who they are; the journal is closed in the end.
 
-    `sharers` processes of this run, with this one, ask the same endpoints.
-
-    Models whose specs differ in name and price only share endpoints. Raises ModelError for an unknown engine, for a
-    model that no endpoint serves, and for endpoints of one name that serve different models.
+    `sharers` processes of this run, with this one, ask the same endpoints. Models whose specs differ in name and price
+    only share endpoints. Raises ModelError for an unknown engine, for a model that no endpoint serves, and for
+    endpoints of one name that serve different models.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)
