@@ -344,8 +344,7 @@ async def open_models(
         for name, spec in specs.items():
             identity = repr(replace(spec, name="", cost_in=0.0, cost_out=0.0)) + spec.api_key + repr(spec.headers)
             if identity not in shared:
-                shared[identity] = Model(
-                    *await stack.enter_async_context(connect(spec, engines, status, journal.folder, sharers))
-                )
+                opened = await stack.enter_async_context(connect(spec, engines, status, journal.folder, sharers))
+                shared[identity] = Model(*opened)
             models[name] = shared[identity]
         yield Generator(models, journal, status, budget)
