@@ -13,6 +13,7 @@ from .fitting import answer_room, fit
 from .form import leak
 from .languages import ZH, chosen
 from .scripts import in_script_of
+from .texts import closed_gaps
 
 PROMPT = ZH.prompts["polish"]
 KUN = ZH.prompts["polish_kun"]
@@ -37,7 +38,8 @@ async def run(
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
     a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
-    asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text.
+    asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
+    and rid of brackets that have nothing in them but commas.
 
     Raises:
         Drop: `empty`, `truncated` (an answer cut off at `max_new_tokens`), `prompt_leak`, `prompt_too_long` (the
@@ -60,7 +62,7 @@ async def run(
         on_length="keep",
         on_empty="keep",
     )
-    output = in_script_of(text, _LABEL.sub("", completion.text.strip()).strip())
+    output = closed_gaps(in_script_of(text, _LABEL.sub("", completion.text.strip()).strip()))
     if not output:
         raise Drop("empty", completion.finish_reason, raw_answer=text)
     if completion.finish_reason == "length":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .texts import closed_gaps
+
 _OF_ITSELF = re.compile(
     r"https?://|www\.|!\[|\]\(|本文|本篇|本书|文中|上文|下文|如[上下]?图|见[上下]?[图表]|点击|链接|关注|公众号|扫码|二维码|转载|来源[:：]|编辑[:：]|记者|作者"
     r"|版权|登录|注册|评论|分享|订阅|下载|\b(?:click|subscribe|copyright|this article|this post)\b",
@@ -18,7 +20,7 @@ _WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+
 def as_answer(text: str) -> str:
     """`text` without its heading, if it begins and ends like something whole and speaks neither of itself nor of who
     wrote it; "" if it does not read as an answer."""
-    body = _HEADING.sub("", text.strip()).strip()
+    body = closed_gaps(_HEADING.sub("", text.strip()).strip())
     whole = _WHOLE.search(body) and not (
         _OF_ITSELF.search(body) or _FIRST_PERSON.search(body) or _POINTS_BACK.search(body)
     )

@@ -27,6 +27,7 @@ SINGER = "林小月，台湾歌仔戏乐师，高雄市人，当兵时在艺工�
         ("请介绍林小月的生平、作品和荣誉。", SINGER, "荣誉。"),
         ("请介绍林小月的生平、作品和获奖情况。", SINGER + "曾獲金曲獎。", ""),
         ("请介绍林小月的生平和作品。", SINGER, ""),
+        ("请介绍林小月的生平和研究成果。", SINGER, "研究成果"),
         ("该机场的未来规划是什么？", "机场建于1955年，距市区三公里。", "未来规划"),
         (GREENS, "Wash them and boil them for a minute.", "watch out for"),
         (GREENS, "Do not boil them for long.", ""),

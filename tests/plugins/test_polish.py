@@ -133,3 +133,18 @@ def test_kun_asks_for_a_free_rewriting():
         generate = Scripted(["用八十度的水泡两分钟。"])
         run(generate, **options)
         assert generate.asked[0][1] == expected.fill(instruction=QUESTION, text=TEXT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tidy"),
+    [
+        ("叶乔波（），吉林长春人。", "叶乔波，吉林长春人。"),
+        ("矢井田瞳（、）是日本歌手。", "矢井田瞳是日本歌手。"),
+        ("他（Jakob Kellenberger，）生于瑞士。", "他（Jakob Kellenberger）生于瑞士。"),
+        ("怡良（；字悦亭），满洲正红旗人。", "怡良（字悦亭），满洲正红旗人。"),
+        ("函数 f() 有两个参数（a，b）。", "函数 f() 有两个参数（a，b）。"),
+    ],
+)
+def test_brackets_of_templates_that_were_cut_out_do_not_stay(answer, tidy):
+    """Wikis put readings and ticker symbols into templates; what cutting them leaves is no part of an answer."""
+    assert run(Scripted([answer]))["output"] == tidy
