@@ -113,6 +113,27 @@ def test_a_run_waits_for_its_first_server_and_for_the_next(tmp_path):
     assert said[0] == f"model `chat`: waiting up to 600 s for a server in {tmp_path / 'endpoints.txt'}"
 
 
+def test_a_file_that_is_just_being_written_sends_nobody_away(tmp_path, monkeypatch):
+    """A line that is missing at one look only, or a file that is, leaves the server where it is."""
+    said, looks, read = [], [], roster.Roster._read
+
+    def now_and_then(self):
+        looks.append(1)
+        return read(self) if len(looks) % 2 else (None if len(looks) % 4 else [])
+
+    monkeypatch.setattr(roster.Roster, "_read", now_and_then)
+
+    async def main(server):
+        listing(tmp_path, server.url)
+        async with opened(tmp_path, said) as generator:
+            await until(lambda: len(looks) > 10)
+            await rows(generator, range(5))
+
+    with simulator(speed=20) as server:
+        asyncio.run(main(server))
+    assert not [line for line in said if "leaves" in line]
+
+
 def test_wrong_lines_and_other_models_do_not_join(tmp_path):
     """What is no address, and a server of another model, are said once; the others work."""
     said = []
