@@ -42,7 +42,7 @@ def connected(cluster: Cluster, plugins: Sequence[Path]) -> Iterator[None]:
         try:
             ray.init(
                 cluster.address or "local",
-                runtime_env={"env_vars": variables, "py_modules": [str(package)] if package else []},
+                runtime_env={"env_vars": variables} | ({"py_modules": [str(package)]} if package else {}),
                 log_to_driver=False,
                 logging_level="error",
                 **({} if cluster.address else own),
