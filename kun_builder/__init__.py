@@ -3,6 +3,7 @@
 These are the names that a plugin needs; everything else is the engine's own business.
 """
 
+from kun_builder.declarations import ColumnName, FileName, ModelName, Quantity, Section, TokenizerName
 from kun_builder.drops import drop_rows
 from kun_builder.errors import Drop, KunError
 from kun_builder.hookspecs import hookimpl
@@ -10,22 +11,18 @@ from kun_builder.prompts import Prompt
 from kun_builder.types import (
     API_VERSION,
     BatchStage,
-    ColumnName,
     Completion,
     DatasetStage,
     Endpoint,
     Engine,
-    FileName,
     Generate,
     ModelInfo,
-    ModelName,
     ModelSpec,
     Record,
     Request,
     Row,
     RowStage,
     Source,
-    TokenizerName,
     Workspace,
 )
 
@@ -47,10 +44,12 @@ __all__ = [
     "ModelName",
     "ModelSpec",
     "Prompt",
+    "Quantity",
     "Record",
     "Request",
     "Row",
     "RowStage",
+    "Section",
     "Source",
     "TokenizerName",
     "Workspace",

@@ -1,9 +1,10 @@
-"""The hooks of kun-builder: three, each returns a list. `from kun_builder import hookimpl` marks an implementation."""
+"""The hooks of kun-builder: four, each returns a list. `from kun_builder import hookimpl` marks an implementation."""
 
 from __future__ import annotations
 
 import pluggy
 
+from kun_builder.declarations import Section
 from kun_builder.types import Engine, Source, Stage
 
 hookspec = pluggy.HookspecMarker("kun_builder")
@@ -24,3 +25,8 @@ def kun_stages() -> list[Stage]:  # type: ignore[empty-body]
 @hookspec
 def kun_engines() -> list[Engine]:  # type: ignore[empty-body]
     """Kinds of servers that models are asked through."""
+
+
+@hookspec
+def kun_sections() -> list[Section]:  # type: ignore[empty-body]
+    """Sections of recipes that commands of this plugin's package read."""

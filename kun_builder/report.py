@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from kun_builder.declarations import Quantity
 from kun_builder.errors import RunError
 
 
@@ -73,6 +74,47 @@ class SplitReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepFacts:
+    """Who a step is and what was set for it: one stage of the recipe, as a report, a release and a card know it."""
+
+    label: str
+    """The name of its stage, numbered from the second use on."""
+    stage: str
+    plugin: str = ""
+    package: str = ""
+    """The package of the plugin; of a plugin that is a mere file, the file's name without its folder."""
+    package_version: str = ""
+    digest: str = ""
+    """Of the plugin's files."""
+    version: str = "1"
+    """Of the stage."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """All of them, prompts in full."""
+    models: tuple[str, ...] = ()
+    adds: Mapping[str, str] | None = None
+    """Type of each column that it adds; None in a report of a version which did not say."""
+    quantities: Mapping[str, Quantity] | None = None
+    """What the columns of numbers mean, as the stage has declared it; None in a report of a version before that."""
+
+    @property
+    def made_by(self) -> str:
+        """Whose work it is, in which version, for people."""
+        return f"{self.package} {self.package_version}, stage version {self.version}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StepFacts:
+        """Back from plain data, of this version or an earlier one."""
+        known = _known(cls, data)
+        if (quantities := known.get("quantities")) is not None:
+            known["quantities"] = {name: Quantity(**_known(Quantity, one)) for name, one in quantities.items()}
+        return cls(**{**known, "models": tuple(known.get("models", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     """What one step asked of one model: requests and tokens; `reused` answers came out of the journal."""
 
@@ -106,8 +148,7 @@ class RunReport:
     format: str
     splits: Mapping[str, SplitReport]
     models: Mapping[str, Mapping[str, Any]]
-    steps: tuple[Mapping[str, Any], ...]
-    """Per step: label, stage, plugin, package, version, options, prompts in full, models."""
+    steps: tuple[StepFacts, ...]
     usage: tuple[Usage, ...] = ()
     machine: str = ""
     """What the run was made on: processors, architecture, memory. Servers are machines of their own."""
@@ -130,7 +171,8 @@ class RunReport:
     def write(self, path: Path) -> None:
         """Check, then write as JSON, atomically."""
         self.check()
-        replace_file(path, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2), private=True)
+        data = {**asdict(self), "steps": [step.to_json() for step in self.steps]}
+        replace_file(path, orjson.dumps(data, option=orjson.OPT_INDENT_2), private=True)
 
 
 def read_report(path: Path) -> RunReport:
@@ -139,7 +181,8 @@ def read_report(path: Path) -> RunReport:
         data = orjson.loads(path.read_bytes())
         splits = {name: SplitReport.from_json(value) for name, value in data.pop("splits").items()}
         usage = tuple(Usage(**value) for value in data.pop("usage"))
-        return RunReport(**{**data, "steps": tuple(data["steps"])}, splits=splits, usage=usage)
+        steps = tuple(map(StepFacts.from_json, data.pop("steps")))
+        return RunReport(**data, splits=splits, steps=steps, usage=usage)
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist", hint="the run is unfinished; run kun-build again to go on") from error
     except (ValueError, TypeError, KeyError) as error:

@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from kun_builder.declarations import Quantity
 
 API_VERSION = 1
 """Version of everything that a plugin can see. A plugin states the one it was written for as `kun_api = 1`."""
@@ -29,32 +31,6 @@ Message: TypeAlias = Mapping[str, str]
 
 PromptText: TypeAlias = str | Sequence[Message]
 """What a model is asked: a string for a completion model, messages for a chat model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """Marks an option whose string is a name that the engine resolves before the run starts."""
-
-    kind: Literal["model", "tokenizer", "file", "column", "verdicts"]
-
-
-ModelName = Annotated[str, Role("model")]
-"""An option that names one of the recipe's `models:`."""
-
-TokenizerName = Annotated[str, Role("tokenizer")]
-"""An option that names a tokenizer: a Hub id, a path, `characters`, or `auto`, which becomes the tokenizer of
-the first model that a later stage of the recipe asks."""
-
-FileName = Annotated[str, Role("file")]
-"""An option that may name a file, as a path from where kun-build runs. When what is in the file changes, the results
-that depend on it are made again."""
-
-VerdictsFolder = Annotated[str, Role("verdicts")]
-"""An option that names a folder of people's verdicts; empty, it is the stage's own in the run folder."""
-
-ColumnName = Annotated[str, Role("column")]
-"""An option that names a column of text: `text`, or one of strings that an earlier stage of the recipe adds, such as
-`instruction`. A DatasetStage sees it beside its `columns`."""
 
 
 # --- sources ---------------------------------------------------------------------------------------------------
@@ -121,13 +97,14 @@ class RowStage:
 
     `run` returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
     with their annotations and defaults, are its whole configuration. `adds` maps column names to Arrow type names:
-    `string`, `binary`, `bool`, `int32`, `int64`, `float`, `double`, or `list<...>` of one. `version` changes when the
-    result for the same input changes.
+    `string`, `binary`, `bool`, `int32`, `int64`, `float`, `double`, or `list<...>` of one. `quantities` says of columns
+    of numbers among them what they mean. `version` changes when the result for the same input changes.
     """
 
     name: str
     run: Callable[..., Awaitable[Row]]
     adds: Mapping[str, str] = field(default_factory=dict)
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
     version: str = "1"
 
 
@@ -142,6 +119,7 @@ class BatchStage:
     name: str
     run: Callable[..., pa.Table]
     adds: Mapping[str, str] = field(default_factory=dict)
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
     version: str = "1"
 
 
@@ -187,6 +165,7 @@ class DatasetStage:
     run: Callable[..., Sequence[tuple[int, str, object]]]
     measure: Callable[..., pa.Table] | None = None
     adds: Mapping[str, str] = field(default_factory=dict)
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
     columns: tuple[str, ...] = ("id", "split")
     version: str = "1"
 

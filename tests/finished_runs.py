@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from kun_builder.report import RunReport, SplitReport, StepCounts
+from kun_builder.report import RunReport, SplitReport, StepCounts, StepFacts
 from kun_builder.run.folder import dataset_metadata, write_provenance
 from kun_builder.run.redact import stays_here
 
@@ -135,12 +135,12 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def _report(
     name: str, splits: Mapping[str, int], seed: int, threshold: float, sources: Mapping[str, Mapping[str, Any]]
 ) -> RunReport:
-    def step(label: str, plugin: str, models: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    def step(label: str, plugin: str, models: tuple[str, ...] = (), **options: Any) -> StepFacts:
         facts = {"label": label, "stage": label, "plugin": plugin, "package": "kun-builder", "version": "1"}
         facts |= {"package_version": "0.1.0", "digest": "0123456789abcdef"}
         kinds = {"perplexity": "double", "label": "string", "score": "double"}
         adds = {"instruction" if label == "label" else label: kinds[label]}
-        return {**facts, "options": options, "models": models, "adds": adds}
+        return StepFacts(**facts, options=options, models=models, adds=adds)
 
     return RunReport(
         name=name,

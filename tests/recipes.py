@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Ge
+from kun_training.section import kun_sections
 
 from kun_builder import ModelName, Prompt, TokenizerName
 from kun_builder.errors import RecipeError
@@ -76,6 +77,7 @@ class Catalog:
         default_factory=lambda: {name: entry(connect, "spec") for name in ("llamacpp", "openai", "tgi")}
     )
     absent: tuple = ()
+    sections: dict = field(default_factory=lambda: {"training": SimpleNamespace(value=kun_sections()[0])})
 
 
 CATALOG = Catalog()

@@ -5,8 +5,7 @@ import random
 from pathlib import Path
 
 from kun_method import polish
-
-from kun_builder.recipe.training import ChatTraining, Training
+from kun_training.section import ChatTraining, Training
 
 SUBJECTS = (
     "绿茶",

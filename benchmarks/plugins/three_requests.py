@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from kun_builder import hookimpl
-from kun_builder.types import Generate, ModelName, Row, RowStage, Stage
+from kun_builder.declarations import ModelName
+from kun_builder.types import (
+    Generate,
+    Row,
+    RowStage,
+    Stage,
+)
 
 HEAD = "你是一位严谨的中文编辑，只依据给出的文本作答，不添加文本之外的内容。" * 4
 REQUESTS = (("ask", "text", 64), ("judge", "ask_text", 20), ("rewrite", "judge_text", 320))

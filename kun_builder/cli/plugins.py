@@ -46,9 +46,9 @@ class _Plugins(Command):
 @plugins_dir_option
 @output_options
 def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
-    """List sources, stages and engines, or explain NAME: its options, an example, and a source's sample record.
+    """List sources, stages, engines and sections, or explain NAME: options, an example, and a source's sample record.
 
-    NAME is that of a source, stage or engine, or of a plugin.
+    NAME is that of a source, stage, engine or section of recipes, or of a plugin.
     """
     from kun_builder.recipe.recipe import Plugins
 
@@ -57,7 +57,7 @@ def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
     found = [(kind, entry) for kind, entry in entries if name in ("", entry.value.name, entry.plugin)]
     if not found:
         known = {each for _, entry in entries for each in (entry.value.name, entry.plugin)}
-        raise PluginError(f"there is no source, stage, engine or plugin `{name}`{suggest(name, known)}")
+        raise PluginError(f"there is no source, stage, engine, section or plugin `{name}`{suggest(name, known)}")
     if out.format == "json":
         out.json([_facts(kind, entry) for kind, entry in found])
     elif out.format == "quiet":
@@ -71,7 +71,7 @@ def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
 
 
 def _entries(registry: Registry) -> Iterator[tuple[str, Entry[Any]]]:
-    for kind in ("source", "stage", "engine"):
+    for kind in ("source", "stage", "engine", "section"):
         for _, entry in sorted(getattr(registry, f"{kind}s").items()):
             yield kind, entry
 
@@ -119,8 +119,9 @@ def _explain(kind: str, entry: Entry[Any]) -> None:
     from kun_builder.recipe.options import show
 
     about = f"{kind} {entry.value.name}: plugin {entry.plugin} of {entry.package} {entry.version}".strip()
-    lines = [about, "", documentation(entry), "", "Options:"]
-    lines += [f"  {show(option)}" for option in entry.options] or ["  none"]
+    lines = [about, "", documentation(entry)]
+    if kind != "section":
+        lines += ["", "Options:", *([f"  {show(option)}" for option in entry.options] or ["  none"])]
     lines += ["", "Example:", *(f"  {line}" for line in example(kind, entry).splitlines())]
     if kind == "source":
         facts = {"license": entry.value.license, "homepage": entry.value.homepage}
@@ -133,7 +134,8 @@ def _explain(kind: str, entry: Entry[Any]) -> None:
 def documentation(entry: Entry[Any]) -> str:
     """The docstring of what does the work, or else that of the plugin."""
     value = entry.value
-    function = getattr(value, "run", None) or getattr(value, "parse", None) or getattr(value, "connect", None)
+    names = ("run", "parse", "connect", "model")
+    function = next((found for name in names if (found := getattr(value, name, None))), None)
     return inspect.getdoc(function) or entry.owner.doc
 
 
@@ -151,6 +153,8 @@ def example(kind: str, entry: Entry[Any]) -> str:
         fragment = {"splits": {split: {"source": name, "path": f"data/{entry.value.files[0]}", **options}}}
     elif kind == "stage":
         fragment = {"stages": [{name: options} if options else name]}
+    elif kind == "section":
+        fragment = {name: entry.value.model().model_dump(mode="json")}
     else:
         servers = {} if name == EMBEDDED else {"endpoints": ["http://127.0.0.1:8000"]}
         fragment = {"models": {"chat": {"engine": name, **servers, **options}}}

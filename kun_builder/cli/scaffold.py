@@ -16,6 +16,7 @@ from kun_builder.cli.options import Command, output_options
 from kun_builder.cli.output import Output
 from kun_builder.errors import PluginError
 
+_KINDS = ("source", "stage", "engine", "command")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -25,10 +26,11 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
     examples=(
         "kun-build plugins new poems --kind source",
         "kun-build plugins new topics --kind stage --dir plugins/topics",
+        "kun-build plugins new census --kind command        # with a section of recipes of its own",
     ),
 )
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["source", "stage", "engine"]), required=True, help="What it adds.")
+@click.option("--kind", type=click.Choice(_KINDS), required=True, help="What it adds.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Where to write it [kun-NAME].")
 @output_options
 def command(name: str, kind: str, folder: Path | None, out: Output) -> None:

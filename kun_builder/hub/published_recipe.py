@@ -17,9 +17,10 @@ import yaml
 
 from kun_builder.errors import PublishError
 from kun_builder.prompts import Prompt
+from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import Dumper, RecipeFile
 from kun_builder.recipe.options import REQUIRED, Option, plain_value
-from kun_builder.recipe.parts import Catalog, locate
+from kun_builder.recipe.parts import locate
 from kun_builder.recipe.recipe import plugin_settings
 
 _SETTINGS = ("name", "shard_rows", "seed", "format")

@@ -12,9 +12,9 @@ import yaml
 from kun_builder.errors import PublishError
 from kun_builder.hub.published_recipe import Mine, read_lock, take
 from kun_builder.hub.repository import Head, Repository
+from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import Dumper
-from kun_builder.recipe.parts import Catalog
-from kun_builder.report import RunReport, replace_file
+from kun_builder.report import RunReport, StepFacts, replace_file
 from kun_builder.result.finished import FinishedRun
 from kun_builder.result.release import compare_rows, digest_rows, rows_of
 
@@ -112,11 +112,11 @@ def _compare(repo: Repository, head: Head, run: FinishedRun, splits: Sequence[st
 
 def _drift(then: Mapping[str, Any], now: RunReport) -> list[str]:
     """Versions of steps and models that are not the published ones."""
-    steps = {step["label"]: _version(step) for step in now.steps}
+    steps = {step.label: step.made_by for step in now.steps}
     lines = [
-        f"{step['label']}: {_version(step)} → {steps.get(step['label'], 'absent')}"
-        for step in then["steps"]
-        if steps.get(step["label"]) != _version(step)
+        f"{step.label}: {step.made_by} → {steps.get(step.label, 'absent')}"
+        for step in map(StepFacts.from_json, then["steps"])
+        if steps.get(step.label) != step.made_by
     ]
     for name, model in then["models"].items():
         here = now.models.get(name, {})
@@ -125,7 +125,3 @@ def _drift(then: Mapping[str, Any], now: RunReport) -> list[str]:
     if then["version"] != now.version:
         lines.append(f"kun-builder: {then['version']} → {now.version}")
     return lines
-
-
-def _version(step: Mapping[str, Any]) -> str:
-    return f"{step['package']} {step['package_version']}, stage version {step['version']}"

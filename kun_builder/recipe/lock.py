@@ -14,9 +14,10 @@ import yaml
 
 from kun_builder import __version__
 from kun_builder.prompts import Prompt
+from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.file import Dumper
 from kun_builder.recipe.options import plain_value
-from kun_builder.recipe.parts import MODEL_OPTIONS, Catalog, Described
+from kun_builder.recipe.parts import MODEL_OPTIONS
 from kun_builder.recipe.recipe import Recipe
 from kun_builder.types import ModelInfo, ModelSpec
 

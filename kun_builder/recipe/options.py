@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
 
+from kun_builder.declarations import Role
 from kun_builder.errors import PluginError
 from kun_builder.prompts import Prompt
-from kun_builder.types import Role
 
 if TYPE_CHECKING:
     pass

@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Annotated, Any, get_type_hints
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt
 
 from kun_builder.errors import suggest
+from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import Option
@@ -54,50 +55,6 @@ _SPEAK_OPENAI = frozenset({"vllm", "sglang", "ollama", "llama-server", "llama.cp
 
 _MODEL = re.compile(r"\w[\w.-]*")
 _SPLIT = re.compile(r"(?!all$)\w+(\.\w+)*")  # what `datasets` takes for the name of a split
-
-
-class Described(Protocol):
-    """A source, stage or engine, as far as a recipe must know it: its options and its owner."""
-
-    @property
-    def options(self) -> tuple[Option, ...]:
-        """What can be set."""
-
-    @property
-    def plugin(self) -> str:
-        """Name of the plugin."""
-
-    @property
-    def package(self) -> str:
-        """The package it belongs to."""
-
-    @property
-    def version(self) -> str:
-        """That package's version."""
-
-    @property
-    def digest(self) -> str:
-        """Hash of the plugin's files."""
-
-
-class Catalog(Protocol):
-    """What a recipe may name: `kun_builder.recipe.plugins.Registry`."""
-
-    @property
-    def sources(self) -> Mapping[str, Described]:
-        """Sources by name."""
-
-    @property
-    def stages(self) -> Mapping[str, Described]:
-        """Stages by name."""
-
-    @property
-    def engines(self) -> Mapping[str, Described]:
-        """Engines by name."""
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Names of plugins that could not be loaded."""
 
 
 @dataclass(frozen=True)

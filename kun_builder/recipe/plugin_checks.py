@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kun_builder.declarations import NUMBERS, Quantity, Section
 from kun_builder.drops import VERDICT
-from kun_builder.errors import PluginError
+from kun_builder.errors import PluginError, suggest
 from kun_builder.recipe.option_values import adapter, check_options
 from kun_builder.recipe.options import REQUIRED, Option, merge, options_of, show, takes_workspace
 from kun_builder.recipe.parts import MODEL_OPTIONS
+from kun_builder.recipe.recipe import KEYS
 from kun_builder.recipe.splits import SPLIT_OPTIONS
 from kun_builder.types import BatchStage, DatasetStage, Engine, RowStage, Source
 
@@ -23,11 +25,13 @@ _TYPES: dict[str, tuple[type[Any], ...]] = {
     "source": (Source,),
     "stage": (RowStage, BatchStage, DatasetStage),
     "engine": (Engine,),
+    "section": (Section,),
 }
 _TAKEN = {
     "source": {option.name for option in SPLIT_OPTIONS},
     "stage": set[str](),
     "engine": {option.name for option in MODEL_OPTIONS},
+    "section": set(),
 }
 """Words that a recipe has already beside the options of a split or a model."""
 
@@ -77,6 +81,9 @@ def _check_types(options: Sequence[Option]) -> None:
 
 def _functions(value: Any) -> list[tuple[Option, ...]]:
     """The options of each function of `value`, whose signatures are checked on the way."""
+    if isinstance(value, Section):
+        _check_section(value)
+        return []
     if isinstance(value, Source):
         parts = [options_of(value.parse, ("data",))]
         parts += [options_of(value.find, ("path",))] if value.find else []
@@ -91,6 +98,24 @@ def _functions(value: Any) -> list[tuple[Option, ...]]:
         _check_async(value.run, False, "def run(dataset, *, options...)")
         return _dataset_stage(value)
     return [options_of(value.connect, ("spec",))]
+
+
+def _check_section(section: Section) -> None:
+    """The model of a section refuses unknown keys, and stands for a recipe without the section."""
+    from pydantic import BaseModel, ValidationError
+
+    if section.name in KEYS:
+        raise PluginError(f"`{section.name}` is a key of every recipe", hint="give the section another name")
+    if not (isinstance(section.model, type) and issubclass(section.model, BaseModel)):
+        raise PluginError(f"its `model` is {section.model!r}, not a class", hint="derive one from pydantic's BaseModel")
+    if section.model.model_config.get("extra") != "forbid":
+        raise PluginError("its model takes any key", hint='give it `model_config = ConfigDict(extra="forbid")`')
+    try:
+        section.model()
+    except ValidationError as error:
+        field = error.errors(include_url=False)[0]["loc"]
+        what = f"its field `{'.'.join(map(str, field))}` has no default"
+        raise PluginError(what, hint="a recipe may leave the section out") from error
 
 
 def _dataset_stage(stage: DatasetStage) -> list[tuple[Option, ...]]:
@@ -115,7 +140,23 @@ def _run(stage: RowStage | BatchStage | DatasetStage, positional: tuple[str, ...
             raise PluginError(what, hint="use string, binary, bool, int32, int64, float, double, or list<...> of one")
         if column in VERDICT:
             raise PluginError(f"`adds` has `{column}`, which is the engine's own", hint="give it another name")
-    return options_of(stage.run, positional)
+    options = options_of(stage.run, positional)
+    _check_quantities(stage, {option.name for option in options})
+    return options
+
+
+def _check_quantities(stage: RowStage | BatchStage | DatasetStage, options: set[str]) -> None:
+    """What is declared of a column is about a column of numbers that the stage adds, and about options that it has."""
+    for column, quantity in stage.quantities.items():
+        if type(quantity) is not Quantity:
+            raise PluginError(f"`quantities` has {column!r}: {quantity!r}", hint="it maps column names to `Quantity`")
+        if stage.adds.get(column) not in NUMBERS:
+            what = f"`quantities` has `{column}`, which is no column of numbers that the stage adds"
+            raise PluginError(what, hint=f"`adds` gives the type of each column; numbers are {', '.join(NUMBERS)}")
+        for side in ("least", "most"):
+            if (option := getattr(quantity, side)) and option not in options:
+                what = f"`quantities` says `{side}={option!r}` of `{column}`, and `run` has no such option"
+                raise PluginError(what + suggest(option, options), hint="name an option, or leave it out")
 
 
 def _check_async(function: Callable[..., Any], wanted: bool, signature: str) -> None:

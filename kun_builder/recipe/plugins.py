@@ -24,19 +24,20 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from kun_builder import hookspecs
+from kun_builder.declarations import Section
 from kun_builder.errors import KunError, PluginError, suggest
 from kun_builder.recipe.options import Option
 from kun_builder.recipe.plugin_checks import checked_options, checked_values
 from kun_builder.types import API_VERSION, Engine, Source, Stage
 
 GROUP = "kun_builder"
-KINDS = {"kun_sources": "source", "kun_stages": "stage", "kun_engines": "engine"}
+KINDS = {"kun_sources": "source", "kun_stages": "stage", "kun_engines": "engine", "kun_sections": "section"}
 """The hooks, and what their values are called."""
 
 _UNSAID = 1  # a plugin without `kun_api` is from before there were others
 _SLOW = 5.0  # seconds of an import after which it is mentioned
 _MARK = "put `@kun_builder.hookimpl` above `def kun_sources():`"
-_T_co = TypeVar("_T_co", bound=Source | Stage | Engine, covariant=True)
+_T_co = TypeVar("_T_co", bound=Source | Stage | Engine | Section, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Entry(Generic[_T_co]):
-    """One source, stage or engine with its options and the plugin that owns it."""
+    """One source, stage, engine or section with its options and the plugin that owns it."""
 
     value: _T_co
     owner: Plugin
@@ -107,6 +108,7 @@ class Registry:
     sources: Mapping[str, Entry[Source]]
     stages: Mapping[str, Entry[Stage]]
     engines: Mapping[str, Entry[Engine]]
+    sections: Mapping[str, Entry[Section]]
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -185,7 +187,7 @@ class _Loader:
         for name in sorted(self._disable - set(self._plugins)):
             self._problems.append(Problem("", f"no plugin `{name}` to disable{suggest(name, self._plugins)}", ""))
         found = {kind: self._gather(hook, kind) for hook, kind in KINDS.items()}
-        return Registry(found["source"], found["stage"], found["engine"], tuple(self._problems))
+        return Registry(found["source"], found["stage"], found["engine"], found["section"], tuple(self._problems))
 
     def _leave_out(self, plugin: Plugin, what: str, hint: str) -> None:
         self._problems.append(Problem(plugin.name, f"{plugin} {what}", hint))

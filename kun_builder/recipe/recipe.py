@@ -7,9 +7,10 @@ Everything has a default but `splits`, and `models` where a stage asks one. All 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,10 +18,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainSerializer, ValidationError
 
 from kun_builder.errors import RunError, shown
+from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import RecipeFile
 from kun_builder.recipe.option_values import faults_of
-from kun_builder.recipe.parts import Catalog, SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
-from kun_builder.recipe.training import Training
+from kun_builder.recipe.parts import SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
 from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages")
@@ -111,7 +112,6 @@ class Settings(_Frozen):
     budget: Limits = Limits()
     plugins: Plugins = Plugins()
     publish: Publish = Publish()
-    training: Training = Training()
     lock: dict[str, Any] = Field(
         default={}, description="What really ran: written by a build, ignored by the next one."
     )
@@ -122,6 +122,10 @@ def _without_keys(models: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
     return {name: {key: getattr(spec, key) for key in shown} for name, spec in models.items()}
 
 
+KEYS = (*_SECTIONS, *Settings.model_fields)
+"""Keys of every recipe; a plugin's section has another one."""
+
+
 class Recipe(Settings):
     """A checked recipe. API keys are in `models` only, and in no dump or representation."""
 
@@ -129,6 +133,8 @@ class Recipe(Settings):
     models: Annotated[dict[str, ModelSpec], PlainSerializer(_without_keys)]
     splits: dict[str, SplitSpec]
     stages: tuple[StageSpec, ...]
+    sections: dict[str, Any] = {}
+    """Sections of plugins, by name, as instances of their models; one that the recipe leaves out has its defaults."""
     variables: dict[str, str] = {}
     """Per model with an API key: the environment variable that it came from."""
     limit: int | None = None
@@ -164,7 +170,9 @@ def load_recipe(
     """
     file = RecipeFile.read(path)
     _no_variables(file)
-    settings = _settings(file, {key: value for key, value in file.data.items() if key not in _SECTIONS})
+    others = {*_SECTIONS, *catalog.sections}
+    settings = _settings(file, {key: value for key, value in file.data.items() if key not in others}, others)
+    sections = {name: read_section(file, name, entry.value.model) for name, entry in catalog.sections.items()}
     models, variables = read_models(file, catalog, tuple(endpoints))
     splits = read_splits(file, catalog)
     stages = read_stages(file, catalog)
@@ -184,6 +192,7 @@ def load_recipe(
     values |= {"name": name, "journal": settings.journal and path.parent / settings.journal.expanduser()}
     values |= {"plugins": plugins or plugin_settings(path)}
     values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
+    values["sections"] = sections
     return Recipe(**values, file=path, limit=limit, output=output or Path("runs") / name)
 
 
@@ -192,12 +201,12 @@ def _is_address(folder: Path | None) -> bool:
     return folder is not None and re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)) is not None
 
 
-def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:
-    """The settings, defaults where they are wrong: the complaints are noted in `file`."""
+def _settings(file: RecipeFile, data: Mapping[str, Any], others: Iterable[str] = _SECTIONS) -> Settings:
+    """The settings, defaults where they are wrong: the complaints are noted in `file`. `others`: keys beside them."""
     try:
         settings = Settings.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        for fault in faults_of(error, _names_at, "key"):
+        for fault in faults_of(error, lambda place: [*_names_at(Settings, place), *(() if place else others)], "key"):
             file.complain(fault.place, fault.what)
         return Settings()
     if settings.name and not _NAME.fullmatch(settings.name):
@@ -205,6 +214,20 @@ def _settings(file: RecipeFile, data: Mapping[str, Any]) -> Settings:
             ("name",), f"`name` must be a folder name of letters, digits, `_`, `-`, `.`, not {settings.name!r}"
         )
     return settings
+
+
+def read_section(file: RecipeFile, name: str, model: type[BaseModel]) -> BaseModel:
+    """The section `name` of a plugin: its defaults where it is left out, or wrong, which is noted in `file`."""
+    values = file.data.get(name, {})
+    if not isinstance(values, dict):
+        file.complain((name,), f"`{name}` must be a mapping, not {values!r}")
+        return model()
+    try:
+        return model.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        for fault in faults_of(error, functools.partial(_names_at, model), "key"):
+            file.complain((name, *fault.place), fault.what)
+        return model()
 
 
 def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
@@ -221,15 +244,14 @@ def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
     return settings.model_copy(update={"publish": settings.publish.model_copy(update={"notes": text})})
 
 
-def _names_at(place: tuple[Any, ...]) -> list[str]:
-    """Valid keys at the top of a recipe or in one of its sections."""
-    model: type[BaseModel] = Settings
+def _names_at(model: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
+    """Valid keys of a model, or of the model that stands at `place` in it."""
     for key in place:
         annotation = model.model_fields[key].annotation if key in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation
-    return [*model.model_fields, *(() if place else _SECTIONS)]
+    return [*model.model_fields]
 
 
 def _no_variables(file: RecipeFile) -> None:

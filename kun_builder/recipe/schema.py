@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.option_values import adapter
 from kun_builder.recipe.options import REQUIRED, Option
-from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER, Catalog, Described
+from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER
 from kun_builder.recipe.recipe import Settings
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 
@@ -25,6 +26,10 @@ def json_schema(catalog: Catalog) -> JsonSchema:
         "splits": _named([_split(name, source.options) for name, source in catalog.sources.items()]),
         "stages": {"type": "array", "minItems": 1, "items": _stage(catalog.stages)},
     }
+    for name, section in catalog.sections.items():
+        own = section.value.model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+        definitions |= {f"{name}.{inner}": value for inner, value in own.pop("$defs", {}).items()}
+        schema["properties"][name] = own
     schema["required"] = ["splits"]  # and `models`, where a stage asks one
     return {**_untitled(schema), "$defs": _untitled(definitions)}
 

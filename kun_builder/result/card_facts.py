@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import PublishError
-from kun_builder.report import SplitReport
+from kun_builder.report import SplitReport, StepFacts
 from kun_builder.result.cards.facts import CardFacts, ConfigFacts, RunFacts
+from kun_builder.result.limits import limits_of
 from kun_builder.result.own_words import section
-from kun_builder.result.plots import threshold_of
 from kun_builder.result.stats import SplitStats
 from kun_builder.run.folder import CONFIGS, readable
 
@@ -27,12 +27,13 @@ def card_facts(
     releases: Sequence[Mapping[str, Any]],
     words: str = "",
 ) -> CardFacts:
+    run_facts = {key: _run_facts(entry) for key, entry in runs.items()}
     licenses = {entry["license"] for entry in splits.values()}
     return CardFacts(
         title=run.report.name,
         repo=repo,
         splits={n: (SplitReport.from_json(e["report"]), SplitStats.from_json(e["stats"])) for n, e in splits.items()},
-        runs={key: _run_facts(entry) for key, entry in runs.items()},
+        runs=run_facts,
         run_of={name: entry["run"] for name, entry in splits.items()},
         configs={config: config_facts(config, splits) for config in CONFIGS},
         license=licenses.pop() if len(licenses) == 1 else "other",
@@ -45,18 +46,21 @@ def card_facts(
         acknowledged=bool(releases) or run.acknowledged,
         releases=releases,
         pictures=(),
-        threshold=_common_threshold(runs),
+        least=_common_limits(run_facts.values()),
     )
 
 
 def _run_facts(entry: Mapping[str, Any]) -> RunFacts:
     known = {name: value for name, value in entry.items() if name in RunFacts.__dataclass_fields__}
-    return RunFacts(**{**known, "steps": tuple(entry["steps"]), "usage": tuple(entry.get("usage", ()))})
+    return RunFacts(
+        **{**known, "steps": tuple(map(StepFacts.from_json, entry["steps"])), "usage": tuple(entry.get("usage", ()))}
+    )
 
 
-def _common_threshold(runs: Mapping[str, Mapping[str, Any]]) -> float | None:
-    found = {threshold_of(run["steps"]) for run in runs.values()}
-    return found.pop() if len(found) == 1 else None
+def _common_limits(runs: Iterable[RunFacts]) -> dict[str, float]:
+    """The limits from which rows are kept, by column, that all runs have set alike."""
+    found = [{limit.column: limit.value for limit in limits_of(run.steps) if limit.at_least} for run in runs]
+    return dict(set.intersection(*(set(limits.items()) for limits in found))) if found else {}
 
 
 def config_facts(config: str, splits: Mapping[str, Mapping[str, Any]]) -> ConfigFacts:

@@ -92,20 +92,20 @@ def _outcome(row: Mapping[str, Any]) -> dict[str, Any]:
 def _steps(report: RunReport, row: Mapping[str, Any], journal: Journal) -> Iterator[dict[str, Any]]:
     """Each step that saw the row, in order; the one that ended its way is the last. Reading is none of them."""
     ended_at = row.get("_stage")
-    if ended_at is not None and ended_at not in [step["label"] for step in report.steps]:
+    if ended_at is not None and ended_at not in [step.label for step in report.steps]:
         return
     measures = owners(report.steps)
     for step in report.steps:
-        calls = [call for call in row.get("calls") or () if call["stage"] == step["label"]]
+        calls = [call for call in row.get("calls") or () if call["stage"] == step.label]
         yield {
-            "step": step["label"],
-            "version": f"{step['package']} {step['package_version']}, stage version {step['version']}",
-            "options": {name: value for name, value in step["options"].items() if "\n" not in str(value)},
-            "measured": list(_measured(row, step["label"], measures)),
-            "result": row["_reason"] if step["label"] == ended_at else "passed",
+            "step": step.label,
+            "version": step.made_by,
+            "options": {name: value for name, value in step.options.items() if "\n" not in str(value)},
+            "measured": list(_measured(row, step.label, measures)),
+            "result": row["_reason"] if step.label == ended_at else "passed",
             "requests": [_request(report, call, journal) for call in calls],
         }
-        if step["label"] == ended_at:
+        if step.label == ended_at:
             return
 
 

@@ -1,18 +1,20 @@
-"""Which measured column each threshold of a run cuts: found by names, so that any stage's thresholds can be calibrated.
+"""Which measured column each threshold of a run cuts, so that any stage's thresholds can be drawn and calibrated.
 
-`threshold` cuts the column that is named as its stage, or the one that the stage adds and that ends in `score`;
-`least_x` and `min_x` keep rows whose column `x` is at least so large, `most_x` and `max_x` those whose is at most.
+A stage declares it: the `Quantity` of a column names the options that limit it. Reports of versions before such
+declarations are read by the names of their options instead: `least_x` and `min_x` keep rows whose column `x` is at
+least so large, `most_x` and `max_x` those whose is at most; `threshold` cuts the column that is named as its stage, or
+else the last column of numbers that the stage adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+
+from kun_builder.report import StepFacts
 
 _FROM, _UP_TO = ("least_", "min_"), ("most_", "max_")
 FLOATS = ("double", "float")
-NUMBERS = (*FLOATS, "int32", "int64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ class Limit:
 
 
 def limits_of(
-    steps: Iterable[Mapping[str, Any]], columns: Iterable[str] = (), *, kinds: tuple[str, ...] = FLOATS
+    steps: Iterable[StepFacts], columns: Iterable[str] = (), *, kinds: tuple[str, ...] = FLOATS
 ) -> list[Limit]:
-    """The thresholds of steps as a report has them (`label`, `stage`, `options`, `adds`), in their order.
+    """The thresholds of steps, in the order of their options.
 
     columns: the measured columns there are, for steps of older reports, which do not say what they add. kinds: types of
     the columns that count.
@@ -48,24 +50,31 @@ def limits_of(
     return [limit for step in steps for limit in _limits(step, known, kinds)]
 
 
-def _limits(step: Mapping[str, Any], known: tuple[str, ...], kinds: tuple[str, ...]) -> Iterator[Limit]:
-    adds = step.get("adds")
-    columns = known if adds is None else tuple(name for name, kind in adds.items() if kind in kinds)
-    for option, value in step["options"].items():
+def _limits(step: StepFacts, known: tuple[str, ...], kinds: tuple[str, ...]) -> Iterator[Limit]:
+    columns = known if step.adds is None else tuple(name for name, kind in step.adds.items() if kind in kinds)
+    for option, value in step.options.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        column, at_least = _column(step["stage"], option, columns, own=adds is not None)
-        if column:
-            yield Limit(step["label"], step["stage"], option, column, float(value), at_least)
+        column, at_least = _named(step, option, columns) if step.quantities is None else _declared(step, option)
+        if column in columns:
+            yield Limit(step.label, step.stage, option, column, float(value), at_least)
 
 
-def _column(stage: str, option: str, columns: tuple[str, ...], *, own: bool) -> tuple[str, bool]:
-    """The column that an option cuts, or "", and whether rows are kept from the value on."""
+def _declared(step: StepFacts, option: str) -> tuple[str, bool]:
+    """The column that an option limits, or "", and whether rows are kept from the value on."""
+    for column, quantity in (step.quantities or {}).items():
+        if option in (quantity.least, quantity.most):
+            return column, option == quantity.least
+    return "", True
+
+
+def _named(step: StepFacts, option: str, columns: tuple[str, ...]) -> tuple[str, bool]:
+    """The same for a report that declares nothing, by the option's name."""
     if option == "threshold":
-        scores = [name for name in columns if name == stage or (own and name.endswith("score"))]
-        return (scores[0] if scores else ""), True
+        own = step.stage in columns or step.adds is None
+        return step.stage if own else "".join(columns[-1:]), True
     for prefixes, at_least in ((_FROM, True), (_UP_TO, False)):
         for prefix in prefixes:
-            if option.startswith(prefix) and option.removeprefix(prefix) in columns:
+            if option.startswith(prefix):
                 return option.removeprefix(prefix), at_least
     return "", True

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kun_builder.errors import PublishError
+from kun_builder.report import StepFacts
 from kun_builder.result.stats import SplitStats
 
 MANIFEST = ".kun/manifest.json"
@@ -74,17 +75,6 @@ class _SplitEntry(_Facts):
     license: str
     files: Annotated[list[_Path], Field(min_length=1)]
     configs: dict[str, _Config]
-
-
-class _Step(_Facts):
-    label: str
-    stage: str
-    package: str
-    package_version: str
-    version: str
-    options: dict[str, Any]
-    models: list[str]
-    adds: dict[str, str] = {}
 
 
 class _Model(_Facts):
@@ -149,7 +139,7 @@ class _RunEntry(_Facts):
     seed: int
     limit: int | None
     lock: _Lock
-    steps: list[_Step]
+    steps: Annotated[list[StepFacts], Field(strict=False)]
     models: dict[str, _Model]
     usage: list[_Usage] = []
     seconds: float = 0.0

@@ -7,9 +7,11 @@ a column of numbers is in the card, the report page and the pictures without a w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from kun_builder.declarations import Quantity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +63,8 @@ class Owner:
     """The steps that add a column, and the limits that their options set for it."""
 
     labels: tuple[str, ...]
+    quantity: Quantity = field(default_factory=Quantity)
+    """What the column means, as the last of the steps has declared it."""
     least: float | None = None
     most: float | None = None
     alone: bool = True
@@ -86,6 +90,15 @@ class Measure:
     """On a side without a limit: the nearest values below and above all that passed at which rows were rejected."""
     beyond: int
     """Rows that were rejected for lying beyond the limits, or beyond what passed."""
+    title: str = ""
+    unit: str = ""
+    better: Literal["higher", "lower", ""] = ""
+    """What the column means, as its stage has declared it (`types.Quantity`)."""
+
+    def heading(self, column: str) -> str:
+        """What a picture of the measure is called: what is measured, and which end of it is the better one."""
+        title = self.title or column
+        return f"{title} ({self.better} is better)" if self.better else title
 
     @property
     def rows(self) -> int:
@@ -123,6 +136,9 @@ def measure(
         cut_below=below,
         cut_above=above,
         beyond=_beyond(owner, here, below, above),
+        title=owner.quantity.title,
+        unit=owner.quantity.unit,
+        better=owner.quantity.better,
     )
 
 

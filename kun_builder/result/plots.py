@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,12 +49,6 @@ def measured_columns(stats: Mapping[str, SplitStats]) -> list[str]:
     """Columns of numbers that any split has and that can name a file, in the order of the steps."""
     names = dict.fromkeys(name for stat in stats.values() for name in stat.measures)
     return [name for name in names if _FILE_NAME.fullmatch(name)]
-
-
-def threshold_of(steps: Iterable[Mapping[str, Any]]) -> float | None:
-    """The option `threshold` of the step that adds the score, as a report has it."""
-    found = [step["options"].get("threshold") for step in steps if step["stage"] == "score"]
-    return float(found[-1]) if found and found[-1] is not None else None
 
 
 def to_svg(specification: Mapping[str, Any]) -> str:
@@ -205,7 +199,9 @@ def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> Any:
     ticks = alt.Axis(grid=False, tickCount=10) if shares else alt.Axis(grid=False, values=_ROUND, labelOverlap=True)
     bottom = {"from": SHARE_EDGES[1]} if not shares else {}
     rows = [{**row, **(bottom if not row["from"] else {})} for row in (*_stacked(measures), *cuts)]
-    base = alt.Chart().encode(x=alt.X("from:Q", scale=span, title=column, axis=ticks))
+    said = next(iter(measures.values()))
+    axis = alt.X("from:Q", scale=span, title=said.unit or column, axis=ticks)
+    base = alt.Chart().encode(x=axis)
     fate = alt.Color("fate:N", scale=alt.Scale(domain=[*_FATES], range=[*_FATES.values()]), title=None)
     count = alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"))
     bars = (
@@ -222,7 +218,7 @@ def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> Any:
     ]
     layers = alt.layer(bars, lines, *names, data=alt.InlineData(values=rows)).properties(width=width, height=110)
     panels = layers.facet(row=alt.Row("split:N", title=None, sort=list(stats))).resolve_scale(y="independent")
-    return panels.properties(title=f"{column} of kept and of rejected rows")
+    return panels.properties(title=f"{said.heading(column)}: kept and rejected rows")
 
 
 def _asks(stats: Mapping[str, SplitStats], width: int) -> Any:

@@ -274,12 +274,9 @@ def _split_entry(run: FinishedRun, name: str, key: str) -> dict[str, Any]:
     }
 
 
-_STEP = ("label", "stage", "plugin", "package", "package_version", "digest", "version", "options", "models", "adds")
-
-
 def _run_entry(run: FinishedRun) -> dict[str, Any]:
     report = run.report
-    steps = [{key: step[key] for key in _STEP if key in step} for step in report.steps]
+    steps = [step.to_json() for step in report.steps]
     facts = {"name": report.name, "version": report.version, "created": report.created, "seed": report.seed}
     facts |= {"usage": [asdict(use) for use in report.usage], "seconds": report.seconds, "machine": report.machine}
     facts["hardware"] = str(run.publish.get("hardware") or "")

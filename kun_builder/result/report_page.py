@@ -41,7 +41,7 @@ def report_page(
     """
     facts = {name: (report.splits[name], stat) for name, stat in stats.items()}
     charts = [pictures(facts, width=width) for width in _WIDTHS]
-    drawn = [(caption(name), [_inline(to_svg(chart[name])) for chart in charts]) for name in charts[0]]
+    drawn = [(caption(name, stats), [_inline(to_svg(chart[name])) for chart in charts]) for name in charts[0]]
     rows = {"kept": list(_kept_rows(kept)), "rejected": list(_rejected_rows(rejected))}
     totals = {"read": sum(s.read for s in report.splits.values()), "kept": sum(s.kept for s in report.splits.values())}
     totals["rejected"] = sum(Counter(reason for *_, reason in _reasons(rejected)).values())

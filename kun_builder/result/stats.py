@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from kun_builder.declarations import NUMBERS
 from kun_builder.drops import RESULT_COLUMNS, TEXT_COLUMNS, result_columns
+from kun_builder.report import StepFacts
 from kun_builder.result.forms import FormCounts
-from kun_builder.result.limits import NUMBERS, limits_of
+from kun_builder.result.limits import limits_of
 from kun_builder.result.measures import Histogram, Measure, Owner, Spread, measure, spread_of
 
 if TYPE_CHECKING:
@@ -101,18 +103,19 @@ def _reader() -> TypeAdapter[SplitStats]:
     return TypeAdapter(SplitStats)
 
 
-def owners(steps: Iterable[Mapping[str, Any]]) -> dict[str, Owner]:
+def owners(steps: Iterable[StepFacts]) -> dict[str, Owner]:
     """The columns of numbers that the steps of a report add, in order, each with the limits that were set last."""
     found: dict[str, Owner] = {}
     for step in steps:
-        adds = step.get("adds", {step["stage"]: "double"})  # reports of earlier versions do not say: as it is called
+        adds = {step.stage: "double"} if step.adds is None else step.adds  # an old report does not say: as it is called
         columns = [name for name, kind in adds.items() if kind in NUMBERS]
         limits = limits_of([step], columns, kinds=NUMBERS)
         for column in columns:
             old = found.get(column, Owner(labels=()))
             sides = {one.at_least: one.value for one in limits if one.column == column}
             found[column] = Owner(
-                labels=(*old.labels, step["label"]),
+                labels=(*old.labels, step.label),
+                quantity=(step.quantities or {}).get(column, old.quantity),
                 least=sides.get(True, old.least),
                 most=sides.get(False, old.most),
                 alone=len(columns) == 1,

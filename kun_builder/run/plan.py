@@ -23,6 +23,7 @@ from kun_builder.drops import RESULT_COLUMNS, result_columns
 from kun_builder.errors import RecipeError, suggest
 from kun_builder.prompts import Prompt
 from kun_builder.recipe.options import Option, keyword_options
+from kun_builder.report import StepFacts
 from kun_builder.run.verdicts import FOLDER
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
@@ -71,6 +72,35 @@ class Step:
     def adds(self) -> Mapping[str, str]:
         """Columns that this step adds: a dataset stage adds its own while measuring."""
         return {} if isinstance(self.stage, DatasetStage) and not self.measure else self.stage.adds
+
+    def facts(self) -> StepFacts:
+        """Who this step is, for reports: prompts in full, other options as JSON can hold them."""
+        return StepFacts(
+            label=self.label,
+            stage=self.stage.name,
+            plugin=self.plugin,
+            package=PurePath(self.package).name,
+            package_version=self.version,
+            digest=self.digest,
+            version=self.stage.version,
+            options={n: value.text if isinstance(value, Prompt) else plain(value) for n, value in self.options.items()},
+            models=self.models,
+            adds=dict(self.stage.adds),
+            quantities=dict(self.stage.quantities),
+        )
+
+    def provenance(self, models: Mapping[str, ModelInfo]) -> dict[str, str]:
+        """What each row of the result says of this step: whose it is, which model it asked and with which prompts."""
+        model = models[self.models[0]] if self.models else ModelInfo("")
+        prompts = [value.digest for value in self.options.values() if isinstance(value, Prompt)]
+        return {
+            "stage": self.label,
+            "version": self.stage.version,
+            "plugin": f"{self.plugin} {self.version}".strip(),
+            "model": model.id,
+            "revision": model.revision,
+            "prompts": " ".join(prompts),
+        }
 
     def identity(self, models: Mapping[str, ModelInfo]) -> dict[str, Any]:
         """Everything that its result depends on, besides its input."""
@@ -135,7 +165,7 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
 
     Stages that look at no row by itself only clean: their result is the text.
     """
-    steps = _steps(recipe, registry)
+    steps = recipe_steps(recipe, registry)
     missing = set(RESULT_COLUMNS) - {column for step in steps for column in step.stage.adds}
     only_cleaned = missing == set(RESULT_COLUMNS) and not any(isinstance(step.stage, RowStage) for step in steps)
     if missing and not only_cleaned:
@@ -176,7 +206,8 @@ def _check_columns(recipe: Recipe, steps: Iterable[Step]) -> None:
         known += [column for column, kind in step.stage.adds.items() if kind == "string" and column[:1] != "_"]
 
 
-def _steps(recipe: Recipe, registry: Registry) -> list[Step]:
+def recipe_steps(recipe: Recipe, registry: Registry) -> list[Step]:
+    """The stages of a recipe as steps, each with a label of its own."""
     steps, uses = [], dict[str, int]()
     for spec in recipe.stages:
         entry: Entry[Any] = registry.stages[spec.name]

@@ -15,11 +15,14 @@ import orjson
 from pydantic import Field
 
 from kun_builder.cache import make_private
+from kun_builder.declarations import VerdictsFolder
 from kun_builder.errors import RunError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.report import replace_file
 from kun_builder.run.verdicts import FOLDER, Verdict, verdicts_in
-from kun_builder.types import DatasetStage, VerdictsFolder
+from kun_builder.types import (
+    DatasetStage,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset

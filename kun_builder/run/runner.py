@@ -23,7 +23,6 @@ from kun_builder.errors import Stopped
 from kun_builder.models.budget import Budget, open_budget
 from kun_builder.models.usage import Tally
 from kun_builder.prompt_contract import check_contracts
-from kun_builder.prompts import Prompt
 from kun_builder.recipe.corpus import Declared, declared
 from kun_builder.recipe.lock import lock, with_publish
 from kun_builder.recipe.plugins import Registry, load_plugins
@@ -37,7 +36,7 @@ from kun_builder.run.executors.rows import RowSettings
 from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.run.ingest import ingest
 from kun_builder.run.inputs import input_keys
-from kun_builder.run.plan import Plan, Segment, Step, digest, make_plan, plain, roles
+from kun_builder.run.plan import Plan, Segment, Step, digest, make_plan, roles
 from kun_builder.run.redact import stays_here
 from kun_builder.run.shards import Shard
 from kun_builder.run.worker import make_job
@@ -251,34 +250,17 @@ class _Run:
     def _write(self, shards: list[Shard]) -> dict[str, int]:
         schema = rejected_schema(shards[-1].living().features.arrow_schema)
         writer = DatasetWriter(self._folder, self._recipe.format)
+        steps = [step.provenance(self._infos) for step in self._plan.steps]
         kept = {}
         for split in self._recipe.splits:
             mine = [shard for shard in shards if shard.split == split]
             withheld = stays_here(self._declared(split))
-            kept[split] = writer.write_split(split, mine, {"steps": self._step_facts()}, withheld=withheld)
+            kept[split] = writer.write_split(split, mine, {"steps": steps}, withheld=withheld)
             rejected = [shard for shard in self._dead if shard.split == split]
             write_rejected(self._folder, split, rejected, schema)
             self._status.done += kept[split]
         writer.finish()
         return kept
-
-    def _step_facts(self) -> list[dict[str, str]]:
-        """What the provenance says of each step: who did it, with which model and prompt."""
-        facts = []
-        for step in self._plan.steps:
-            prompts = [value.digest for value in step.options.values() if isinstance(value, Prompt)]
-            model = self._infos[step.models[0]] if step.models else ModelInfo("")
-            facts.append(
-                {
-                    "stage": step.label,
-                    "version": step.stage.version,
-                    "plugin": f"{step.plugin} {step.version}".strip(),
-                    "model": model.id,
-                    "revision": model.revision,
-                    "prompts": " ".join(prompts),
-                }
-            )
-        return facts
 
     def _report(self, kept: Mapping[str, int], signature: str) -> RunReport:
         return RunReport(
@@ -293,7 +275,7 @@ class _Run:
             format=self._recipe.format,
             splits={name: self._split(name, rows) for name, rows in kept.items()},
             models={name: asdict(info) for name, info in self._infos.items()},
-            steps=tuple(_step_report(step) for step in self._plan.steps),
+            steps=tuple(step.facts() for step in self._plan.steps),
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
             machine=self._executor.machine,
             phases=self._phases,
@@ -327,24 +309,3 @@ class _Run:
         cost = (tally.prompt_tokens * spec.cost_in + tally.completion_tokens * spec.cost_out) / 1e6
         thought = tally.reasoning_tokens * spec.cost_out / 1e6
         return Usage(stage=stage, model=model, cost=cost, reasoning_cost=thought, **asdict(tally))
-
-
-def _step_report(step: Step) -> dict[str, Any]:
-    """What the report says of a step. The package of a plugin that is a mere file is its name: paths are nobody's."""
-    return {
-        "label": step.label,
-        "stage": step.stage.name,
-        "version": step.stage.version,
-        "plugin": step.plugin,
-        "package": Path(step.package).name,
-        "package_version": step.version,
-        "digest": step.digest,
-        "models": step.models,
-        "options": _shown(step.options),
-        "adds": dict(step.stage.adds),
-    }
-
-
-def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the report shows them: prompts in full."""
-    return {name: value.text if isinstance(value, Prompt) else plain(value) for name, value in options.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from kun_builder import BatchStage, KunError, TokenizerName, drop_rows
+from kun_builder import BatchStage, KunError, Quantity, TokenizerName, drop_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,4 +149,5 @@ def _characters(texts: Sequence[str]) -> list[int]:
     return [sum(map(len, text.split())) for text in texts]
 
 
-stage = BatchStage(name="length", run=run, adds={"tokens": "int64"})
+TOKENS = Quantity(title="length of the text", unit="tokens", least="min_tokens", most="max_tokens")
+stage = BatchStage(name="length", run=run, adds={"tokens": "int64"}, quantities={"tokens": TOKENS})

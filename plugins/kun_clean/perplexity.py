@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from kun_builder import DatasetStage, FileName
+from kun_builder import DatasetStage, FileName, Quantity
 
 from .language_models import BUILTIN, load
 
@@ -87,4 +87,11 @@ def _drops(rows: Array, values: Array, reason: str) -> Iterator[tuple[int, str, 
     return ((int(row), reason, f"{values[row]:.1f}") for row in rows)
 
 
-stage = DatasetStage(name="perplexity", run=run, measure=measure, adds={"perplexity": "double"}, columns=("split",))
+stage = DatasetStage(
+    name="perplexity",
+    run=run,
+    measure=measure,
+    adds={"perplexity": "double"},
+    quantities={"perplexity": Quantity(title="perplexity of the text", unit="per token", most="max_perplexity")},
+    columns=("split",),
+)

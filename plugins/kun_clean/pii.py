@@ -9,7 +9,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from kun_builder import BatchStage
+from kun_builder import BatchStage, Quantity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,4 +72,5 @@ def _is_public(address: str) -> bool:
         return False
 
 
-stage = BatchStage(name="pii", run=run, adds={"pii": "int64"})
+MASKED = Quantity(title="personal data that was masked", unit="places in the text")
+stage = BatchStage(name="pii", run=run, adds={"pii": "int64"}, quantities={"pii": MASKED})

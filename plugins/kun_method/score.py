@@ -9,12 +9,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
+from kun_builder import Drop, Generate, ModelName, Prompt, Quantity, Row, RowStage
 
 from .languages import ZH, words
 from .verdict import verdict
 
 PROMPT = ZH.prompts["score"]
+QUALITY = Quantity(title="score of the instruction", better="higher", least="threshold")
 
 
 async def run(
@@ -50,4 +51,4 @@ async def run(
     return {**row, "score": score}
 
 
-stage = RowStage(name="score", run=run, adds={"score": "double"})
+stage = RowStage(name="score", run=run, adds={"score": "double"}, quantities={"score": QUALITY})

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Row, RowStage
+from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Quantity, Row, RowStage
 
 from .aspects import asks_beyond
 from .context import LONG_QUESTION, about_question, answer_needs_text
@@ -166,4 +166,10 @@ stage = RowStage(
     name="verify",
     run=run,
     adds={"support": "double", "novelty": "double", "coverage": "double", "pair_score": "double"},
+    quantities={
+        "support": Quantity(title="share of the answer that text or question has", least="least_support"),
+        "novelty": Quantity(title="share of the answer that the question has not", least="least_novelty"),
+        "coverage": Quantity(title="share of the text that the answer keeps", least="least_coverage"),
+        "pair_score": Quantity(title="score of the pair", better="higher", least="threshold"),
+    },
 )

@@ -33,6 +33,7 @@ from kun_training.evaluation.overlap import distinct
 from kun_training.examples import LABEL, POLISH, SCORE
 from kun_training.presets import Task
 from kun_training.request import make_job, read_seeds
+from kun_training.section import training_of
 from kun_training.seeds import Pair, Refused, Seeds, check_pairs, read_pairs, select, write_pairs
 from kun_training.sft import train
 
@@ -73,11 +74,11 @@ def align(recipe: Recipe, registry: Registry, rounds: int, status: Status | None
     Raises TrainingError if the recipe says nothing of training, and whatever training and building raise.
     """
     status = status or Status()
-    if not recipe.training.seeds:
+    if not training_of(recipe).seeds:
         raise TrainingError(
             f"{recipe.file} has no `training:` section with seeds", hint="add `training: {seeds: [...], base: ...}`"
         )
-    seeds = read_seeds(recipe.training, recipe.file.parent)
+    seeds = read_seeds(training_of(recipe), recipe.file.parent)
     found: list[Round] = []
     selected: list[Pair] = []
     for number in range(1, rounds + 1):
@@ -95,7 +96,7 @@ def _build(recipe: Recipe, registry: Registry, seeds: Seeds, folder: Path, statu
     options = stage_options(registry, recipe)
     tasks: tuple[Task, Task] = ("label", "chat")
     for task in tasks:
-        train(make_job(task, recipe.training, options, seeds, folder / f"{task}-model"), status)
+        train(make_job(task, training_of(recipe), options, seeds, folder / f"{task}-model"), status)
     return build(round_recipe(recipe, registry, folder), registry, status=status)
 
 
@@ -142,7 +143,7 @@ def _select(recipe: Recipe, seeds: Seeds, folder: Path) -> list[Pair]:
     fresh = [pair for pair in check_pairs([*known, *rows], refused, max_chars=8000) if pair.tag == "augmented"]
     kept_apart = {pair.instruction for pair in seeds.held_out}
     fresh = [pair for pair in fresh if pair.instruction not in kept_apart]
-    wish = recipe.training.select
+    wish = training_of(recipe).select
     chosen = select(fresh, refused, min_score=wish.min_score, max_pairs=wish.max_pairs)
     write_pairs(folder / "selected.jsonl", chosen)
     return list(read_pairs([folder / "selected.jsonl"], []))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from kun_builder.errors import TrainingError
 from kun_builder.recipe.parts import locate
-from kun_builder.recipe.training import ChatTraining, Training
 from kun_training.bases import TINY
 from kun_training.contracts import StageOptions, contract_for
 from kun_training.job import TrainingJob
 from kun_training.presets import Task
+from kun_training.section import ChatTraining, Training
 from kun_training.seeds import Seeds, Tag, load_seeds
 
 

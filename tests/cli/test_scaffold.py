@@ -42,7 +42,7 @@ def served(package, url):
     path.write_text(text, "utf-8")
 
 
-@pytest.mark.parametrize("kind", ["source", "stage", "engine"])
+@pytest.mark.parametrize("kind", ["source", "stage", "engine", "command"])
 def test_nothing_of_the_template_is_left(tmp_path, kind):
     """The new package has its own name everywhere, and a source is a module of at most 25 lines."""
     package = scaffold(tmp_path, "old-poems", kind)
@@ -73,7 +73,7 @@ def test_wrong_name_and_full_folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["source", "stage"])
+@pytest.mark.parametrize("kind", ["source", "stage", "command"])
 def test_new_plugin_passes_its_tests_and_builds(tmp_path, kind):
     """As it stands, the package passes its tests, and its recipe makes a dataset of every sample document."""
     package = scaffold(tmp_path, "poems", kind)

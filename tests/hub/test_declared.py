@@ -15,6 +15,7 @@ from kun_builder.cli.explain import _lines
 from kun_builder.cli.main import cli
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
+from kun_builder.report import StepFacts
 from kun_builder.result.cards.metadata import _size
 from kun_builder.result.explain import explain
 from kun_builder.result.finished import open_run
@@ -25,7 +26,7 @@ from kun_builder.run.runner import build
 STAGES = """
 import pyarrow as pa
 
-from kun_builder import BatchStage, drop_rows, hookimpl
+from kun_builder import BatchStage, Quantity, drop_rows, hookimpl
 
 kun_api = 1
 
@@ -49,11 +50,17 @@ def odd(table, *, column: str = "score"):
     return table.append_column(column, pa.array(["high"] * len(table)))
 
 
+SAID = {
+    "support": Quantity(title="how far it is vouched for", unit="texts", better="higher", least="least_support"),
+    "pair_score": Quantity(least="threshold"),
+}
+
+
 @hookimpl
 def kun_stages():
     return [
         BatchStage(name="make", run=make, adds={"instruction": "string", "output": "string"}),
-        BatchStage(name="vouch", run=vouch, adds={"support": "double", "pair_score": "double"}),
+        BatchStage(name="vouch", run=vouch, adds={"support": "double", "pair_score": "double"}, quantities=SAID),
         BatchStage(name="odd", run=odd, adds={"score": "string"}),
     ]
 """
@@ -163,12 +170,15 @@ def test_sizes():
 def test_any_stage_is_measured(project):
     """Columns of numbers of a stage that nobody has heard of are in card, page, pictures and `explain`, with limits."""
     folder, card = built(project())
-    assert "| `support` | `web` | vouch | ≥ 0.3 | 27.5 % |" in card
+    assert "| `support` (texts) ↑ | `web` | vouch | ≥ 0.3 | 27.5 % |" in card
+    assert "| `support` | float64 | how far it is vouched for | how far it is vouched for |" in card
+    assert "![how far it is vouched for (higher is better): kept and rejected rows" in card
     assert "| `pair_score` | `web` | vouch | ≥ 0.5 | 0.0 % |" in card
     assert re.search(r"vouch: unsupported \| 11 \(27\.5%\) \|", card)
     assert {"measure-support.png", "measure-pair_score.png"} <= {p.name for p in (folder / "dataset/plots").iterdir()}
     page = (folder / "report.html").read_text("utf-8")
     assert "unsupported" in page
+    assert "how far it is vouched for" in page
     assert "pair_score" in page
     story = explain(open_run(folder), "web/in.jsonl:4")
     assert "  support: 0.125 (at least 0.3)" in list(_lines(story))
@@ -179,7 +189,7 @@ def test_a_cut_that_did_not_happen(project):
     path, said = project(stages="[perplexity, make]"), "月食发生在满月的时候。地球走到太阳和月亮之间，影子落在月面上"
     Path("in.jsonl").write_text("\n".join(json.dumps({"text": said[:end]}) for end in range(20, 30)))
     folder, card = built(path)
-    assert "| `perplexity` | `web` | perplexity | not applied · 未裁剪 | - |" in card
+    assert "| `perplexity` (per token) | `web` | perplexity | not applied · 未裁剪 | - |" in card
     one = open_run(folder).stats["web"].measures["perplexity"]
     assert (one.cut_below, one.cut_above, one.beyond) == (None, None, 0)
 
@@ -201,10 +211,11 @@ def test_a_card_that_fails_does_not_cost_the_run(project, monkeypatch):
 
 
 def test_limits_by_name():
-    """An option that is named after a column limits it; a plain threshold limits the only number, or the score."""
-    step = {"label": "a", "stage": "a", "adds": {"tokens": "int64"}, "options": {"min_tokens": 3, "max_tokens": 9}}
+    """In older reports, an option that is named after a column limits it; a threshold limits the last number."""
+    limits = {"min_tokens": 3, "max_tokens": 9}
+    step = StepFacts(label="a", stage="a", adds={"tokens": "int64"}, options=limits)
     scored = {"support": "double", "pair_score": "double", "note": "string"}
-    other = {"label": "b", "stage": "b", "adds": scored, "options": {"threshold": 0.9, "min_support": True}}
+    other = StepFacts(label="b", stage="b", adds=scored, options={"threshold": 0.9, "min_support": True})
     found = owners([step, other])
     assert (found["tokens"].least, found["tokens"].most, found["tokens"].alone) == (3, 9, True)
     assert (found["pair_score"].least, found["support"].least, found["support"].alone) == (0.9, None, False)

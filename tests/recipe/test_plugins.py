@@ -279,7 +279,7 @@ def test_wrong_plugin_stops_the_start(install, old, new, message):
 
 
 STAGE = """
-    from kun_builder import BatchStage, DatasetStage, Engine, RowStage, hookimpl
+    from kun_builder import BatchStage, DatasetStage, Engine, Quantity, RowStage, hookimpl
 
     def measure(table, *, n: int = 1): ...
     {function}
@@ -324,6 +324,21 @@ STAGE = """
             "def run(table): ...",
             "BatchStage(name='s', run=run, adds={'a': 'list<strin>'})",
             "stage `s`: `adds` has `a: list<strin>`, which is no type of a column",
+        ),
+        (
+            "def run(table): ...",
+            "BatchStage(name='s', run=run, adds={'a': 'string'}, quantities={'a': Quantity()})",
+            "stage `s`: `quantities` has `a`, which is no column of numbers that the stage adds",
+        ),
+        (
+            "def run(table, *, lowest: float = 1.0): ...",
+            "BatchStage(name='s', run=run, adds={'a': 'double'}, quantities={'a': Quantity(least='lowst')})",
+            "`quantities` says `least='lowst'` of `a`, and `run` has no such option",
+        ),
+        (
+            "def run(table): ...",
+            "BatchStage(name='s', run=run, adds={'a': 'double'}, quantities={'a': 'higher'})",
+            "`quantities` has 'a': 'higher'",
         ),
         ("def run(spec, *, timeout: int = 3): ...", "Engine(name='s', connect=run)", "is no stage"),
     ],

@@ -23,7 +23,7 @@ from kun_builder.cli import reproduce
 from kun_builder.errors import PublishError, RecipeError
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.report import Usage
+from kun_builder.report import StepFacts, Usage
 from kun_builder.result import markdown, release
 from kun_builder.result.card_facts import card_facts, config_facts
 from kun_builder.result.cards import cards
@@ -125,8 +125,8 @@ def test_card_of_a_folder(tmp_path):
 def test_only_what_is_true_of_the_steps(tmp_path, stages, said, unsaid):
     """What a card says of the method and of its limits depends on the steps that ran."""
     run = open_run(make_run(tmp_path / "run", {"wudao": 9}))
-    step = {**run.report.steps[0], "options": {}}
-    steps = tuple({**step, "stage": stage, "label": stage} for stage in stages)
+    step = replace(run.report.steps[0], options={})
+    steps = tuple(replace(step, stage=stage, label=stage) for stage in stages)
     text = present(replace(run, report=replace(run.report, steps=steps)), "x/y")["README.md"].decode()
     prose = text.split("## English")[1].split("## 中文")[0]
     assert all(words in prose for words in said)
@@ -137,9 +137,9 @@ def test_the_prompt_that_was_used(tmp_path):
     """Of a prompt for chat models and one for others, the card has that which the model was given."""
     models = {"chat": {"prompt": "chat"}, "base": {"prompt": "completion"}}
     options = {"chat_prompt": "a\nb", "completion_prompt": "c\nd", "model": "chat", "top_p": 0.9, "seed": None}
-    step = {"options": options, "models": ("chat",)}
+    step = StepFacts(label="a", stage="a", options=options, models=("chat",))
     assert cards.prompts(step, models) == {"chat_prompt": "a\nb"}
-    assert cards.prompts({**step, "models": ("base",)}, models) == {"completion_prompt": "c\nd"}
+    assert cards.prompts(replace(step, models=("base",)), models) == {"completion_prompt": "c\nd"}
     assert cards.settings(step) == {"top_p": 0.9}
 
 

@@ -12,6 +12,7 @@ from finished_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kun_builder.report import StepFacts
 from kun_builder.result import plots
 from kun_builder.result.finished import open_run
 from kun_builder.result.measures import SHARE_EDGES
@@ -122,7 +123,7 @@ def test_stats_count_every_row(tmp_path):
     }
     pq.write_table(pa.table(dead), tmp_path / "dead.parquet")
     options = {"score": {"threshold": 0.2}, "perplexity": {}}
-    steps = [{"label": n, "stage": n, "adds": {n: "double"}, "options": given} for n, given in options.items()]
+    steps = [StepFacts(label=n, stage=n, adds={n: "double"}, options=given) for n, given in options.items()]
     stats = split_stats([tmp_path / "kept.parquet"], [tmp_path / "dead.parquet"], owners(steps))
     score, perplexity = stats.measures["score"], stats.measures["perplexity"]
     assert stats.rows == stats.instruction_length.total == stats.output_length.total == perplexity.kept.total == 500

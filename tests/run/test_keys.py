@@ -120,8 +120,8 @@ def test_plugins_are_in_lock_report_and_card(project):
     digest = hashlib.sha256(f"three.py\0{len(content)}\0".encode() + content).hexdigest()[:16]
     assert locked["three"]["digest"] == digest
     assert (locked["kun-clean"]["package"], locked["kun-clean"]["version"]) == ("kun-builder", report.version)
-    assert {step["plugin"]: step["digest"] for step in report.steps}["three"] == digest
-    assert all(step["digest"] and step["package"] for step in report.steps)
+    assert {step.plugin: step.digest for step in report.steps}["three"] == digest
+    assert all(step.digest and step.package for step in report.steps)
     assert report.splits["web"].plugin == f"three {digest}"
     write_presentation(project / "runs/x")
     card = (project / "runs/x/dataset/README.md").read_text("utf-8")

@@ -13,7 +13,9 @@ from kun_training.evaluation.pictures import thresholds_picture
 from kun_training.evaluation.thresholds import calibrate, limits_in, usable
 from tiny_models import write_lines
 
+from kun_builder.declarations import Quantity
 from kun_builder.errors import TrainingError
+from kun_builder.report import StepFacts
 from kun_builder.result.limits import Limit, limits_of
 from kun_builder.result.plots import to_png, to_svg
 from kun_builder.result.verdicts import weights
@@ -135,11 +137,11 @@ def test_the_picture_is_drawn():
 
 
 def test_limits_by_names():
-    """`threshold` cuts the stage's score, `least_` and `most_` the column they name; other numbers are no limits."""
+    """In a report that declares nothing, `threshold` cuts the last column, `least_` and `most_` the one they name."""
     adds = {"support": "double", "novelty": "double", "pair_score": "double", "words": "int64"}
     options = {"threshold": 0.9, "least_support": 0.8, "max_novelty": 0.7, "max_new_tokens": 5, "least_words": 3}
     options |= {"temperature": 0.1, "min_gone": 1.0, "model": "chat", "least_novelty": True}
-    steps = [{"label": "verify-2", "stage": "verify", "options": options, "adds": adds}]
+    steps = [StepFacts(label="verify-2", stage="verify", options=options, adds=adds)]
     assert limits_of(steps) == [
         Limit("verify-2", "verify", "threshold", "pair_score", 0.9),
         Limit("verify-2", "verify", "least_support", "support", 0.8),
@@ -149,8 +151,21 @@ def test_limits_by_names():
 
 def test_limits_of_older_reports():
     """A step that does not say what it adds is known by its own name."""
-    steps = [{"label": name, "stage": name, "options": {"threshold": 0.5}} for name in ("score", "dedup")]
+    steps = [StepFacts(label=name, stage=name, options={"threshold": 0.5}) for name in ("score", "dedup")]
     assert limits_of(steps, ("score", "pair_score")) == [Limit("score", "score", "threshold", "score", 0.5)]
+
+
+def test_limits_that_are_declared():
+    """Where a stage declares what its options limit, their names mean nothing: neither `least_x` nor `threshold`."""
+    quantities = {"x": Quantity(least="from_here"), "y": Quantity(most="threshold"), "z": Quantity()}
+    options = {"from_here": 1.0, "threshold": 2.0, "least_z": 3.0}
+    steps = [
+        StepFacts(label="a", stage="a", options=options, adds=dict.fromkeys("xyz", "double"), quantities=quantities)
+    ]
+    assert limits_of(steps) == [
+        Limit("a", "a", "from_here", "x", 1.0),
+        Limit("a", "a", "threshold", "y", 2.0, at_least=False),
+    ]
 
 
 def test_a_limit_lets_pass_what_was_not_measured():

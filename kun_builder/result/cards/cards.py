@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from kun_builder.errors import PublishError
-from kun_builder.report import SplitReport
+from kun_builder.report import SplitReport, StepFacts
 from kun_builder.result import markdown
 from kun_builder.result.cards.facts import CardFacts
 from kun_builder.result.cards.metadata import languages, metadata
@@ -55,26 +55,27 @@ def template(name: str) -> str:
     return (files("dataset_cards") / name).read_text(encoding="utf-8")
 
 
-def prompts(step: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def prompts(step: StepFacts, models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The options of a step that are prompts: texts of several lines.
 
     Of `chat_prompt` and `completion_prompt`, that which its model takes.
     """
-    kinds = {models[name].get("prompt") for name in step["models"]}
+    kinds = {models[name].get("prompt") for name in step.models}
     other = {"chat": "completion_prompt", "completion": "chat_prompt"}
     unused = other.get(str(kinds.pop()), "") if len(kinds) == 1 else ""
-    return {name: value for name, value in step["options"].items() if _is_prompt(value) and name != unused}
+    return {name: value for name, value in step.options.items() if _is_prompt(value) and name != unused}
 
 
-def caption(picture: str) -> str:
+def caption(picture: str, stats: Mapping[str, SplitStats]) -> str:
     """What a picture shows, for those who do not see it."""
     column = picture.removeprefix("measure-")
-    return _CAPTIONS.get(picture) or f"{column} of kept and of rejected rows · 保留与剔除数据的 {column}"
+    measured = [stat.measures[column].heading(column) for stat in stats.values() if column in stat.measures]
+    return _CAPTIONS.get(picture) or f"{measured[0]}: kept and rejected rows · 保留与剔除的数据"
 
 
-def settings(step: Mapping[str, Any]) -> dict[str, Any]:
+def settings(step: StepFacts) -> dict[str, Any]:
     """The options of a step that are neither prompts, nor models, nor nothing."""
-    said = {name: value for name, value in step["options"].items() if value is not None and value not in step["models"]}
+    said = {name: value for name, value in step.options.items() if value is not None and value not in step.models}
     return {name: value for name, value in said.items() if not _is_prompt(value)}
 
 
@@ -121,10 +122,11 @@ def _cut(measure: Measure) -> str:
 
 def _derived(facts: CardFacts) -> dict[str, Any]:
     steps = [step for run in facts.runs.values() for step in run.steps]
+    stats = {name: stat for name, (_, stat) in facts.splits.items()}
     return {
         "total": facts.rows,
         "pairs": facts.pairs,
-        "stages": {step["stage"] for step in steps},
+        "stages": {step.stage for step in steps},
         "sampled": any(run.limit is not None for run in facts.runs.values()),
         "lock": list(facts.runs.values())[-1].lock,
         "left": _left(facts),
@@ -136,9 +138,10 @@ def _derived(facts: CardFacts) -> dict[str, Any]:
         "forms": _forms(facts),
         "judged": any(run.review or run.evaluation for run in facts.runs.values()),
         "columns": {name: _kind(kind) for name, kind in facts.configs["provenance"].features.items()},
+        "titles": {n: one.title for step in steps for n, one in (step.quantities or {}).items() if one.title},
         "languages": languages(facts),
-        "pictures": [(name, caption(name)) for name in facts.pictures],
-        "measured": measured({name: stats for name, (_, stats) in facts.splits.items()}),
+        "pictures": [(name, caption(name, stats)) for name in facts.pictures],
+        "measured": measured(stats),
         "templates": tuple(
             f"{name}.md.jinja" for name in ("en", "zh", *(["quality"] if facts.pairs else []), "details")
         ),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kun_builder.report import SplitReport
+from kun_builder.report import SplitReport, StepFacts
 from kun_builder.result.stats import SplitStats
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class RunFacts:
     limit: int | None
     lock: str
     """Path of its lock file in the repository."""
-    steps: tuple[Mapping[str, Any], ...]
+    steps: tuple[StepFacts, ...]
     models: Mapping[str, Mapping[str, Any]]
     review: Mapping[str, Any] | None = None
     """What people said of its pairs (`verdicts.summary`)."""
@@ -80,8 +80,8 @@ class CardFacts:
     releases: Sequence[Mapping[str, Any]]
     """What each release changed, oldest first."""
     pictures: tuple[str, ...]
-    threshold: float | None = None
-    """The score from which rows are kept, if it is the same in all runs."""
+    least: Mapping[str, float] = field(default_factory=dict)
+    """Per column of numbers: the value from which rows are kept, if it is the same in all runs."""
 
     @property
     def pairs(self) -> bool:

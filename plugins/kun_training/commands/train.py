@@ -15,9 +15,9 @@ from kun_builder.cli.push import repo_name
 from kun_training.commands.settings import parse_settings
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.training import Training
     from kun_training.contracts import StageOptions
     from kun_training.job import TrainingRecord
+    from kun_training.section import Training
 
 
 @click.command(
@@ -101,12 +101,12 @@ def _training(
 ) -> tuple[Training, StageOptions, Path]:
     """The training section with the command line's options on top, the stages' options, and where seeds are found."""
     from kun_builder.recipe.recipe import Plugins
-    from kun_builder.recipe.training import Training
     from kun_training.contracts import stage_options
+    from kun_training.section import Training, training_of
 
     if path:
         recipe, registry = open_recipe(path, out, plugins_dirs=plugins_dirs)
-        section, options, folder = recipe.training, stage_options(registry, recipe), path.parent
+        section, options, folder = training_of(recipe), stage_options(registry, recipe), path.parent
     else:
         registry = open_plugins(Plugins(dirs=plugins_dirs), out)
         section, options, folder = Training(), stage_options(registry), Path()

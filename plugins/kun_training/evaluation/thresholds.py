@@ -6,7 +6,6 @@ were drawn by strata: each weighs as many rows as it stands for.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.errors import TrainingError
 from kun_builder.result.limits import Limit, limits_of
 from kun_builder.result.verdicts import weights
+from kun_builder.run.plan import recipe_steps
 from kun_builder.run.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -83,14 +83,7 @@ class _Rows:
 
 def limits_in(recipe: Recipe, registry: Registry) -> list[Limit]:
     """The thresholds of a recipe's steps, as they are set."""
-    uses: Counter[str] = Counter()
-    steps = []
-    for spec in recipe.stages:
-        uses[spec.name] += 1
-        label = spec.name if uses[spec.name] == 1 else f"{spec.name}-{uses[spec.name]}"
-        adds = registry.stages[spec.name].value.adds
-        steps.append({"label": label, "stage": spec.name, "options": spec.options, "adds": adds})
-    return limits_of(steps)
+    return limits_of(step.facts() for step in recipe_steps(recipe, registry))
 
 
 def usable(verdicts: Sequence[Verdict], limits: Sequence[Limit]) -> list[Limit]:

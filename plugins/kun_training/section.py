@@ -12,9 +12,16 @@ training:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from kun_builder import Section, hookimpl
+
+if TYPE_CHECKING:
+    from kun_builder.recipe.recipe import Recipe
+
+kun_api = 1
 
 PresetName = Literal["kun", "lora", "tiny"]
 ChatTask = Literal["answer", "polish", "score"]
@@ -67,3 +74,15 @@ class Training(_Frozen):
     chat: ChatTraining = ChatTraining()
     select: Select = Select()
     tags: Tags = Tags()
+
+
+def training_of(recipe: Recipe) -> Training:
+    """The section of a recipe; its defaults, where the recipe has none or leaves this plugin out."""
+    found = recipe.sections.get("training")
+    return found if isinstance(found, Training) else Training()
+
+
+@hookimpl
+def kun_sections() -> list[Section]:
+    """`training:`, which `train`, `align`, `evaluate` and `calibrate` read."""
+    return [Section(name="training", model=Training)]
