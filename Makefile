@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates clean
+.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates bench-cleaning clean
 
 demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
 	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
@@ -42,6 +42,10 @@ bench-quality: .venv/.dev   ## the table of measured quality in README; FILE=jud
 
 bench-duplicates: .venv/.dev   ## the search for near-duplicates: speed, verdicts, memory and time of a million documents
 	$(BIN)/python benchmarks/duplicates.py $(or $(CORPUS),../shared/data/corpus) $(if $(ROWS),--rows $(ROWS))
+
+bench-cleaning: .venv/.dev  ## the table of measured cleaning in README; CORPUS=a folder of JSONL with `text`
+	$(BIN)/python benchmarks/cleaning_at_size.py $(or $(CORPUS),../shared/data/corpus) $(if $(ROWS),--rows $(ROWS))
+	$(BIN)/python benchmarks/cleaning.py $(or $(CORPUS),../shared/data/corpus)
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv

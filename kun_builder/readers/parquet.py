@@ -31,10 +31,12 @@ _LARGE_PAGE = 4 * MAX_RECORD
 _LARGEST_PAGE, _RATIO = 1 << 30, 50
 
 
-def parquet_rows(stream: Stream, cursor: Cursor, columns: Sequence[str] = ()) -> Iterator[Record]:
+def parquet_rows(
+    stream: Stream, cursor: Cursor, columns: Sequence[str] = (), groups: tuple[int, int] | None = None
+) -> Iterator[Record]:
     """Rows in order; a row's index counts the rows before it. A row group that cannot be read is one broken record.
 
-    columns: those to read, all where none of them is there.
+    columns: those to read, all where none of them is there. groups: first and end of the row groups to read.
     """
     import pyarrow as pa
 
@@ -45,7 +47,7 @@ def parquet_rows(stream: Stream, cursor: Cursor, columns: Sequence[str] = ()) ->
             stream.failure = f"Parquet: {error}"
             return
         names = [name for name in table.schema_arrow.names if name in columns] or table.schema_arrow.names
-        for group in range(table.num_row_groups):
+        for group in range(*(groups or (0, table.num_row_groups))):
             first, rows = cursor.index, table.metadata.row_group(group).num_rows
             if first + rows <= cursor.start:
                 cursor.index += rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,6 +14,7 @@ from kun_builder.readers.encodings import as_utf8
 from kun_builder.readers.foreign import foreign_format
 from kun_builder.readers.lines import Documents, json_lines, text_documents
 from kun_builder.readers.parquet import parquet_rows
+from kun_builder.readers.spans import Span, cut_bytes, cut_groups, open_lines
 from kun_builder.readers.streams import Stream, open_file, unpack
 from kun_builder.types import Record
 
@@ -31,8 +33,9 @@ class Records:
     `documents` says what a document of a text file is; of Parquet, only `columns` are read, all where none of these is
     there. The same file gives the same records, wherever reading starts.
 
-    `wanted` (index -> bool, asked once per record) and `progress` (bytes read from disk) may be set before the first
-    record: a JSON line that is not wanted is not parsed. Raises SourceError where the file cannot be opened.
+    `wanted` (index -> bool, asked once per record), `progress` (bytes read from disk) and `span` may be set before the
+    first record: a JSON line that is not wanted is not parsed; of a span of `cuts`, records are counted from 0, and
+    `count` is their number once all were read. Raises SourceError where the file cannot be opened.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Records:
     ) -> None:
         self.wanted: Callable[[int], bool] | None = None
         self.progress: Callable[[int], None] | None = None
+        self.span: Span | None = None
+        self._cursor = Cursor()
         self._path, self._start, self._documents, self._columns = path, start, documents, columns
         self._records: Iterator[Record] | None = None
 
@@ -50,9 +55,39 @@ class Records:
     def __next__(self) -> Record:
         return next(iter(self))
 
+    @property
+    def count(self) -> int:
+        """Records so far."""
+        return self._cursor.index
+
+    def cuts(self, size: int) -> list[Span]:
+        """Spans of at least `size` bytes that are the file together; none where it must be read as a whole, as what is
+        compressed, an array or a text must."""
+        total = os.path.getsize(self._path)
+        if total < 2 * size:
+            return []
+        with open_file(self._path) as file:
+            if next(unpack(file), None) is not file or as_utf8(file) is not file:
+                return []
+            kind = _kind(file.peek(_HEAD), file.name)
+        if kind is _lines:
+            return cut_bytes(total, size)
+        return cut_groups(self._path, size) if kind is _parquet else []
+
     def _read(self) -> Iterator[Record]:
-        with open_file(self._path, self.progress) as file:
-            yield from read_stream(file, Cursor(self._start, self.wanted), self._documents, self._columns)
+        cursor = self._cursor = Cursor(self._start, self.wanted)
+        if self.span is None:
+            with open_file(self._path, self.progress) as file:
+                yield from read_stream(file, cursor, self._documents, self._columns)
+            return
+        with open_file(self._path) as file:
+            parquet = _kind(file.peek(_HEAD), file.name) is _parquet
+            if parquet:
+                yield from parquet_rows(file, cursor, self._columns, self.span)
+        if not parquet:
+            with open_lines(self._path, self.span, self.progress) as lines:
+                cursor.base = lines.position
+                yield from json_lines(lines, cursor)
 
 
 def read_stream(
@@ -72,17 +107,14 @@ def read_stream(
         cursor.base += member.position
 
 
+Kind = Callable[[Stream, Cursor, Sequence[str]], Iterator[Record]]
+
+
 def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequence[str]) -> Iterator[Record]:
     head = stream.peek(_HEAD)
-    if head.startswith(b"PAR1"):
-        return parquet_rows(stream, cursor, columns)
-    body = head.removeprefix(b"\xef\xbb\xbf").lstrip(BLANK + b"\x1e")
+    if kind := _kind(head, stream.name):
+        return kind(stream, cursor, columns)
     text = bool(_TEXT_NAME.search(stream.name))
-    if not text:
-        if opens_array(body):
-            return json_array(stream, cursor)
-        if body.startswith(b"{") or _JSON_NAME.search(stream.name):
-            return json_lines(stream, cursor)
     if not text and (named := foreign_format(head) or (b"\0" in head and "neither JSON, Parquet, CSV nor text")):
         return _unknown(named, head, cursor)
     if b"\r" in head and b"\n" not in head:
@@ -90,6 +122,30 @@ def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequ
     if not text and _TABLE_NAME.search(stream.name):
         return delimited_rows(stream, cursor, head)
     return text_documents(stream, cursor, documents)
+
+
+def _kind(head: bytes, name: str) -> Kind | None:
+    """What reads a stream that begins so; None for text, tables in text, and what is not read."""
+    if head.startswith(b"PAR1"):
+        return _parquet
+    if _TEXT_NAME.search(name):
+        return None
+    body = head.removeprefix(b"\xef\xbb\xbf").lstrip(BLANK + b"\x1e")
+    if opens_array(body):
+        return _array
+    return _lines if body.startswith(b"{") or _JSON_NAME.search(name) else None
+
+
+def _parquet(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[Record]:
+    return parquet_rows(stream, cursor, columns)
+
+
+def _array(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[Record]:
+    return json_array(stream, cursor)
+
+
+def _lines(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[Record]:
+    return json_lines(stream, cursor)
 
 
 def _unknown(named: str, head: bytes, cursor: Cursor) -> Iterator[Record]:

@@ -8,33 +8,38 @@ split are drawn over all of its records (`sampling.py`).
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from kun_builder.drops import DROPPED, QUARANTINED
-from kun_builder.errors import Drop, KunError, PluginError, SourceError, shown
-from kun_builder.readers import Records, find_files, name_inputs
+from kun_builder.errors import SourceError, shown
+from kun_builder.readers import find_files, name_inputs
 from kun_builder.recipe.options import accepted
 from kun_builder.report import StepCounts, replace_file
+from kun_builder.run.parts import PLACE, STAGE, Part, Reading, blame, cut, large, read_ahead
 from kun_builder.run.plan import digest, file_digests, plain
 from kun_builder.run.sampling import Sample
-from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, Row, ShardWriter, load_rows
+from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place
 from kun_builder.status import Status
-from kun_builder.types import Record, Source
+from kun_builder.types import Source
 
 if TYPE_CHECKING:
     from kun_builder.recipe.parts import SplitSpec
-    from kun_builder.recipe.plugins import Entry
+    from kun_builder.recipe.plugins import Entry, Registry
 
-STAGE = "read"
+TABLE_ROWS = 1000
+"""Rows that are turned into Arrow at once."""
+
 _FORMAT = 2  # of shards and of what is in their metadata; part of every key
 _SUSPECT = 10  # a source that makes nothing of at least so many records does not fit them
 
@@ -67,51 +72,35 @@ class IngestResult:
 
 
 def ingest(
-    split: str,
-    spec: SplitSpec,
-    entry: Entry[Source],
+    splits: Mapping[str, tuple[SplitSpec, Entry[Source]]],
     *,
     folder: Path,
     shard_rows: int,
     limit: int | None,
     seed: int,
     status: Status,
-) -> IngestResult:
-    """Read `split` into shards `<split>-00000.arrow` in `folder`, or return those that an earlier run finished.
+    load: Callable[[], Registry] | None = None,
+) -> dict[str, IngestResult]:
+    """Read each split into shards `<split>-00000.arrow` in `folder`, or take those that an earlier run finished.
 
-    limit: at most so many rows, drawn over all records; the same `seed` draws the same ones, and a larger limit draws
-    those and more. Raises SourceError for an input that is missing or that the source does not fit, PluginError where
-    the source itself fails.
+    limit: at most so many rows of a split, drawn over all records; the same `seed` draws the same ones, and a larger
+    limit draws those and more. load: makes the plugins known in other processes; without it, and with a limit, this
+    process reads alone. Raises SourceError for an input that is missing or that the source does not fit, PluginError
+    where the source itself fails.
     """
-    inputs = _inputs(split, spec, entry)
-    drawn = [] if limit is None else [limit, seed]
-    key = digest([_key(split, inputs, spec, entry), shard_rows, SHARD_CHARACTERS, drawn])
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / f"{split}.json"
-    if done := _finished(manifest, key):
-        return done
-    manifest.unlink(missing_ok=True)
-    shutil.rmtree(_waiting_place(folder, split), ignore_errors=True)
-    reading = _Reading(split, entry, spec.options, inputs, status)
-    size = sum(reading.sizes.values())
-    status.begin(f"{STAGE} {split}", size or None, "bytes" if size else "rows")
-    writer = ShardWriter(folder, split, key, shard_rows)
-    sample = None if limit is None else Sample(limit, seed)
-    if sample is None:
-        rows = reading.rows(after=writer.resume())
-    else:
-        writer.clear(0)
-        rows = _draw(reading, sample, folder, shard_rows)
-    for row in rows:
-        writer.add(row)
-        if row[-2]:
-            status.drops[f"{STAGE}: {row[-2]}"] += 1
-    shards = writer.finish()
-    records = sample.offered if sample else sum(shard.rows for shard in shards)
-    result = IngestResult(key, len(inputs), shards, records)
-    _check_fit(split, entry, result)
-    replace_file(manifest, orjson.dumps(asdict(result), default=_name))
-    return result
+    for left in folder.glob(f"{PLACE}*"):  # by a run that was killed
+        shutil.rmtree(left)
+    jobs = [_Job(name, spec, entry, folder, shard_rows, limit, seed, status) for name, (spec, entry) in splits.items()]
+    parts = [part for job in jobs for part in job.parts] if load and limit is None else []
+    workers = min(os.cpu_count() or 1, len(parts))
+    with ExitStack() as stack:
+        ahead = None
+        if load and workers > 1 and large(parts):
+            ahead = stack.enter_context(read_ahead(parts, folder, TABLE_ROWS, load, workers))
+        elif len(parts) == 1 and large(parts):
+            status.say(f"{shown(parts[0].path)} is read by one process: only plain JSON lines and Parquet are cut")
+        return {job.split: job.run(ahead) for job in jobs}
 
 
 def input_key(split: str, spec: SplitSpec, entry: Entry[Source]) -> str:
@@ -142,7 +131,7 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
 def _inputs(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]:
     """Inputs under the names that row ids carry."""
     source = entry.value
-    with _blame(entry, f"looking for the inputs of split `{split}`"):
+    with blame(entry, f"looking for the inputs of split `{split}`"):
         if source.find is None:
             found = [file for path in spec.path for file in find_files(path, source.files, split)]
         else:
@@ -168,114 +157,120 @@ def _stamp(path: str) -> list[Any]:
     return [os.stat(path).st_size, os.stat(path).st_mtime_ns] if os.path.exists(path) else []
 
 
-@contextmanager
-def _blame(entry: Entry[Source], doing: str) -> Iterator[None]:
-    """Put whatever a source raises under its owner's name."""
-    try:
-        yield
-    except KunError:
-        raise
-    except Exception as error:  # a stranger's code may raise anything
-        raise PluginError(
-            f"source `{entry.value.name}` of {entry.package} failed while {doing}: {type(error).__name__}: {error}",
-            hint="tell the plugin's author, or leave this input out",
-        ) from error
-
-
 # --- rows ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """One split being read."""
+class _Job:
+    """One split to be read."""
 
-    split: str
-    entry: Entry[Source]
-    options: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    status: Status
+    def __init__(
+        self,
+        split: str,
+        spec: SplitSpec,
+        entry: Entry[Source],
+        folder: Path,
+        shard_rows: int,
+        limit: int | None,
+        seed: int,
+        status: Status,
+    ) -> None:
+        self.split, self._entry, self._folder, self._status = split, entry, folder, status
+        self._rows, self._limit, self._seed = shard_rows, limit, seed
+        inputs = _inputs(split, spec, entry)
+        drawn = [] if limit is None else [limit, seed]
+        key = digest([_key(split, inputs, spec, entry), shard_rows, SHARD_CHARACTERS, drawn])
+        self._key, self._files, self._manifest = key, len(inputs), folder / f"{split}.json"
+        self._done = _finished(self._manifest, key)
+        self._writer = ShardWriter(folder, split, key, shard_rows)
+        self._after: tuple[str, int] | None = None
+        self.parts: list[Part] = []
+        if not self._done:
+            self._manifest.unlink(missing_ok=True)
+            shutil.rmtree(_waiting_place(folder, split), ignore_errors=True)
+            if limit is None:
+                self._after = self._writer.resume()
+            else:
+                self._writer.clear(0)
+            sizes = {name: os.path.getsize(path) if os.path.isfile(path) else 0 for name, path in inputs.items()}
+            self._size = sum(sizes.values())
+            wholes = [Part(name, path, entry.value.name, spec.options, sizes[name]) for name, path in inputs.items()]
+            done = list(inputs).index(self._after[0]) if self._after else 0  # inputs that an earlier run went through
+            self.parts = [part for whole in wholes[done:] for part in self._cut(whole)]
+            self._before = sum(whole.size for whole in wholes[:done])
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each input on disk; 0 for one that is no file."""
-        return {n: os.path.getsize(path) if os.path.isfile(path) else 0 for n, path in self.inputs.items()}
+    def _cut(self, whole: Part) -> list[Part]:
+        """The input in parts; as one that begins where an earlier run stopped, if it cannot be cut."""
+        with blame(self._entry, f"reading {shown(whole.path)}"):
+            parts = cut(whole, self._entry) if self._limit is None else [whole]
+        if len(parts) == 1 and self._after and self._after[0] == whole.name:
+            return [replace(whole, start=self._after[1] + 1)]
+        return parts
 
-    def rows(self, sample: Sample | None = None, after: tuple[str, int] | None = None) -> Iterator[Row]:
-        """Rows of all inputs in order, from behind the record `after` (input and index) on."""
-        begun = after is None
-        done, sizes = 0, self.sizes
-        for name, path in self.inputs.items():
-            begun = begun or (after is not None and after[0] == name)
-            if begun:
-                start = after[1] + 1 if after and after[0] == name else 0
-                with _blame(self.entry, f"reading {shown(path)}"):
-                    yield from self._file(name, path, start, sample)
-            done += sizes[name]
-            self.status.done = done or self.status.done
+    def run(self, ahead: Iterator[tuple[Path, int]] | None) -> IngestResult:
+        """Read, by this process or from what others have read ahead."""
+        if self._done:
+            return self._done
+        status = self._status
+        status.begin(f"{STAGE} {self.split}", self._size or None, "bytes" if self._size else "rows")
+        status.done = self._before
+        sample = None if self._limit is None else Sample(self._limit, self._seed)
+        for table in self._draw(sample) if sample else self._tables(ahead):
+            self._writer.add(table)
+            for value in table.filter(pc.is_valid(table["_outcome"]))["_reason"].value_counts().to_pylist():
+                status.drops[f"{STAGE}: {value['values']}"] += value["counts"]
+        shards = self._writer.finish()
+        status.done = self._size or status.done
+        records = sample.offered if sample else sum(shard.rows for shard in shards)
+        result = IngestResult(self._key, self._files, shards, records)
+        _check_fit(self.split, self._entry, result)
+        replace_file(self._manifest, orjson.dumps(asdict(result), default=_name))
+        return result
 
-    def _file(self, name: str, path: str, start: int, sample: Sample | None) -> Iterator[Row]:
-        source, prefix = self.entry.value, f"{self.split}/{name}:"
-        records: Iterator[Record] = Records(path, start, columns=source.columns)
-        if source.read:
-            records = source.read(path, start, **accepted(source.read, self.options))
-        deciding = isinstance(records, Records)  # our reader asks before it parses
-        if isinstance(records, Records):
-            records.progress = self._progress
-            records.wanted = (lambda index: sample.offer(f"{prefix}{index}")) if sample else None
-        last, options = start - 1, accepted(source.parse, self.options)
-        for record in records:
-            if record.index <= last:
-                raise ValueError(f"record {record.index} came after record {last}")
-            last = record.index
-            if self.status.unit == "rows":
-                self.status.done += 1
-            row_id = f"{prefix}{last}"
-            if deciding or sample is None or sample.offer(row_id):
-                yield (row_id, self.split, name, last, record.offset, *_text(record, source, options))
+    def _tables(self, ahead: Iterator[tuple[Path, int]] | None) -> Iterator[pa.Table]:
+        """Rows of all inputs in order, from behind the last one of an earlier run on."""
+        name, first = "", 0
+        for part in self.parts:
+            first = first if part.name == name else 0
+            name = part.name
+            if ahead is None:
+                reading = Reading(part, self._entry, min(self._rows, TABLE_ROWS), progress=self._progress)
+                for table in reading:
+                    yield self._placed(table, part, first)
+                first += reading.count
+            else:
+                path, count = next(ahead)
+                with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+                    for batch in stream:
+                        yield self._placed(pa.Table.from_batches([batch]), part, first)
+                first += count
+                self._progress(part.size)
+
+    def _placed(self, table: pa.Table, part: Part, first: int) -> pa.Table:
+        placed = place(table, self.split, part.name, first)
+        if self._after and self._after[0] == part.name:
+            placed = placed.filter(pc.greater(placed["position"], self._after[1]))
+        return placed
 
     def _progress(self, read: int) -> None:
-        self.status.done += read
+        self._status.done += read
 
+    def _draw(self, sample: Sample) -> Iterator[pa.Table]:
+        """The sample, in the order of the input. Candidates, a few times as many, wait on disk."""
+        waiting = _waiting_place(self._folder, self.split)
+        waiting.mkdir()
+        candidates = ShardWriter(waiting, self.split, "", self._rows)
+        for part in self.parts:
+            offer = functools.partial(self._offer, sample, f"{self.split}/{part.name}:")
+            for table in Reading(part, self._entry, TABLE_ROWS, offer, self._progress):
+                candidates.add(place(table, self.split, part.name, 0))
+        for shard in candidates.finish():
+            table = load_rows(shard.path)
+            yield table.filter(pa.array([sample.holds(row_id) for row_id in table["id"].to_pylist()], pa.bool_()))
+        shutil.rmtree(waiting)
 
-_ALIVE = (None, None, None, None)
-
-
-def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """The text of a record and its verdict: outcome, stage, reason, value."""
-    if record.error:
-        reason, _, detail = record.error.partition(": ")
-        if not reason.isidentifier():
-            reason, detail = "broken_record", record.error
-        return record.raw.decode("utf-8", "backslashreplace"), QUARANTINED, STAGE, reason, detail
-    try:
-        text: Any = source.parse(record.data, **options)
-    except KunError:
-        raise
-    except Drop as drop:
-        return "", DROPPED, STAGE, drop.reason, drop.value
-    except KeyError as error:
-        return "", QUARANTINED, STAGE, "missing_field", str(error)
-    except Exception as error:  # a stranger's parse may raise anything, and one bad row never ends a run
-        return "", QUARANTINED, STAGE, "parse_failed", f"{type(error).__name__}: {error}"[:500]
-    if isinstance(text, str):
-        return (text, *_ALIVE) if text.strip() else ("", DROPPED, STAGE, "no_text", "empty")
-    if text is None:
-        return "", DROPPED, STAGE, "no_text", "none"
-    return "", QUARANTINED, STAGE, "text_not_string", f"{type(text).__name__}: {text}"[:500]
-
-
-def _draw(reading: _Reading, sample: Sample, folder: Path, shard_rows: int) -> Iterator[Row]:
-    """The sample, in the order of the input. Candidates wait on disk: there are a few times as many as are drawn."""
-    place = _waiting_place(folder, reading.split)
-    place.mkdir()
-    candidates = ShardWriter(place, reading.split, "", shard_rows)
-    for row in reading.rows(sample):
-        candidates.add(row)
-    for shard in candidates.finish():
-        for values in load_rows(shard.path).to_pylist():
-            if sample.holds(values["id"]):
-                yield tuple(values.values())
-    shutil.rmtree(place)
+    @staticmethod
+    def _offer(sample: Sample, prefix: str, index: int) -> bool:
+        return sample.offer(f"{prefix}{index}")
 
 
 def _waiting_place(folder: Path, split: str) -> Path:

@@ -171,17 +171,18 @@ class _Run:
     def read(self) -> list[Shard]:
         """Read every split into shards."""
         shards: list[Shard] = []
-        for name, spec in self._recipe.splits.items():
-            result = ingest(
-                name,
-                spec,
-                self._registry.sources[spec.source],
-                folder=self._folder.shards / "read",
-                shard_rows=self._recipe.shard_rows,
-                limit=self._recipe.limit,
-                seed=self._recipe.seed,
-                status=self._status,
-            )
+        began = time.monotonic()
+        results = ingest(
+            {name: (spec, self._registry.sources[spec.source]) for name, spec in self._recipe.splits.items()},
+            folder=self._folder.shards / "read",
+            shard_rows=self._recipe.shard_rows,
+            limit=self._recipe.limit,
+            seed=self._recipe.seed,
+            status=self._status,
+            load=functools.partial(load_plugins, self._recipe.plugins.dirs, self._recipe.plugins.disable),
+        )
+        self._phases["read"] = round(time.monotonic() - began, 3)
+        for name, result in results.items():
             self._read[name], self._records[name] = result.counts, result.records
             shards += [
                 Shard(name, number, part.path, part.key, part.alive) for number, part in enumerate(result.shards)

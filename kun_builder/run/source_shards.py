@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,8 +27,8 @@ SCHEMA = pa.schema(
 SHARD_CHARACTERS = 8 << 20
 """A shard closes before it has more: at most 32 MB of UTF-8, besides its last row."""
 
-Row = tuple[Any, ...]
-"""Values in the order of SCHEMA."""
+PART = pa.schema([SCHEMA.field(name) for name in ("position", "offset", "text", *VERDICT)])
+"""What is known of rows before it is known which records of the input they are: positions count from the part's."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class ShardWriter:
     def __init__(self, folder: Path, split: str, key: str, shard_rows: int) -> None:
         self._folder, self._split, self._key, self._shard_rows = folder, split, key, shard_rows
         self._done: list[IngestShard] = []
-        self._rows: list[Row] = []
-        self._characters = 0
+        self._tables: list[pa.Table] = []
+        self._rows = self._characters = 0
 
     def resume(self) -> tuple[str, int] | None:
         """Keep the shards of this key that an earlier run left; the input and index of their last record."""
@@ -68,11 +69,20 @@ class ShardWriter:
             if match and int(match[1]) >= start:
                 path.unlink()
 
-    def add(self, row: Row) -> None:
-        self._rows.append(row)
-        self._characters += len(row[5])
-        if len(self._rows) >= self._shard_rows or self._characters >= SHARD_CHARACTERS:
-            self._flush()
+    def add(self, table: pa.Table) -> None:
+        """Add rows of SCHEMA: where a shard ends depends on the rows, not on how they come."""
+        ends = np.cumsum(pc.utf8_length(table["text"]).to_numpy())
+        at = 0
+        while at < len(ends):
+            before = ends[at - 1] if at else 0
+            full = int(np.searchsorted(ends, before + SHARD_CHARACTERS - self._characters)) + 1
+            stop = min(at + self._shard_rows - self._rows, full, len(ends))
+            self._tables.append(table.slice(at, stop - at))
+            self._rows += stop - at
+            self._characters += int(ends[stop - 1] - before)
+            if self._rows >= self._shard_rows or self._characters >= SHARD_CHARACTERS:
+                self._flush()
+            at = stop
 
     def finish(self) -> tuple[IngestShard, ...]:
         """All shards; at least one, so that an empty split has a schema."""
@@ -84,7 +94,8 @@ class ShardWriter:
         return self._folder / f"{self._split}-{number:05d}.arrow"
 
     def _flush(self) -> None:
-        table, path = _table(self._rows), self._path(len(self._done))
+        table = pa.concat_tables([SCHEMA.empty_table(), *self._tables]).combine_chunks()
+        path = self._path(len(self._done))
         facts = {"rows": table.num_rows, "alive": table["_outcome"].null_count, "key": _digest(table)}
         for outcome in (DROPPED, QUARANTINED):
             reasons = table.filter(pc.equal(table["_outcome"], outcome))["_reason"]
@@ -97,22 +108,37 @@ class ShardWriter:
             os.fsync(file.fileno())
         temporary.replace(path)
         self._done.append(IngestShard(path, **facts))
-        self._rows, self._characters = [], 0
+        self._tables, self._rows, self._characters = [], 0, 0
 
 
-def _table(rows: list[Row]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+def part_table(columns: list[list[Any]]) -> pa.Table:
+    """A table of PART."""
     try:
-        return pa.table([pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)], SCHEMA)
+        return pa.table([pa.array(column, kind) for column, kind in zip(columns, PART.types, strict=True)], PART)
     except UnicodeEncodeError:  # a source's own reader let a lone surrogate pass
-        return _table([tuple(clean(value) for value in row) for row in rows])
+        return part_table([[clean(value) for value in column] for column in columns])
+
+
+def place(table: pa.Table, split: str, file: str, first: int) -> pa.Table:
+    """Rows of SCHEMA, of a table of PART whose positions count from the record `first` of an input."""
+    position = pc.add(table["position"], first)
+    ids = pc.binary_join_element_wise(pa.scalar(f"{split}/{file}:"), pc.cast(position, pa.string()), "")
+    names = [pa.repeat(pa.scalar(name), len(table)) for name in (split, file)]
+    return pa.table([ids, *names, position, *table.columns[1:]], SCHEMA)
 
 
 def _digest(table: pa.Table) -> str:
+    """SHA-256 of what a table of one chunk holds, first 32 hex digits; not of how its buffers lie."""
     content = hashlib.sha256()
     for column in table.columns:
-        for buffer in column.chunk(0).buffers():
-            content.update(buffer or b"-")
+        array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        content.update(pc.is_valid(array).to_numpy(zero_copy_only=False) if array.null_count else b"-")
+        if pa.types.is_string(array.type):
+            content.update(pc.binary_length(array).fill_null(0).to_numpy())
+            array = pc.binary_join(pa.ListArray.from_arrays([0, len(array)], array.fill_null("")), "")[0].as_buffer()
+        else:
+            array = array.fill_null(0).to_numpy()
+        content.update(array)
     return content.hexdigest()[:32]
 
 

@@ -66,9 +66,10 @@ def _read(source: Source, spec: SplitSpec, shard_rows: int) -> list[Row]:
     entry = Entry(source, Plugin("test", "test"))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = ingest(
-                "test", spec, entry, folder=Path(folder), shard_rows=shard_rows, limit=None, seed=0, status=Status()
-            )
+            split = {"test": (spec, entry)}
+            result = ingest(split, folder=Path(folder), shard_rows=shard_rows, limit=None, seed=0, status=Status())[
+                "test"
+            ]
         except SourceError:
             raise
         except KunError as error:

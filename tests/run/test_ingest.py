@@ -29,8 +29,8 @@ def _ingest(folder, path, entry=None, *, split="wiki", limit=None, seed=0, shard
     spec = SplitSpec("plain", tuple(map(str, paths)), options)
     status = status or Status()
     return ingest(
-        split, spec, entry or _entry(), folder=folder, shard_rows=shard_rows, limit=limit, seed=seed, status=status
-    )
+        {split: (spec, entry or _entry())}, folder=folder, shard_rows=shard_rows, limit=limit, seed=seed, status=status
+    )[split]
 
 
 def _rows(result):
@@ -268,7 +268,7 @@ def parse(row):
 entry = Entry(Source(name="plain", parse=parse), Plugin("plain", "a-package"))
 limit = int(sys.argv[3]) or None
 spec = SplitSpec("plain", (sys.argv[1],))
-ingest("wiki", spec, entry, folder=Path(sys.argv[2]), shard_rows=10, limit=limit, seed=0, status=Status())
+ingest({"wiki": (spec, entry)}, folder=Path(sys.argv[2]), shard_rows=10, limit=limit, seed=0, status=Status())
 """
 
 
@@ -362,8 +362,8 @@ def read(input, start):
 entry = Entry(Source(name="plain", parse=lambda row: row["text"], read=read), Plugin("plain", "a-package"))
 spec = SplitSpec("plain", (sys.argv[1],))
 result = ingest(
-    "wiki", spec, entry, folder=Path(sys.argv[2]), shard_rows=1 << 30, limit=None, seed=0, status=Status()
-)
+    {"wiki": (spec, entry)}, folder=Path(sys.argv[2]), shard_rows=1 << 30, limit=None, seed=0, status=Status()
+)["wiki"]
 memory = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10
 print(json.dumps([result.counts.rows_in, len(result.shards), memory]))
 """

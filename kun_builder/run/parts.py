@@ -1,0 +1,230 @@
+"""Parts of the inputs: a file, or a span of one, read to tables by this process or by several, a few of them ahead.
+
+A part is read without knowing what comes before it: its records are counted from 0, and become those of the input when
+the parts are put together in order. So the result does not depend on how many processes read.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from kun_builder.drops import DROPPED, QUARANTINED
+from kun_builder.errors import Drop, KunError, PluginError, RunError, shown
+from kun_builder.readers import Records, Span
+from kun_builder.recipe.options import accepted
+from kun_builder.run.source_shards import PART, part_table
+from kun_builder.types import Record, Source
+
+if TYPE_CHECKING:
+    from kun_builder.recipe.plugins import Entry, Registry
+
+STAGE = "read"
+
+SPAN = 16 << 20
+"""Bytes: a file of twice as many or more is read in spans of at least so many, by several processes."""
+
+PLACE = ".parts-"
+"""How the names of folders begin in which parts wait."""
+
+_CHARACTERS = 1 << 20
+"""A table closes before it has more, besides its last row."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file under the name that ids carry, or a span of it. `start` is the first record wanted; `size` is in bytes,
+    0 for what is no file. Pickles."""
+
+    name: str
+    path: str
+    source: str
+    options: Mapping[str, Any]
+    size: int
+    start: int = 0
+    span: Span | None = None
+
+
+@contextmanager
+def blame(entry: Entry[Source], doing: str) -> Iterator[None]:
+    """Put whatever a source raises under its owner's name."""
+    try:
+        yield
+    except KunError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        raise PluginError(
+            f"source `{entry.value.name}` of {entry.package} failed while {doing}: {type(error).__name__}: {error}",
+            hint="tell the plugin's author, or leave this input out",
+        ) from error
+
+
+def cut(part: Part, entry: Entry[Source]) -> list[Part]:
+    """The part in spans, where its file can be cut."""
+    records = _open(part, entry.value)
+    spans = records.cuts(SPAN) if isinstance(records, Records) and part.size else []
+    share = part.size // max(1, len(spans))
+    return [replace(part, size=share, span=span) for span in spans] or [part]
+
+
+class Reading:
+    """Tables of one part, of at most `rows` rows each. `count`: records of the part, once all were read.
+
+    offer: asked by record, whether it is worth reading; progress: told of bytes read from disk, or of records (1).
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        entry: Entry[Source],
+        rows: int,
+        offer: Callable[[int], bool] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._part, self._entry, self._rows, self._offer, self._progress = part, entry, rows, offer, progress
+        self.count = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        with blame(self._entry, f"reading {shown(self._part.path)}"):
+            columns: list[list[Any]] = [[] for _ in PART]
+            characters = 0
+            for index, offset, said in self._records():
+                for column, value in zip(columns, (index, offset, *said), strict=True):
+                    column.append(value)
+                characters += len(said[0] or "")
+                if len(columns[0]) >= self._rows or characters >= _CHARACTERS:
+                    yield part_table(columns)
+                    columns, characters = [[] for _ in PART], 0
+            if columns[0]:
+                yield part_table(columns)
+
+    def _records(self) -> Iterator[tuple[int, int | None, tuple[str | None, ...]]]:
+        source, part, offer = self._entry.value, self._part, self._offer
+        records = _open(part, source)
+        if ours := isinstance(records, Records):  # our reader asks before it parses, and knows the bytes
+            records.span, records.wanted, records.progress = part.span, offer, self._progress if part.size else None
+        last, options = part.start - 1, accepted(source.parse, part.options)
+        for record in records:
+            if record.index <= last:
+                raise ValueError(f"record {record.index} came after record {last}")
+            last = record.index
+            if self._progress and not part.size:
+                self._progress(1)
+            if ours or offer is None or offer(last):
+                yield last, record.offset, _text(record, source, options)
+        self.count = records.count if isinstance(records, Records) else last + 1
+
+
+def _open(part: Part, source: Source) -> Iterator[Record]:
+    if source.read:
+        return source.read(part.path, part.start, **accepted(source.read, part.options))
+    return Records(part.path, part.start, columns=source.columns)
+
+
+_ALIVE = (None, None, None, None)
+
+
+def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """The text of a record and its verdict: outcome, stage, reason, value."""
+    if record.error:
+        reason, _, detail = record.error.partition(": ")
+        if not reason.isidentifier():
+            reason, detail = "broken_record", record.error
+        return record.raw.decode("utf-8", "backslashreplace"), QUARANTINED, STAGE, reason, detail
+    try:
+        text: Any = source.parse(record.data, **options)
+    except KunError:
+        raise
+    except Drop as drop:
+        return "", DROPPED, STAGE, drop.reason, drop.value
+    except KeyError as error:
+        return "", QUARANTINED, STAGE, "missing_field", str(error)
+    except Exception as error:  # a stranger's parse may raise anything, and one bad row never ends a run
+        return "", QUARANTINED, STAGE, "parse_failed", f"{type(error).__name__}: {error}"[:500]
+    if isinstance(text, str):
+        return (text, *_ALIVE) if text.strip() else ("", DROPPED, STAGE, "no_text", "empty")
+    if text is None:
+        return "", DROPPED, STAGE, "no_text", "none"
+    return "", QUARANTINED, STAGE, "text_not_string", f"{type(text).__name__}: {text}"[:500]
+
+
+# --- several processes -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def read_ahead(
+    parts: Sequence[Part], folder: Path, rows: int, load: Callable[[], Registry], workers: int
+) -> Iterator[Iterator[tuple[Path, int]]]:
+    """Files with the tables of each part, and its number of records, in order, as other processes read them.
+
+    The files lie in `folder`, in one that goes with the block, and each goes when the next is asked for: there are at
+    most `workers` and two. `load` finds the source by its name. Raises RunError if a process dies.
+    """
+    others = set(multiprocessing.active_children())
+    with TemporaryDirectory(dir=folder, prefix=PLACE) as place:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_deaf)
+        try:
+            yield _ahead(pool, parts, Path(place), rows, pickle.dumps(load), workers + 2)
+        except BrokenProcessPool as error:
+            what = "a process that read the inputs died, probably for lack of memory"
+            raise RunError(what, hint="run kun-build again to go on") from error
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()  # nothing that it still reads is wanted
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ahead(
+    pool: ProcessPoolExecutor, parts: Sequence[Part], folder: Path, rows: int, load: bytes, ahead: int
+) -> Iterator[tuple[Path, int]]:
+    queue = deque[tuple[Path, Future[int]]]()
+    for number in range(len(parts) + ahead):
+        if number < len(parts):
+            path = folder / f"{number}.arrow"
+            queue.append((path, pool.submit(_read_to_file, load, pickle.dumps(parts[number]), str(path), rows)))
+        if number >= ahead - 1 and queue:
+            path, count = queue.popleft()
+            yield path, count.result()
+            path.unlink()
+
+
+def _deaf() -> None:
+    """Signals are the parent's, though all hear them: it ends the pool."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _read_to_file(load: bytes, pickled: bytes, path: str, rows: int) -> int:
+    registry = _once(load)
+    part: Part = pickle.loads(pickled)
+    reading = Reading(part, registry.sources[part.source], rows)
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, PART) as writer:
+        for table in reading:
+            writer.write_table(table)
+    return reading.count
+
+
+@functools.cache
+def _once(load: bytes) -> Registry:
+    registry: Registry = pickle.loads(load)()
+    return registry
+
+
+def large(parts: Sequence[Part]) -> bool:
+    """Whether reading takes longer than starting other processes."""
+    return sum(part.size for part in parts) >= 2 * SPAN

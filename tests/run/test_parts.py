@@ -1,0 +1,92 @@
+"""Inputs read by several processes: the same shards, bit for bit, as one process makes."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kun_builder.errors import KunError
+from kun_builder.recipe.parts import SplitSpec
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.run import ingest as ingest_module
+from kun_builder.run import parts
+from kun_builder.run.ingest import ingest
+from kun_builder.status import Status
+
+LOAD = functools.partial(load_plugins, (), ())
+
+
+@pytest.fixture
+def splits(tmp_path, monkeypatch):
+    """Two splits: lines with dirt and an array in files; Parquet, and compressed lines."""
+    monkeypatch.setattr(parts, "SPAN", 2000)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = [json.dumps({"text": f"第{number}篇，" * (number % 40)}, ensure_ascii=False) for number in range(400)]
+    lines[7] = lines[211] = '{"text": "cut'
+    lines[13] += "\r"
+    (folder / "a.jsonl").write_text("\n".join(lines), "utf-8")
+    (folder / "b.json").write_text("[" + ",".join(lines[20:60]) + "]", "utf-8")
+    pq.write_table(pa.table({"text": [f"第{n}行" * 30 for n in range(90)]}), folder / "c.parquet", row_group_size=20)
+    (folder / "d.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[:50]).encode()))
+    sources = LOAD().sources
+    return {
+        "one": (SplitSpec("skypile", (str(folder / "a.jsonl"), str(folder / "b.json")), {}), sources["skypile"]),
+        "two": (
+            SplitSpec("generic", (str(folder / "c.parquet"), str(folder / "d.jsonl.gz")), {"text": "text"}),
+            sources["generic"],
+        ),
+    }
+
+
+def _read(splits, folder, load=None, status=None):
+    results = ingest(splits, folder=folder, shard_rows=37, limit=None, seed=0, status=status or Status(), load=load)
+    assert not list(folder.glob(".*"))
+    return results, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_several_processes_make_the_same_shards(tmp_path, splits, monkeypatch):
+    """Files, spans of lines and row groups read side by side give the bytes that one process gives."""
+    monkeypatch.setattr(ingest_module.os, "cpu_count", lambda: 3)
+    used = []
+    real = ingest_module.read_ahead
+    monkeypatch.setattr(ingest_module, "read_ahead", lambda *args: used.append(len(args[0])) or real(*args))
+    status = Status()
+    alone, files = _read(splits, tmp_path / "alone")
+    assert not used
+    several, same = _read(splits, tmp_path / "several", LOAD, status)
+    assert used[0] > 10
+    assert same == files
+    assert [result.counts for result in several.values()] == [result.counts for result in alone.values()]
+    assert status.done == status.total
+    for name in [*files][::3]:  # a run that was killed goes on
+        (tmp_path / "several" / name).unlink()
+    for split in splits:
+        (tmp_path / "several" / f"{split}.json").unlink(missing_ok=True)
+    assert _read(splits, tmp_path / "several", LOAD)[1] == files
+
+
+def test_an_error_of_another_process_is_told_as_ones_own(tmp_path, splits, monkeypatch):
+    """What ends the reading ends it with the same words, and leaves nothing behind but finished shards."""
+    monkeypatch.setattr(ingest_module.os, "cpu_count", lambda: 2)
+    said = []
+    for load in (None, LOAD):
+        wrong = {"two": (SplitSpec("generic", splits["two"][0].path, {"text": "{body}"}), splits["two"][1])}
+        with pytest.raises(KunError) as caught:
+            _read(wrong, tmp_path / str(bool(load)), load)
+        said.append(caught.value.message)
+    assert said[0] == said[1]
+
+
+def test_one_large_file_that_cannot_be_cut_is_named(tmp_path, splits):
+    """Where other processes could not help, the user is told why only one reads."""
+    said = []
+    status = Status(say=said.append)
+    spec = SplitSpec("skypile", (str(tmp_path / "in" / "b.json"),), {})
+    _read({"one": (spec, splits["one"][1])}, tmp_path / "out", LOAD, status)
+    assert "b.json is read by one process" in said[0]
