@@ -116,7 +116,7 @@ def build(path: Path, stages: list[object], cores: int | None = None) -> Measure
     """Run a recipe of these stages over the file."""
     with TemporaryDirectory(dir=path.parent) as folder:
         recipe = Path(folder, "recipe.yaml")
-        splits = {"all": {"source": "skypile", "path": str(path)}}
+        splits = {"texts": {"source": "skypile", "path": str(path)}}
         recipe.write_text(yaml.safe_dump({"name": "bench", "splits": splits, "stages": stages}))
         found = measure([str(BIN / "kun-build"), str(recipe), "--output", f"{folder}/run"], cores)
         found.phases = json.loads(Path(folder, "run/report.json").read_text())["phases"]
