@@ -67,14 +67,12 @@ def _read(source: Source, spec: SplitSpec, shard_rows: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             split = {"test": (spec, entry)}
-            result = ingest(split, folder=Path(folder), shard_rows=shard_rows, limit=None, seed=0, status=Status())[
-                "test"
-            ]
+            read = ingest(split, folder=Path(folder), shard_rows=shard_rows, limit=None, seed=0, status=Status())
         except SourceError:
             raise
         except KunError as error:
             raise AssertionError(f"{error.message}: yield a Record with `error`, or raise SourceError") from error
-        return [row for shard in result.shards for row in load_rows(shard.path).to_pylist()]
+        return [row for shard in read["test"].shards for row in load_rows(shard.path).to_pylist()]
 
 
 def _files(source: Source, spec: SplitSpec) -> list[str]:

@@ -25,9 +25,8 @@ def sources():
 
 def _rows(folder, source, path, limit=None):
     spec = SplitSpec(source.value.name, (str(path),))
-    result = ingest(
-        source.value.name, spec, source, folder=folder, shard_rows=500, limit=limit, seed=0, status=Status()
-    )
+    split = {source.value.name: (spec, source)}
+    (result,) = ingest(split, folder=folder, shard_rows=500, limit=limit, seed=0, status=Status()).values()
     return [row for shard in result.shards for row in load_rows(shard.path).to_pylist()]
 
 

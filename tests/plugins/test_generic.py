@@ -65,10 +65,8 @@ def _read(tmp_path, **split):
     )
     registry = load_plugins()
     spec = load_recipe(tmp_path / "recipe.yaml", registry).splits["mine"]
-    result = ingest(
-        "mine", spec, registry.sources[spec.source],
-        folder=tmp_path / "out", shard_rows=4, limit=None, seed=0, status=Status(),
-    )  # fmt: skip
+    mine = {"mine": (spec, registry.sources[spec.source])}
+    result = ingest(mine, folder=tmp_path / "out", shard_rows=4, limit=None, seed=0, status=Status())["mine"]
     return [row for shard in result.shards for row in load_rows(shard.path).to_pylist()]
 
 
