@@ -8,25 +8,25 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
+from servers.replies import JsonHandler
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
 
+class _Handler(JsonHandler):
     def do_GET(self) -> None:
         about = {"/v1/models": {"data": [{"id": "agreeable", "max_model_len": 8192}]}}
         tgi = {"/info": {"model_id": "agreeable", "max_total_tokens": 8192}}
-        self._send((about | tgi).get(self.path, {}))
+        self.send((about | tgi).get(self.path, {}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
-            self._send([{"id": 0, "text": c, "start": n, "stop": n + 1} for n, c in enumerate(body["inputs"])])
+            self.send([{"id": 0, "text": c, "start": n, "stop": n + 1} for n, c in enumerate(body["inputs"])])
             return
         if self.path == "/generate":
-            self._send(_generated(answer([{"content": body["inputs"]}])))
+            self.send(_generated(answer([{"content": body["inputs"]}])))
             return
         text = answer(body["messages"])
         token = {"token": text, "logprob": -0.01, "bytes": None}
@@ -34,18 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}
         usage = {"prompt_tokens": 10, "completion_tokens": len(text), "total_tokens": 10 + len(text)}
-        self._send({"id": "1", "object": "chat.completion", "model": "agreeable", "choices": [choice], "usage": usage})
-
-    def _send(self, value: Any) -> None:
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: Any) -> None:
-        pass
+        self.send({"id": "1", "object": "chat.completion", "model": "agreeable", "choices": [choice], "usage": usage})
 
 
 def _generated(text: str) -> dict[str, Any]:

@@ -13,6 +13,24 @@ Reply: TypeAlias = "tuple[int, Any]"
 """A status and a body: bytes as they are, anything else as JSON."""
 
 
+class JsonHandler(BaseHTTPRequestHandler):
+    """A handler that answers with JSON, and says nothing on the terminal."""
+
+    protocol_version = "HTTP/1.1"
+
+    def send(self, value: Any, status: int = 200) -> None:
+        """Answer with `value`: bytes as they are, anything else as JSON."""
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        """Silence."""
+
+
 class Replies:
     """A running server. `asked` are the bodies of all POST requests, the questions of the start included."""
 
@@ -20,31 +38,19 @@ class Replies:
         self.asked: list[dict[str, Any]] = []
         replies = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
                 known = self.path == "/v1/models"
-                self._send(200 if known else 404, {"data": [{"id": model, "max_model_len": 8192}]} if known else {})
+                self.send({"data": [{"id": model, "max_model_len": 8192}]} if known else {}, 200 if known else 404)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 if self.path != "/v1/chat/completions":
-                    self._send(404, {})
+                    self.send({}, 404)
                     return
                 replies.asked.append(body)
-                self._send(*reply(body))
-
-            def _send(self, status: int, value: Any) -> None:
-                data = value if isinstance(value, bytes) else json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
+                status, value = reply(body)
+                self.send(value, status)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
