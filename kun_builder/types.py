@@ -286,7 +286,10 @@ class ModelSpec:
 
 
 class Endpoint(Protocol):
-    """One server that answers for one model. Each method is one request; none of them retries."""
+    """One server that answers for one model. Each method is one request; none of them retries.
+
+    An endpoint may have an `in_flight`: how many requests it wants at once where the recipe gives no `concurrency`.
+    """
 
     url: str
 

@@ -52,10 +52,11 @@ class Address:
         return cls(base, path or _API, path.removesuffix(_API))
 
     def route(self, path: str) -> URL:
-        """The URL of a route such as `/v1/models` or `/health`."""
+        """The URL of a route such as `/v1/models`, `/health` or `/v1/batches?limit=1`."""
+        path, _, query = path.partition("?")
         below = path.removeprefix(_API)
         full = self.api + below if below.startswith("/") and below != path else self.root + path
-        return self.base.with_path(full, encoded=True, keep_query=True)
+        return self.base.with_path(full, encoded=True, keep_query=True).extend_query(query)
 
     @property
     def shown(self) -> str:

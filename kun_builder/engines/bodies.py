@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
@@ -59,6 +59,16 @@ async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
             raise TooLong(f"{limit:,} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+async def save_body(answer: aiohttp.ClientResponse, target: IO[bytes]) -> None:
+    """Write the body to `target`, unpacked. Raises as `read_body` does, but has no limit."""
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in _PLAIN | _PACKED:
+        raise NotAsked(encoding)
+    unpack = zlib.decompressobj(_ANY_HEAD).decompress if encoding in _PACKED else bytes
+    async for part in answer.content.iter_chunked(_CHUNK):
+        target.write(unpack(part))
 
 
 def unpacked_start(payload: bytes, most: int) -> bytes:

@@ -12,12 +12,13 @@ import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from kun_builder.engines.address import Address, proxy_for
-from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body, unpacked_start
+from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body, save_body, unpacked_start
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.retry_after import asked_pause
 from kun_builder.types import ModelSpec
@@ -103,6 +104,8 @@ class Server:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._headers.update(headers or {})
+        self._form_headers = CIMultiDict(self._headers)
+        self._form_headers.popall("Content-Type")  # the form has its own
         self._proxy = proxy_for(self._address)
         hidden = (api_key, *(headers or {}).values(), *self._address.secrets)
         self._secrets = tuple(filter(None, hidden + (self._proxy.secrets if self._proxy else ())))
@@ -133,12 +136,31 @@ class Server:
         """GET `path` and return the parsed answer."""
         return self._parse(path, (await self._ask("GET", path, None, self._aside))[0])
 
+    async def upload(self, path: str, file: Path, purpose: str) -> Any:
+        """POST a file as a form; the parsed answer."""
+        import aiohttp
+
+        with file.open("rb") as content:
+            form = aiohttp.FormData({"purpose": purpose})
+            form.add_field("file", content, filename=file.name, content_type="application/jsonl")
+            return self._parse(path, (await self._ask("POST", path, form, self._timeout))[0])
+
+    async def download(self, path: str, target: IO[bytes]) -> None:
+        """GET `path` and write the answer, of any size, to `target`."""
+        await self._ask("GET", path, None, self._timeout, target=target)
+
     async def text(self, path: str) -> str:
         """GET `path` and return the answer as it is."""
         return (await self._ask("GET", path, None, self._aside))[0].decode("utf-8", "replace")
 
     async def _ask(
-        self, method: str, path: str, data: bytes | None, times: aiohttp.ClientTimeout, limit: int = ASIDE_LIMIT
+        self,
+        method: str,
+        path: str,
+        data: bytes | aiohttp.FormData | None,
+        times: aiohttp.ClientTimeout,
+        limit: int = ASIDE_LIMIT,
+        target: IO[bytes] | None = None,
     ) -> tuple[bytes, Mapping[str, str]]:
         url = self._paths.get(path)
         if url is None:
@@ -148,15 +170,18 @@ class Server:
                 method,
                 url,
                 data=data,
-                headers=self._headers,
+                headers=self._headers if data is None or isinstance(data, bytes) else self._form_headers,
                 allow_redirects=False,
                 proxy=self._proxy.url if self._proxy else None,
                 timeout=times,
             ) as answer:
                 if 200 <= answer.status < 300:
-                    return await read_body(answer, limit), answer.headers
+                    if target is None:
+                        return await read_body(answer, limit), answer.headers
+                    await save_body(answer, target)
+                    return b"", answer.headers
                 payload = unpacked_start(await answer.content.read(_LONGEST_ERROR), _LONGEST_ERROR)
-                raise self._error(answer.status, path, payload, answer.headers)
+                raise self.failure(answer.status, path, payload, answer.headers)
         except TooLong as error:
             message = f"{self._shown_route(path)} answered more than the {error} that were to be expected"
             raise RejectedError(message, status=200, endpoint=self.url) from error
@@ -178,7 +203,8 @@ class Server:
             hint = "check the address in `endpoints`: a gateway or a web page answers there" if b"<" in payload else ""
             raise TransientError(message, status=200, endpoint=self.url, hint=hint) from error
 
-    def _error(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
+    def failure(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
+        """The error that an answer with this status is."""
         said = self.shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
         through = f", through {self._proxy.shown}" if self._proxy else ""
         message = f"{self._shown_route(path)} answered {status}{through}" + (f": {said}" if said else "")

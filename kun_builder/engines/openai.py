@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -50,6 +50,9 @@ from kun_builder.types import Completion, Endpoint, Engine, Message, ModelInfo, 
 
 kun_api = 1
 log = logging.getLogger(__name__)
+
+Post = Callable[..., Awaitable[tuple[Any, Mapping[str, str]]]]
+"""As `Server.post`."""
 
 _PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 _BROKEN_BY_INPUT = frozenset({500})  # what some servers answer where a chat template raises
@@ -97,8 +100,11 @@ class OpenAIEndpoint:
         extra: Mapping[str, Any] | None = None,
         thinking: Thinking = "auto",
         thinking_tokens: int = THINKING_TOKENS,
+        carrier: Post | None = None,
     ) -> None:
+        """carrier: brings the requests of rows to the server; what is asked to get to know it goes there directly."""
         self.url = server.url
+        self._carrier = carrier or server.post
         self._server = server
         self._spec = spec
         self._facts = dict(facts or {})
@@ -245,7 +251,8 @@ class OpenAIEndpoint:
             fields = refusals.apply(optional_fields(request, kind, self._penalty) | forced)
             room = self._room
             try:
-                body = await self._ask(kind, request.prompt, request.max_new_tokens + room, fields)
+                post = self._server.post if self._trying else self._carrier
+                body = await self._ask(kind, request.prompt, request.max_new_tokens + room, fields, post=post)
             except (RejectedError, TransientError) as error:
                 if not self._refused(error):
                     raise
@@ -288,11 +295,12 @@ class OpenAIEndpoint:
         tokens: int,
         fields: Fields,
         manners: Manners | None = None,
+        post: Post | None = None,
     ) -> Any:
         manners = manners or self._manners.get(kind) or Manners()
         body = manners.body(self._model, prompt, tokens, {**fields, **self._extra})
         limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0)
-        answer = (await self._server.post(_PATHS[kind], body, limit=limit))[0]
+        answer = (await (post or self._server.post)(_PATHS[kind], body, limit=limit))[0]
         self._recognise(answer)
         return answer
 

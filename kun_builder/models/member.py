@@ -31,7 +31,8 @@ class Member:
 
     def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int = 1) -> None:
         self.endpoint, self.url = endpoint, endpoint.url
-        self.window = Window(concurrency, sharers=sharers)
+        at_once = concurrency or getattr(endpoint, "in_flight", 0)  # a batch API says how many it waits for
+        self.window = Window(at_once, sharers=sharers)
         self.pace = 0.0
         """Smoothed seconds per token of one request; 0 before the first answer."""
         self.aside = self.leaving = False

@@ -52,7 +52,9 @@ class LocalExecutor:
 
     def _run_rows(self, tasks: Sequence[tuple[int, Task]]) -> Iterator[Done]:
         assert self._rows is not None, "opened for every plan with row stages"
-        with ThreadPoolExecutor(NEIGHBOURS, thread_name_prefix="shard") as pool:
+        largest = max(task.shard.rows for _, task in tasks)
+        neighbours = NEIGHBOURS + self._rows.capacity // max(1, largest)  # a batch API takes the rows of many
+        with ThreadPoolExecutor(neighbours, thread_name_prefix="shard") as pool:
             numbers: dict[Future[ShardRecord], int] = {
                 pool.submit(self._rows.run, number, task): number for number, task in tasks
             }

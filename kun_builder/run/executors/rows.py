@@ -70,6 +70,11 @@ class RowShards:
         self._watch = LoopWatch(loop, self._rows, status.say)
         self._asked: set[Future[Any]] = set()
 
+    @property
+    def capacity(self) -> int:
+        """Rows worth keeping under way."""
+        return self._generator.capacity
+
     def run(self, number: int, task: Task) -> ShardRecord:
         """Compute one shard, in the thread of the caller; where rows wait, those of the lowest `number` go first."""
         return run_shard(
