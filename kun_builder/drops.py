@@ -19,6 +19,8 @@ VERDICT = ("_outcome", "_stage", "_reason", "_value")
 RESULT_COLUMNS = ("instruction", "output")
 TEXT_COLUMNS = ("text",)
 """The columns of the published default configuration: of pairs, and of texts that no stage has made pairs of."""
+TURNS = "turns"
+"""Column of what follows a pair in a conversation: questions and answers in turn, a list of strings."""
 
 
 def result_columns(columns: Iterable[str]) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ pairs      {"instruction": ..., "output": ...}                                  
 messages   {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}]}    TRL, Axolotl (chat_template)
 sharegpt   {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}]}      LLaMA-Factory, Axolotl
 dpo        {"prompt": [...], "chosen": [...], "rejected": [...]}, each messages            TRL's preference pairs
+
+The column `turns` of a stage such as `follow_up` goes on the conversation in messages and sharegpt.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from kun_builder.drops import TEXT_COLUMNS
+from kun_builder.drops import RESULT_COLUMNS, TEXT_COLUMNS, TURNS
 from kun_builder.errors import RunError, shown
 from kun_builder.report import RunReport, read_report
 from kun_builder.result.stats import read_columns
@@ -24,25 +26,27 @@ from kun_builder.run.redact import refuse_copies, stays_here
 Record = dict[str, Any]
 
 
-def _pairs(instruction: str, output: str, system: str) -> Record:
-    return {**({"system": system} if system else {}), "instruction": instruction, "output": output}
+def _pairs(said: Sequence[str], system: str) -> Record:
+    return {**({"system": system} if system else {}), "instruction": said[0], "output": said[1]}
 
 
-def _messages(instruction: str, output: str, system: str) -> Record:
-    return {"messages": [*prompt_of(instruction, system), {"role": "assistant", "content": output}]}
+def _messages(said: Sequence[str], system: str) -> Record:
+    turns = [{"role": ("user", "assistant")[at % 2], "content": words} for at, words in enumerate(said[1:], 1)]
+    return {"messages": [*prompt_of(said[0], system), *turns]}
 
 
-def _sharegpt(instruction: str, output: str, system: str) -> Record:
+def _sharegpt(said: Sequence[str], system: str) -> Record:
     first = [{"from": "system", "value": system}] if system else []
-    return {"conversations": [*first, {"from": "human", "value": instruction}, {"from": "gpt", "value": output}]}
+    turns = [{"from": ("human", "gpt")[at % 2], "value": words} for at, words in enumerate(said)]
+    return {"conversations": [*first, *turns]}
 
 
-SHAPES: Mapping[str, Callable[[str, str, str], Record]] = {
+SHAPES: Mapping[str, Callable[[Sequence[str], str], Record]] = {
     "pairs": _pairs,
     "messages": _messages,
     "sharegpt": _sharegpt,
 }
-"""Shapes of single pairs: (instruction, output, system text) -> record."""
+"""Shapes of a row: (instruction, output and further turns, system text) -> record. `pairs` has no further turns."""
 DPO = "dpo"
 
 
@@ -61,8 +65,9 @@ def export_run(run: Path, shape: str, output: Path, *, system: str = "") -> dict
     make = SHAPES[shape]
     written = {}
     for split in report.splits:
-        rows = _rows(folder, split, ("instruction", "output"))
-        written[split] = _write(output, split, (make(row["instruction"], row["output"], system) for row in rows))
+        rows = _rows(folder, split, (*RESULT_COLUMNS, TURNS))
+        said = ([row["instruction"], row["output"], *(row.get(TURNS) or ())] for row in rows)
+        written[split] = _write(output, split, (make(turns, system) for turns in said))
     return written
 
 

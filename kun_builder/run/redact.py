@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kun_builder.drops import RESULT_COLUMNS
+from kun_builder.drops import RESULT_COLUMNS, TURNS
 from kun_builder.errors import PublishError
 from kun_builder.recipe.corpus import Declared
 from kun_builder.report import SplitReport
@@ -100,16 +100,16 @@ def refuse_copies(paths: Iterable[Path]) -> None:
     """Raise PublishError where an instruction or output repeats its whole raw text: the result would pass it on."""
     for path in paths:
         with pq.ParquetFile(path) as file:
-            names = [name for name in ("id", "text", *RESULT_COLUMNS) if name in file.schema_arrow.names]
+            names = [name for name in ("id", "text", *RESULT_COLUMNS, TURNS) if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=10_000, columns=names):
                 _refuse_copies(pa.Table.from_batches([batch]))
 
 
 def _refuse_copies(table: pa.Table) -> None:
     texts = [_bare(text) for text in _texts(table)]
-    for name in RESULT_COLUMNS:
+    for name in (*RESULT_COLUMNS, TURNS) if TURNS in table.column_names else RESULT_COLUMNS:
         for row_id, value, text in zip(table["id"].to_pylist(), table[name].to_pylist(), texts, strict=True):
-            if len(text) >= _SHARED and text in _bare(value):
+            if len(text) >= _SHARED and text in _bare("".join(value or ())):
                 raise PublishError(
                     f"row {row_id}: its {name} contains the whole raw text, and the source may not be passed on",
                     hint="polish the answers of this source, or drop those that polishing left as they were",

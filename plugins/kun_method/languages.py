@@ -17,7 +17,18 @@ from kun_builder import Prompt
 
 from .texts import han_share, letters, units
 
-Task: TypeAlias = Literal["label", "label_kun", "label_completion", "score", "polish", "polish_kun", "verify", "repair"]
+Task: TypeAlias = Literal[
+    "label",
+    "label_kun",
+    "label_completion",
+    "score",
+    "polish",
+    "polish_kun",
+    "verify",
+    "repair",
+    "follow_up_ask",
+    "follow_up_answer",
+]
 
 _PROMPTS = Path(__file__).parent / "prompts"
 _TASKS: tuple[Task, ...] = get_args(Task)

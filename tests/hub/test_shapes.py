@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from finished_runs import make_run
@@ -82,6 +83,26 @@ def test_our_own_seed_reader_reads_all(run, tmp_path):
         ]
 
 
+def test_conversations_go_on(run, tmp_path):
+    """Turns behind a pair are messages in their order, of rows that have any; TRL reads both lengths from one file."""
+    from trl.data_utils import is_conversational
+
+    path = RunFolder(make_run(tmp_path / "run", {"wudao": 3})).kept_files("wudao")[0]
+    table = pq.read_table(path)
+    path.unlink()  # the dataset's file is the same one
+    pq.write_table(
+        table.append_column("turns", pa.array([["再问？", "再答。"], [], None], pa.list_(pa.string()))), path
+    )
+    for shape in SHAPES:
+        export_run(tmp_path / "run", shape, tmp_path / shape)
+    messages = load(tmp_path / "messages")["messages"]
+    assert [len(turns) for turns in messages] == [4, 2, 2]
+    assert all(is_conversational({"messages": turns}) for turns in messages)
+    assert messages[0][2:] == [{"role": "user", "content": "再问？"}, {"role": "assistant", "content": "再答。"}]
+    assert load(tmp_path / "sharegpt")["conversations"][0][3] == {"from": "gpt", "value": "再答。"}
+    assert set(load(tmp_path / "pairs")[0]) == {"instruction", "output"}
+
+
 # --- preferences --------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +168,11 @@ def test_raw_text_that_must_stay_here_is_refused(tmp_path):
     path.unlink()
     pq.write_table(table, path)
     with pytest.raises(PublishError, match="contains the whole raw text"):
+        export_run(run, "messages", tmp_path / "out")
+    at = table.schema.get_field_index("output")
+    turns = pa.array([["问？", text], []], pa.list_(pa.string()))
+    pq.write_table(table.set_column(at, "output", [["答"] * 2]).append_column("turns", turns), path)
+    with pytest.raises(PublishError, match="its turns contains the whole raw text"):
         export_run(run, "messages", tmp_path / "out")
 
 
