@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates bench-cleaning clean
+.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates bench-cleaning bench-clusters clean
 
 demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
 	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
@@ -33,6 +33,9 @@ docs: .venv/.dev      ## docs/api.md, out of the docstrings of the public names
 format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-clusters: .venv/.dev  ## the table of docs/clusters.md: Ray with 2 workers against 2 processes
+	$(BIN)/python benchmarks/clusters.py
 
 bench-serving: .venv/.dev   ## the table of measured speed in README
 	$(BIN)/python benchmarks/serving.py

@@ -1,6 +1,6 @@
 """Ray with 2 workers against the local executor with 2 processes, in turn: the table of docs/clusters.md.
 
-    python benchmarks/clusters.py [--rows 20000]
+    python benchmarks/clusters.py [--rows 20000] [--rounds 3]
 
 Speed is that of the segments themselves: starting a cluster takes its own time, which is told apart. Batches are
 `normalize` and `language` on documents of 600 characters, in shards of 1,000. Rows are three dependent requests each
@@ -31,7 +31,6 @@ from kun_builder.run.runner import build
 from kun_builder.status import Status
 
 PLUGINS = Path(__file__).parent / "plugins"
-ROUNDS = 3
 EXECUTORS = ("local", "ray")
 
 
@@ -61,11 +60,13 @@ def run(folder: Path, executor: str, rows: int, shard: int, stages: str, url: st
     return segments, time.monotonic() - began - segments
 
 
-def compared(what: str, folder: Path, rows: int, shard: int, stages: str, asks: bool = False) -> dict[str, float]:
+def compared(
+    what: str, folder: Path, rows: int, shard: int, stages: str, *, rounds: int, asks: bool = False
+) -> dict[str, float]:
     """Both executors in turn, their medians printed as a line of the table."""
     took: dict[str, list[float]] = {name: [] for name in EXECUTORS}
     rest: dict[str, list[float]] = {name: [] for name in EXECUTORS}
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         for name in EXECUTORS:
             with simulator(slots=256, speed=20) as server:
                 place = folder / f"{stages[:4]}-{shard}-{name}-{turn}"
@@ -86,15 +87,19 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
-    rows = parser.parse_args().rows
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    rows, rounds = given.rows, given.rounds
     batches.SMALL = 0
     print("| | local | Ray | ratio | Ray's start |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["KUN_CACHE"] = str(folder / "cache")
-        large = compared("batches, shards of 1,000", folder, rows, 1000, "normalize, language")
-        small = compared("batches, shards of 50", folder, rows, 50, "normalize, language")
-        compared("rows, three requests each", folder, rows // 10, 100, "ask, judge, rewrite, pair", asks=True)
+        large = compared("batches, shards of 1,000", folder, rows, 1000, "normalize, language", rounds=rounds)
+        small = compared("batches, shards of 50", folder, rows, 50, "normalize, language", rounds=rounds)
+        compared(
+            "rows, three requests each", folder, rows // 10, 100, "ask, judge, rewrite, pair", rounds=rounds, asks=True
+        )
     shards = rows / 50 - rows / 1000
     for executor in EXECUTORS:
         each = 1000 * (small[executor] - large[executor]) / shards

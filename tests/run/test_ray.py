@@ -14,6 +14,7 @@ import psutil
 import pytest
 from servers.llm_simulator import simulator
 
+from kun_builder.errors import Stopped
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.run.executors import batches
@@ -114,6 +115,26 @@ def test_a_cluster_makes_the_same_rows(tmp_path, monkeypatch, cluster, local):
     assert min(answered) > ROWS
     assert sum(one["requests"] for one in report.serving["usage"]) == 3 * ROWS
     report.check()
+
+
+def test_a_run_that_is_told_to_end_ends_in_order(tmp_path, cluster):
+    """Nothing more is asked, what is under way is answered and counted, and all shards come to their end at once."""
+    status = Status()
+    with simulator(slots=8, speed=2) as server:
+        folder = recipe(tmp_path / "x", server.url, cluster.address)
+
+        def tell():
+            wait_for(lambda: server.counts()["answered"] > 60)
+            status.ending = "enough"
+
+        told = threading.Thread(target=tell)
+        told.start()
+        with pytest.raises(Stopped, match="the run is not finished: enough"):
+            built(folder, status)
+        told.join()
+        counts = server.counts()
+    assert 60 < counts["answered"] < 3 * ROWS
+    assert (status.requests, status.in_flight) == (counts["answered"], 0)
 
 
 def test_a_worker_and_a_node_die(tmp_path, cluster, local):

@@ -54,6 +54,7 @@ class RowWorker:
         self._stack = ExitStack()
         self._opening = threading.Lock()
         self._shards: RowShards | None = None
+        self._failure: BaseException | None = None
 
     def who(self) -> tuple[Mapping[str, ModelInfo], Mapping[str, ModelInfo]]:
         """Who the models are, and their identities (see `Executor`)."""
@@ -63,7 +64,17 @@ class RowWorker:
     def run(self, number: int, packed: Packed) -> ShardRecord:
         """Compute a shard, unless it was finished before its worker died."""
         task = unpack(packed, _registry(self._load))
-        return read_record(task.output, task.key) or self._open().run(number, task)
+        if record := read_record(task.output, task.key):
+            return record
+        shards = self._open()
+        try:
+            return shards.run(number, task)
+        except (
+            BaseException
+        ) as error:  # what ends one shard ends the run: the others say the same, and not how they end
+            self._failure = self._failure or error
+            shards.stop()
+            raise self._failure from None
 
     def figures(self, ending: str) -> Figures:
         """What was counted so far; `ending` is why nothing more may be asked, if that is so (`Status.ending`)."""
