@@ -95,6 +95,8 @@ class StepFacts:
     """Type of each column that it adds; None in a report of a version which did not say."""
     quantities: Mapping[str, Quantity] | None = None
     """What the columns of numbers mean, as the stage has declared it; None in a report of a version before that."""
+    forms: tuple[tuple[str, str], ...] | None = None
+    """In which forms the instructions that it writes may ask, if it has declared any (`RowStage.forms`)."""
 
     @property
     def made_by(self) -> str:
@@ -111,6 +113,8 @@ class StepFacts:
         known = _known(cls, data)
         if (quantities := known.get("quantities")) is not None:
             known["quantities"] = {name: Quantity(**_known(Quantity, one)) for name, one in quantities.items()}
+        if (forms := known.get("forms")) is not None:
+            known["forms"] = tuple((str(name), str(pattern)) for name, pattern in forms)
         return cls(**{**known, "models": tuple(known.get("models", ()))})
 
 

@@ -98,7 +98,9 @@ class RowStage:
     `run` returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
     with their annotations and defaults, are its whole configuration. `adds` maps column names to Arrow type names:
     `string`, `binary`, `bool`, `int32`, `int64`, `float`, `double`, or `list<...>` of one. `quantities` says of columns
-    of numbers among them what they mean. `version` changes when the result for the same input changes.
+    of numbers among them what they mean. `version` changes when the result for the same input changes. `forms` is
+    for a stage that adds `instruction`: name and RE2 pattern of each form in which it may ask; the first that matches
+    is counted in report and card.
     """
 
     name: str
@@ -106,6 +108,7 @@ class RowStage:
     adds: Mapping[str, str] = field(default_factory=dict)
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     version: str = "1"
+    forms: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +142,7 @@ class Workspace(Protocol):
         """Processes that `map` uses."""
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
-        """What `function` makes of each of `items`, in their order, in several processes where rows are many.
-
-        Function, items and results must pickle. What stays the same for all items belongs to the function.
-        """
+        """What `function` makes of each of `items`, in order, in processes where rows are many: all must pickle."""
 
     def need_disk(self, size: int) -> None:
         """Raise RunError if the disk of `folder` has not `size` bytes left."""

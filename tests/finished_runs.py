@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from kun_method.asking import FORMS
 
 from kun_builder.report import RunReport, SplitReport, StepCounts, StepFacts
 from kun_builder.run.folder import dataset_metadata, write_provenance
@@ -140,7 +141,8 @@ def _report(
         facts |= {"package_version": "0.1.0", "digest": "0123456789abcdef"}
         kinds = {"perplexity": "double", "label": "string", "score": "double"}
         adds = {"instruction" if label == "label" else label: kinds[label]}
-        return StepFacts(**facts, options=options, models=models, adds=adds)
+        forms = FORMS if label == "label" else None
+        return StepFacts(**facts, options=options, models=models, adds=adds, forms=forms)
 
     return RunReport(
         name=name,

@@ -90,6 +90,7 @@ def _functions(value: Any) -> list[tuple[Option, ...]]:
         return parts + ([options_of(value.read, ("input", "start"))] if value.read else [])
     if isinstance(value, RowStage):
         _check_async(value.run, True, "async def run(row, generate, *, options...)")
+        _check_forms(value)
         return [_run(value, ("row", "generate"))]
     if isinstance(value, BatchStage):
         _check_async(value.run, False, "def run(table, *, options...)")
@@ -116,6 +117,19 @@ def _check_section(section: Section) -> None:
         field = error.errors(include_url=False)[0]["loc"]
         what = f"its field `{'.'.join(map(str, field))}` has no default"
         raise PluginError(what, hint="a recipe may leave the section out") from error
+
+
+def _check_forms(stage: RowStage) -> None:
+    """Forms are pairs of strings, the second a pattern."""
+    for form in stage.forms:
+        try:
+            name, pattern = form
+            re.compile(pattern)
+            named = isinstance(name, str)
+        except (TypeError, ValueError, re.error):
+            named = False
+        if not named:
+            raise PluginError(f"`forms` has {form!r}", hint="it lists pairs of a name and a regular expression (RE2)")
 
 
 def _dataset_stage(stage: DatasetStage) -> list[tuple[Option, ...]]:

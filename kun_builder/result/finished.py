@@ -24,8 +24,10 @@ from kun_builder.drops import TEXT_COLUMNS
 from kun_builder.errors import PublishError
 from kun_builder.recipe.corpus import Declared
 from kun_builder.report import RunReport, SplitReport, read_report
+from kun_builder.result.clusters import cluster_sizes
 from kun_builder.result.file_facts import FileFacts, file_facts
-from kun_builder.result.stats import SplitStats, owners, split_stats
+from kun_builder.result.forms import forms_of
+from kun_builder.result.stats import SplitStats, owners, read_columns, split_stats
 from kun_builder.result.verdicts import read_evaluation, still_true, summary
 from kun_builder.run.folder import CONFIGS, RunFolder, data_path
 from kun_builder.run.redact import refuse_copies, refuse_text, stays_here, without_text
@@ -93,8 +95,12 @@ class FinishedRun:
     @cached_property
     def stats(self) -> dict[str, SplitStats]:
         """Figures of each split's rows."""
-        measured = owners(self.report.steps)
-        return {name: split_stats(files, self.rejected[name], measured) for name, files in self.kept.items()}
+        measured, forms = owners(self.report.steps), forms_of(self.report.steps)
+        dropped = [path for paths in self.rejected.values() for path in paths]
+        sizes = cluster_sizes(read_columns(dropped, ("_outcome", "_value")))
+        return {
+            name: split_stats(files, self.rejected[name], measured, forms, sizes) for name, files in self.kept.items()
+        }
 
     @cached_property
     def judged(self) -> dict[str, Any]:

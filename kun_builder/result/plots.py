@@ -40,7 +40,7 @@ def pictures(splits: Mapping[str, tuple[SplitReport, SplitStats]], *, width: int
         "text-lengths" if any(stat.text_length for stat in stats.values()) else "lengths": _lengths(stats, width),
     }
     charts |= {f"measure-{name}": _measured(stats, name, width) for name in measured_columns(stats)}
-    if any(stat.asks for stat in stats.values()):
+    if any(stat.forms for stat in stats.values()):
         charts["asks"] = _asks(stats, width)
     return {name: styled(chart).to_dict() for name, chart in charts.items()}
 
@@ -227,7 +227,7 @@ def _asks(stats: Mapping[str, SplitStats], width: int) -> Any:
     rows = [
         {"split": name, "ask": ask, "share": count / stat.rows}
         for name, stat in stats.items()
-        for ask, count in stat.asks.items()
+        for ask, count in stat.forms.items()
     ]
     asks = {row["ask"] for row in rows}
     return (
@@ -239,5 +239,5 @@ def _asks(stats: Mapping[str, SplitStats], width: int) -> Any:
             x=alt.X("share:Q", title="share of instructions", axis=alt.Axis(format="%", tickCount=6)),
             color=_colour(stats),
         )
-        .properties(title="What instructions ask for", width=width, height=max(100, 10 * len(asks) * len(stats)))
+        .properties(title="How instructions ask", width=width, height=max(100, 10 * len(asks) * len(stats)))
     )

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from kun_builder.declarations import NUMBERS
 from kun_builder.drops import RESULT_COLUMNS, TEXT_COLUMNS, result_columns
 from kun_builder.report import StepFacts
-from kun_builder.result.forms import FormCounts
+from kun_builder.result.clusters import largest_clusters
+from kun_builder.result.forms import FormCounts, Forms
 from kun_builder.result.limits import limits_of
 from kun_builder.result.measures import Histogram, Measure, Owner, Spread, measure, spread_of
 
@@ -29,21 +30,6 @@ LENGTH_EDGES = tuple(round(2 ** (step / 2)) for step in range(2, 30))
 
 TEXTS = (*RESULT_COLUMNS, *TEXT_COLUMNS)
 """Columns of text that a result can have: the first two, or the last."""
-ASKS = {
-    "translate": r"翻译|(?i:\btranslat)",
-    "code": r"代码|编程|(?i:\b(?:code|python|sql|script)\b)",
-    "summarise": r"总结|概括|摘要|归纳|(?i:\bsummar)",
-    "compare": r"比较|对比|区别|异同|(?i:\bcompar|\bdifference)",
-    "how": r"如何|怎么|怎样|步骤|(?i:\bhow\b)",
-    "why": r"为什么|为何|原因|(?i:\bwhy\b)",
-    "list": r"列出|列举|哪些|(?i:\blist\b)",
-    "analyse": r"分析|评价|评论|看法|观点|(?i:\b(?:analy[sz]|evaluat|opinion))",
-    "advise": r"推荐|建议|(?i:\b(?:recommend|suggest|advi[cs]e))",
-    "write": r"写|撰|创作|起草|(?i:\b(?:write|compose|draft)\b)",
-    "explain": r"解释|说明|介绍|描述|阐述|讲述|谈谈|(?i:\b(?:explain|describe|introduce|tell)\b)",
-    "what": r"什么|是谁|哪|几|多少|(?i:\b(?:what|who|which|when|where)\b)",
-}
-"""What an instruction asks for: the first line that matches. RE2 syntax."""
 
 _EXAMPLES = 3
 
@@ -59,11 +45,12 @@ class SplitStats:
     """Per column of numbers that a step adds, in the order of the steps."""
     texts: Mapping[str, TextFacts] = field(default_factory=dict)
     """Of `instruction` and `output`, or of `text`."""
-    asks: Mapping[str, int] = field(default_factory=dict)
     forms: Mapping[str, int] = field(default_factory=dict)
     """In which forms instructions ask (see `forms`)."""
     patterns: Mapping[str, int] = field(default_factory=dict)
     """The largest groups of instructions that are alike but for their subject."""
+    clusters: Mapping[str, int] = field(default_factory=dict)
+    """Instructions in whose favour most other rows were dropped (see `clusters`)."""
     languages: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Mapping[str, str], ...] = ()
     """A few rows, evenly spread: id, and instruction and output, or text."""
@@ -124,10 +111,17 @@ def owners(steps: Iterable[StepFacts]) -> dict[str, Owner]:
 
 
 def split_stats(
-    kept: Sequence[Path], rejected: Sequence[Path], measured: Mapping[str, Owner] | None = None
+    kept: Sequence[Path],
+    rejected: Sequence[Path],
+    measured: Mapping[str, Owner] | None = None,
+    forms: Forms = (),
+    sizes: Mapping[str, int] | None = None,
 ) -> SplitStats:
-    """Figures of one split from the files of its kept rows and of its rejected ones; `measured`: columns of numbers."""
-    found = _Kept(columns := _columns(kept))
+    """Figures of one split from the files of its kept rows and of its rejected ones.
+
+    measured: columns of numbers. forms: in which instructions may ask. sizes: rows dropped for each id, of all splits.
+    """
+    found = _Kept(columns := _columns(kept), forms)
     for table in read_columns(kept, (*columns, "language")):
         found.add(table)
     sources = (partial(read_columns, kept), partial(read_columns, rejected))
@@ -139,9 +133,9 @@ def split_stats(
         text_length=found.lengths("text") if "text" in columns else None,
         measures={name: said for name, said in measures.items() if said},
         texts={name: found.texts(name) for name in columns},
-        asks=dict(found.asks),
         forms=dict(found.forms.forms.most_common()),
         patterns=found.forms.largest(),
+        clusters=largest_clusters(read_columns(kept, ("id", "instruction")), sizes or {}),
         languages=dict(found.languages),
         examples=tuple(_examples(kept, found.rows, columns)),
     )
@@ -162,12 +156,11 @@ def read_columns(paths: Sequence[Path], columns: Sequence[str], rows: int = 20_0
 class _Kept:
     """Running sums over the kept rows."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], forms: Forms) -> None:
         self.rows, self._columns = 0, columns
         empty = [0] * (len(LENGTH_EDGES) - 1)
         self.counts: dict[str, list[int]] = {name: empty[:] for name in TEXTS}
-        self.asks: Counter[str] = Counter()
-        self.forms = FormCounts()
+        self.forms = FormCounts(forms)
         self.languages: Counter[str] = Counter()
         self._lengths: dict[str, list[Any]] = {name: [] for name in columns}
         self._hashes: dict[str, list[Any]] = {name: [] for name in columns}
@@ -187,8 +180,7 @@ class _Kept:
         if "language" in table.column_names and pa.types.is_string(table.schema.field("language").type):
             self.languages.update(v for v in table["language"].to_pylist() if v)
         if "instruction" in self._columns:
-            self.asks.update(_asks(table["instruction"].cast(pa.string())))
-            self.forms.add(table["instruction"].cast(pa.string()).to_pylist())
+            self.forms.add(table["instruction"].cast(pa.string()))
 
     def lengths(self, name: str) -> Histogram:
         """Lengths of a column; nothing in any bin, if the result has none."""
@@ -200,19 +192,6 @@ class _Kept:
 
         different = len(np.unique(np.concatenate([np.empty(0, np.int64), *self._hashes[name]])))
         return TextFacts(different=different, length=spread_of(np.concatenate([np.empty(0), *self._lengths[name]])))
-
-
-def _asks(instructions: pa.ChunkedArray) -> dict[str, int]:
-    import numpy as np
-    import pyarrow.compute as pc
-
-    free = np.ones(len(instructions), dtype=bool)
-    counts = {}
-    for name, pattern in ASKS.items():
-        hit = pc.match_substring_regex(instructions, pattern).to_numpy() & free
-        counts[name] = int(hit.sum())
-        free &= ~hit
-    return {name: count for name, count in [*counts.items(), ("other", int(free.sum()))] if count}
 
 
 def _count(counts: list[int], edges: Sequence[float], values: pa.ChunkedArray) -> None:

@@ -87,6 +87,7 @@ class Step:
             models=self.models,
             adds=dict(self.stage.adds),
             quantities=dict(self.stage.quantities),
+            forms=tuple(self.stage.forms) or None if isinstance(self.stage, RowStage) else None,
         )
 
     def provenance(self, models: Mapping[str, ModelInfo]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pydantic import Field
 from kun_builder import Completion, Drop, FileName, Generate, ModelName, Prompt, Row, RowStage
 from kun_builder.types import PromptText
 
+from .asking import FORMS
 from .aspects import asks_beyond
 from .context import about_question
 from .fitting import answer_room, fit
@@ -145,4 +146,4 @@ def _seed(row_id: str, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-stage = RowStage(name="label", run=run, adds={"instruction": "string"})
+stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS)

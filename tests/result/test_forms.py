@@ -1,11 +1,24 @@
 """Forms and patterns of instructions."""
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kun_method.label import stage
 
+from kun_builder.report import StepFacts
 from kun_builder.result import forms
-from kun_builder.result.forms import FormCounts, form, pattern
+from kun_builder.result.clusters import cluster_sizes, largest_clusters
+from kun_builder.result.forms import FormCounts, forms_of, pattern
+
+
+def counted(*instructions):
+    """Counts of these, by the forms that `label` declares."""
+    counts = FormCounts(
+        forms_of([StepFacts(label="score", stage="score"), StepFacts(label="l", stage="l", forms=stage.forms)])
+    )
+    counts.add(pa.array(instructions, pa.string()))
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -30,7 +43,7 @@ from kun_builder.result.forms import FormCounts, form, pattern
 )
 def test_forms(instruction, expected):
     """A question is known by its question word, a command by its verb; the mark at the end decides between both."""
-    assert form(instruction) == expected
+    assert counted(instruction).forms == {expected: 1}
 
 
 def test_patterns():
@@ -43,18 +56,8 @@ def test_patterns():
 
 def test_counts():
     """Every instruction has one form; patterns are those that at least two share, the most frequent first."""
-    counts = FormCounts()
-    counts.add(
-        [
-            "三角洲是如何形成的？",
-            "彩虹是如何形成的？",
-            "请介绍绿茶。",
-            "请介绍红茶。",
-            "雾是如何形成的？",
-            "何谓茶道？",
-            None,
-        ]
-    )
+    questions = ["三角洲是如何形成的？", "彩虹是如何形成的？", "雾是如何形成的？", "何谓茶道？"]
+    counts = counted(*questions, "请介绍绿茶。", "请介绍红茶。", None)
     assert counts.forms == {"question: how": 3, "command: introduce": 2, "question: what": 1}
     assert list(counts.largest().items()) == [("…如何形成的", 3), ("请介绍…", 2)]
     assert counts.largest(1) == {"…如何形成的": 3}
@@ -63,9 +66,9 @@ def test_counts():
 def test_memory_is_bounded(monkeypatch):
     """Of more patterns than are remembered, those seen once are forgotten; the frequent ones keep their counts."""
     monkeypatch.setattr(forms, "_MOST_PATTERNS", 100)
-    counts = FormCounts()
-    counts.add(["三角洲是如何形成的？"] * 5)
-    counts.add(f"word{'abcdefghij'[n % 10]}{'abcdefghij'[n // 10 % 10]}{'xyz'[n // 100]} one two" for n in range(300))
+    counts = counted(*["三角洲是如何形成的？"] * 5)
+    letters = "abcdefghij"
+    counts.add(pa.array([f"word{letters[n % 10]}{letters[n // 10 % 10]}{'xyz'[n // 100]} one two" for n in range(300)]))
     assert counts.largest() == {"…如何形成的": 5}
     assert counts.forms.total() == 305
 
@@ -73,6 +76,28 @@ def test_memory_is_bounded(monkeypatch):
 @given(st.text(max_size=60))
 def test_any_text_has_a_form(text):
     """No text is beyond it, and a pattern is never longer than a line."""
-    assert isinstance(form(text), str)
+    assert counted(text).forms.total() == 1
     assert "\n" not in pattern(text)
     assert len(pattern(text * 20)) <= 62
+
+
+def test_a_run_that_declares_no_forms_has_none():
+    """Reports of earlier versions say nothing of forms: patterns are counted all the same."""
+    counts = FormCounts(forms_of([StepFacts(label="label", stage="label")]))
+    counts.add(pa.array(["三角洲是如何形成的？", "彩虹是如何形成的？"]))
+    assert counts.forms == {}
+    assert counts.largest() == {"…如何形成的": 2}
+
+
+def test_clusters_are_rows_in_whose_favour_others_were_dropped():
+    """Of all splits; values that are no id, quarantined rows and heads that were dropped later count for none."""
+    dead = {
+        "_outcome": ["dropped"] * 5 + ["quarantined"],
+        "_value": ["a/x:1", "a/x:1", "b/y:2", "0.3", "b/z:9", "a/x:1"],
+    }
+    sizes = cluster_sizes([pa.table(dead), pa.table({"id": ["old"]})])
+    assert sizes == {"a/x:1": 2, "b/y:2": 1, "b/z:9": 1}
+    kept = pa.table({"id": ["b/y:2", "a/x:1", "a/x:5"], "instruction": ["雾？", "虹？", "雨？"]})
+    assert list(largest_clusters([kept], sizes).items()) == [("虹？", 2), ("雾？", 1)]
+    assert largest_clusters([kept], sizes, 1) == {"虹？": 2}
+    assert largest_clusters([pa.table({"id": ["a/x:1"], "text": ["虹"]})], sizes) == {}

@@ -85,6 +85,10 @@ def test_instructions_are_compared_behind_the_stage_that_writes_them(tmp_path, l
     ]
     assert explain(open_run(tmp_path / "run"), other)["outcome"]["value"] == first
     assert explain(open_run(tmp_path / "run"), other)["stands_for"] == []
+    assert {name: stats.clusters for name, stats in open_run(tmp_path / "run").stats.items()} == {
+        "one": {TEXTS["one"][0].split("|")[0]: 2},
+        "two": {},
+    }
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ _CAPTIONS = {
     "funnel": "Rows left after each step · 每一步之后剩余的条数",
     "lengths": "Length of instructions and outputs · 指令与回答的长度",
     "text-lengths": "Length of texts · 文本的长度",
-    "asks": "What instructions ask for · 指令的类型",
+    "asks": "How instructions ask · 指令的提问方式",
 }
 
 
