@@ -1,4 +1,4 @@
-"""What can be known before any work: that names, token and address are possible, and that the token may write."""
+"""Checks before any work is done: names, token and the Hub's address can be right, and the token may write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_place(repo: str, endpoint: str, token: str | None) -> None:
 
 
 def check_address(endpoint: str) -> None:
-    """Raise PublishError unless the Hub's address is one."""
+    """Raise PublishError unless the Hub's address is an address."""
     try:
         parts = urlsplit(endpoint)
         possible = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -44,7 +44,7 @@ def check_address(endpoint: str) -> None:
 
 
 def check_token(token: str | None) -> None:
-    """Raise PublishError for a token that no request can carry; it is not repeated."""
+    """Raise PublishError for a token that no HTTP request can carry. The message does not repeat the token."""
     token = token or get_token()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise PublishError(

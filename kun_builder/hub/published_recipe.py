@@ -76,7 +76,7 @@ def _inputs(data: Mapping[str, Any], folder: Path) -> dict[str, list[str]]:
 
 
 def _absolute(path: str) -> str:
-    """The recipe that is written will be in another folder."""
+    """The path made absolute, since the recipe that is written will be in another folder than the user's."""
     return str(Path(path).absolute()) if Path(path).exists() else path
 
 
@@ -94,7 +94,10 @@ def read_lock(content: bytes) -> dict[str, Any]:
 
 
 def _plain(value: Any, budget: Iterator[int]) -> Any:
-    """A copy without shared parts: a few anchors can stand for more values than any memory holds."""
+    """A copy of the data without shared parts.
+
+    A few YAML anchors can stand for more values than any memory holds, so the copy is counted while it is made.
+    """
     if next(budget, None) is None:
         raise PublishError(f"the published lock file has more than {_VALUES:,} values: no recipe has so many")
     if isinstance(value, dict):

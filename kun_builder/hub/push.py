@@ -97,7 +97,7 @@ def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: boo
 
 
 def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
-    """Bring the repository to hold `run`, by one commit or by none; the Hub's part of `push`."""
+    """Make the repository hold `run`, with one commit, or with none if it does already: the Hub's part of `push`."""
     retry = retry or Retry()
     repo = Repository(target.repo, target.token, retry)
     revision = _prepare(repo, target, dry_run)
@@ -119,7 +119,7 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
 
 
 class Unanswered(LookAgain):
-    """A commit was sent, and whether it was made is not known; `sent` is what it would have published."""
+    """A commit was sent and no answer came, so nobody knows whether it was made; `sent` is what it would publish."""
 
     def __init__(self, lost: LostAnswer, sent: Published) -> None:
         super().__init__(str(lost), lost.wish)
@@ -127,7 +127,7 @@ class Unanswered(LookAgain):
 
 
 def _own(published: Published, sent: Published | None) -> Published:
-    """What a push did, if the commit that it finds there is the one whose answer was lost."""
+    """What the push did, if the commit that is on the Hub now is the one whose answer was lost; else None."""
     found = not published.changed and not published.dry_run
     if not (sent and found and (published.pull_request or published.commit != sent.commit)):
         return published
@@ -163,7 +163,7 @@ def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
 
 
 def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_run: bool) -> Published:
-    """One attempt on top of `head`. Raises LookAgain where the head has to be read again."""
+    """Try once to commit on top of `head`. Raises LookAgain where the repository changed, and has to be read again."""
     release = compose(run, repo.base(head), target.repo)
     change = _change(release, head, target)
     if change:
@@ -201,7 +201,7 @@ def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_r
 
 
 def _change(release: Release, head: Head, target: Target) -> Change:
-    """What is to do. Raises PublishError where it would overwrite what is not ours."""
+    """What the commit has to write and delete. Raises PublishError where it would overwrite a file that is not ours."""
     ours = {path: _facts(entry) for path, entry in (head.manifest or {}).get("files", {}).items()}
     add = tuple(path for path in release.files if not head.holds(path, release.facts[path]))
     delete = tuple(path for path in ours if path not in release.facts and path in head.tree)
@@ -235,7 +235,7 @@ def _refuse_vanishing(repo: Repository, release: Release, head: Head) -> None:
 
 
 def _refuse_mixture(release: Release, head: Head, ours: Mapping[str, FileFacts], target: Target) -> None:
-    """A stranger's file between ours would be read as part of a split."""
+    """Raise PublishError for a stranger's file among ours, which `load_dataset` would read as part of a split."""
     prefixes = tuple(f"{folder}/{split}-" for folder in ("data", "provenance") for split in release.rows)
     for path in head.tree:
         if path.startswith(prefixes) and path not in release.facts and path not in ours:
@@ -250,7 +250,7 @@ def _facts(entry: Mapping[str, Any]) -> FileFacts:
 
 
 def _check_tag(repo: Repository, target: Target, head: Head, change: Change) -> None:
-    """Refuse before anything is uploaded where the tag stands on something else."""
+    """Raise PublishError, before anything is uploaded, where the tag already names another commit."""
     at = repo.tagged(target.tag)
     if at is not None and (change or at != head.commit):
         raise PublishError(

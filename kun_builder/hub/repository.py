@@ -77,13 +77,13 @@ class Repository:
 
     @property
     def url(self) -> str:
-        """Its page."""
+        """Address of the repository's page."""
         return f"{constants.ENDPOINT}/datasets/{self.name}"
 
     # --- reading
 
     def private(self) -> bool | None:
-        """Whether it is private; None if it does not exist, as far as the token can see."""
+        """Whether the repository is private; None if it does not exist, as far as the token is allowed to see."""
         try:
             return bool(self.retry(f"looking up {self.name}", self._api.repo_info, **self._of).private)
         except PublishError as error:
@@ -119,7 +119,7 @@ class Repository:
         return replace(head, manifest=read_manifest(self.read(head, MANIFEST))) if MANIFEST in head.tree else head
 
     def files(self, commit: str) -> Head:
-        """A commit with all its files; nothing of them is read."""
+        """What a commit holds: the names, identities and sizes of all its files. None of the files is read."""
 
         def listing() -> Head:
             entries = self._api.list_repo_tree(recursive=True, revision=commit, **self._of)
@@ -218,12 +218,12 @@ class Repository:
     # --- writing
 
     def create(self, *, private: bool) -> None:
-        """Make it, if it is not there."""
+        """Make the repository, if it does not exist."""
         create = partial(self._api.create_repo, private=private, exist_ok=True, **self._of)
         self.retry(f"creating {self.name}", create)
 
     def create_branch(self, branch: str) -> None:
-        """Make a branch at the head of main, if it is not there."""
+        """Make a branch at the newest commit of main, if there is none of this name."""
         create = partial(self._api.create_branch, branch=branch, exist_ok=True, **self._of)
         self.retry(f"creating the branch {branch}", create)
 
@@ -250,7 +250,7 @@ class Repository:
         return self.retry.once("committing", commit)
 
     def _choose_storage(self, revision: str, additions: Sequence[CommitOperationAdd]) -> None:
-        """Large files go by git LFS where the server has no Xet: its client would only say that no connection came."""
+        """Send large files by git LFS where the server has no Xet, whose client only says that no connection came."""
         if constants.HF_HUB_DISABLE_XET or not any(isinstance(new.path_or_fileobj, str) for new in additions):
             return
         url = f"{constants.ENDPOINT}/api/datasets/{self.name}/xet-write-token/{quote(revision, safe='')}"
@@ -267,7 +267,7 @@ class Repository:
             constants.HF_HUB_DISABLE_XET = True
 
     def tag(self, tag: str, commit: str) -> None:
-        """Name a commit. Raises Conflict where the name is taken."""
+        """Give a commit a tag. Raises Conflict where another commit has it."""
         self.retry("tagging", partial(self._api.create_tag, tag=tag, revision=commit, **self._of))
 
 
@@ -296,7 +296,7 @@ class _Client(httpx2.Client):
     """A client whose broken connections are tried again by `Retry` alone, not by the Hub's client as well."""
 
     def send(self, *args: Any, **options: Any) -> httpx2.Response:
-        """Send; raises ConnectionError where no answer comes."""
+        """Send a request. Raises ConnectionError where no answer comes."""
         try:
             return super().send(*args, **options)
         except (httpx2.TimeoutException, httpx2.NetworkError) as error:

@@ -38,7 +38,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What came out of building a dataset again. `drift`: versions that are not those of then."""
+    """What came out of building a dataset again. `drift`: versions that differ from those of the first build."""
 
     repo: str
     commit: str

@@ -41,7 +41,10 @@ class StrangeAnswer(ConnectionError):
 
 
 class LookAgain(Exception):  # not an error of the user's: the caller reads the head again, and decides
-    """What the Hub has now must be seen first; `wish` is the wait in seconds that it asked for."""
+    """The repository may have changed, so it has to be read again before the next attempt.
+
+    wish: seconds that the Hub asked to wait.
+    """
 
     def __init__(self, what: str, wish: float | None = None) -> None:
         super().__init__(what)
@@ -53,11 +56,11 @@ class Conflict(LookAgain):
 
 
 class ReaderFailed(ConnectionError):
-    """A reader in a process of its own failed; the message is its last line. What the Hub answered it does not say."""
+    """The process that reads a dataset back failed. Its last line is the message, and tells not what the Hub said."""
 
 
 class LostAnswer(LookAgain):
-    """A request that must not be sent twice blindly may or may not have been carried out."""
+    """No answer came to a request which must not be sent twice: it may have been carried out, or not."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,10 @@ class Retry:
         raise AssertionError("failed() raises")
 
     def look_again(self, gave_up: str, attempt: Callable[[], Result]) -> Result:
-        """`attempt()`, which begins with what the Hub has; made anew where it raises LookAgain. Raises PublishError."""
+        """Call `attempt`, which reads what the Hub has first, and call it again where it raises LookAgain.
+
+        Raises PublishError once that has been tried often enough.
+        """
         for number in range(1, self.tries + 1):
             try:
                 return attempt()
@@ -113,7 +119,7 @@ class Retry:
         self.pause(f"{what}: {_name(status, error)}", attempt, wish)
 
     def pause(self, why: str, attempt: int, wish: float | None = None) -> None:
-        """Say why, and wait before attempt number `attempt` + 1."""
+        """Say why another attempt is needed, and wait before attempt number `attempt` + 1."""
         seconds = min(self.longest, self.wait * 2 ** (attempt - 1)) if wish is None else min(wish, 10 * self.longest)
         self.say(f"{why}; trying again in {seconds:g} s ({attempt} of {self.tries})")
         self.sleep(seconds)

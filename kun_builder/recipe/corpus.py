@@ -40,7 +40,7 @@ def declared(source: Source, spec: SplitSpec) -> Declared:
 
 
 def _written_title(spec: SplitSpec) -> str:
-    """A `title` that the source takes for the name of a field, where it is plainly none: it has words."""
+    """The `title` of a split, where it is plainly the corpus's and not the name of a field: it has several words."""
     title = spec.options.get("title")
     if not isinstance(title, str):
         return ""

@@ -65,7 +65,7 @@ def _dump(document: Mapping[str, Any]) -> str:
 
 
 def _model(spec: ModelSpec, variable: str | None) -> dict[str, Any]:
-    """What was set for a model, its engine always; what has its default goes without saying."""
+    """What was set for a model: its engine, and every option whose value is not the default."""
     options = [o for o in MODEL_OPTIONS if o.name not in ("api_key", "headers", "endpoints", "endpoints_file", "cost")]
     given = {o.name: getattr(spec, o.name) for o in options if getattr(spec, o.name) != o.default}
     if variable:

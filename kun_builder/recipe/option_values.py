@@ -66,7 +66,7 @@ NamesAt = Callable[[tuple[Any, ...]], Sequence[str]]
 
 
 def faults_of(error: ValidationError, names_at: NamesAt, word: str = "option") -> list[Fault]:
-    """Pydantic's complaints as ours; names are called `word`."""
+    """Pydantic's complaints as ours. `word` is what the message calls a name: an option, or a key."""
     faults: list[Fault] = []
     wrong: dict[tuple[Any, str], list[Mapping[str, Any]]] = {}  # the variants of a union complain one by one
     for details in error.errors(include_url=False):

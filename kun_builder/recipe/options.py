@@ -170,7 +170,7 @@ def placeholder(annotation: Any) -> Any:
 
 
 def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that `function` takes."""
+    """Those of `options` that `function` has a parameter for."""
     return {name: options[name] for name in inspect.signature(function).parameters if name in options}
 
 

@@ -208,7 +208,7 @@ def url_fault(url: str) -> str:
 
 
 def read_splits(file: RecipeFile, catalog: Catalog) -> dict[str, SplitSpec]:
-    """The splits."""
+    """The splits of a recipe, by name, each with its source and the complete options of that source."""
     splits = {}
     for name, values in _section(file, "splits", _SPLIT, "{wiki: {source: generic, path: wiki.jsonl}}"):
         spec = _split(file, ("splits", name), name, values, catalog)

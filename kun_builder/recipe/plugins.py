@@ -94,7 +94,7 @@ class Entry(Generic[_T_co]):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that does not stop the start. `plugin` names the one that was left out, if one was."""
+    """Something to mention that does not stop the start. `plugin` names the plugin that was left out for it, if any."""
 
     plugin: str
     message: str
@@ -136,7 +136,7 @@ def load_plugins(
 
 
 class _Loader:
-    """Takes plugins in one by one; knows afterwards who gave what."""
+    """Takes in one plugin after the other, and remembers which of them has given each value."""
 
     def __init__(self, disable: Sequence[str], say: Callable[[str], None]) -> None:
         self._say = say
@@ -193,7 +193,7 @@ class _Loader:
         self._problems.append(Problem(plugin.name, f"{plugin} {what}", hint))
 
     def _register(self, plugin: Plugin, module: Any) -> None:
-        """Register a stand-in whose hooks remember what they returned."""
+        """Register a stand-in for the plugin, whose hooks note which values the plugin has returned."""
         stand_in = ModuleType(plugin.name)
         hooks = [name for name in dir(module) if self._manager.parse_hookimpl_opts(module, name) is not None]
         for name in hooks:
@@ -266,7 +266,7 @@ class _Loader:
 
 @contextmanager
 def _blame(plugin: Plugin, hook: str) -> Iterator[None]:
-    """Whatever goes wrong inside is the plugin's fault, unless another one was blamed already."""
+    """Turn what is raised inside into a PluginError with the plugin's name, unless the error names a plugin already."""
     try:
         yield
     except PluginError as error:

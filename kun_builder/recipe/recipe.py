@@ -197,7 +197,7 @@ def load_recipe(
 
 
 def _is_address(folder: Path | None) -> bool:
-    """Whether a folder is `s3://bucket/run` or the like, of which a path keeps one `/`."""
+    """Whether a folder is an address such as `s3://bucket/run`, of which a `Path` keeps only one of the two `/`."""
     return folder is not None and re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)) is not None
 
 
@@ -231,7 +231,10 @@ def read_section(file: RecipeFile, name: str, model: type[BaseModel]) -> BaseMod
 
 
 def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
-    """The settings with the text of the file of notes in the place of its name: a text of several lines is none."""
+    """The settings, with the text of the file that `notes` names in the place of its name.
+
+    A value of several lines is no name of a file, but the text itself.
+    """
     notes = settings.publish.notes
     if not notes or "\n" in notes:
         return settings
@@ -245,7 +248,7 @@ def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
 
 
 def _names_at(model: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
-    """Valid keys of a model, or of the model that stands at `place` in it."""
+    """The keys that a pydantic model has, or that the model has which stands at `place` within it."""
     for key in place:
         annotation = model.model_fields[key].annotation if key in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

@@ -79,7 +79,7 @@ def _stage(stages: Mapping[str, Described]) -> JsonSchema:
 
 
 def _untitled(value: Any) -> Any:
-    """Without pydantic's titles, which only repeat the names."""
+    """The schema without the titles that pydantic gives, which only repeat the names of fields."""
     if isinstance(value, dict):
         return {k: _untitled(v) for k, v in value.items() if not (k == "title" and isinstance(v, str))}
     return [_untitled(item) for item in value] if isinstance(value, list) else value

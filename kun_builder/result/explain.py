@@ -90,7 +90,7 @@ def _outcome(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _steps(report: RunReport, row: Mapping[str, Any], journal: Journal) -> Iterator[dict[str, Any]]:
-    """Each step that saw the row, in order; the one that ended its way is the last. Reading is none of them."""
+    """Each step that the row came to, in order, up to the one that dropped it. Reading the input is not one of them."""
     ended_at = row.get("_stage")
     if ended_at is not None and ended_at not in [step.label for step in report.steps]:
         return

@@ -115,7 +115,7 @@ class FinishedRun:
 
     @cached_property
     def key(self) -> str:
-        """Digest of what the run was and of what came out of it."""
+        """Digest of the run's signature and of its data files: the name of the run in a release."""
         content = [(path, facts.sha256) for path, facts in self.facts.items()]
         return hashlib.sha256(json.dumps([self.report.signature, content]).encode()).hexdigest()[:16]
 
@@ -198,7 +198,7 @@ def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
 
 
 def _loadable(dataset: Path, near: Path) -> Path:
-    """The folder, or the same files elsewhere: a bracket in a folder's path is a pattern to `load_dataset`."""
+    """The folder, or links to its files elsewhere if its path has a bracket, which is a pattern to `load_dataset`."""
     if "[" not in str(dataset.resolve()):
         return dataset
     return Path(shutil.copytree(dataset, near / "dataset", copy_function=_link))

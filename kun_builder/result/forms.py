@@ -54,7 +54,7 @@ class FormCounts:
         self._patterns: Counter[str] = Counter()
 
     def add(self, instructions: pa.Array | pa.ChunkedArray) -> None:
-        """Count these, nulls left out."""
+        """Count the forms and patterns of further instructions, nulls left out."""
         said = instructions.drop_null()
         self.forms.update(self._forms(said))
         self._patterns.update(map(pattern, said.to_pylist()))

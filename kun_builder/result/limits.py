@@ -69,7 +69,7 @@ def _declared(step: StepFacts, option: str) -> tuple[str, bool]:
 
 
 def _named(step: StepFacts, option: str, columns: tuple[str, ...]) -> tuple[str, bool]:
-    """The same for a report that declares nothing, by the option's name."""
+    """The same for the step of an older report, which declares nothing: found by the name of the option."""
     if option == "threshold":
         own = step.stage in columns or step.adds is None
         return step.stage if own else "".join(columns[-1:]), True

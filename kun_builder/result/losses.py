@@ -1,4 +1,4 @@
-"""Whether a finished run is worth its name: one that kept nothing, or lost nearly all to one error, has failed."""
+"""Whether a finished run has failed after all: it kept no row, or one stage lost nearly all rows to one error."""
 
 from __future__ import annotations
 

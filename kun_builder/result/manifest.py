@@ -173,7 +173,7 @@ class _Manifest(_Facts):
 
 
 def read_manifest(content: bytes) -> dict[str, Any]:
-    """A manifest of ours. Raises PublishError for one that this version cannot read, naming what is wrong in it."""
+    """The checked manifest. Raises PublishError, with what is wrong in it, for one that this version cannot read."""
     try:
         manifest: dict[str, Any] = orjson.loads(content)
         version = manifest["format"]
@@ -207,7 +207,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _check_references(manifest: _Manifest) -> None:
-    """What splits refer to is there, and no path climbs out of the repository."""
+    """Raise PublishError where a split refers to what is not there, or where a path climbs out of the repository."""
     for name, split in manifest.splits.items():
         if split.run not in manifest.runs:
             raise _wrong(f"split {name!r} is of a run that it does not have")

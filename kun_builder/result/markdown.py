@@ -32,7 +32,10 @@ def words(text: object, limit: int = 200) -> str:
 
 
 def _no_emoji(text: str) -> str:
-    """`:smile:` stays what it says: an invisible joiner after the colon, since an escape would be gone by then."""
+    """The text with an invisible joiner after each colon that could begin an emoji such as `:smile:`.
+
+    An escape would not help: it is gone by the time when the Hub looks for emoji.
+    """
     return _EMOJI.sub(":\u2060", text)
 
 

@@ -154,7 +154,7 @@ def spread_of(values: Values) -> Spread | None:
 
 
 def _cuts(owner: Owner, passed: Values, here: Values) -> tuple[float | None, float | None]:
-    """The nearest rejected values outside of those that passed, if they were rejected for this column at all."""
+    """The rejected values nearest to those that passed, below and above them; None where the cut has another reason."""
     if not owner.alone or not len(passed):
         return None, None
     below, above = here[here < passed.min()], here[here > passed.max()]

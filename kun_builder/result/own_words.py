@@ -15,7 +15,7 @@ _SECTION = re.compile(f"{re.escape(BEGIN)}\n(.*?)\n?{re.escape(END)}", re.DOTALL
 
 
 def section(words: str) -> str:
-    """The section with `words` in it; lines of theirs that would end it are left out."""
+    """The section with `words` in it, without those of their lines that would end the section."""
     inner = words.replace(BEGIN, "").replace(END, "").strip()
     return f"{BEGIN}\n{inner}\n{END}"
 

@@ -47,7 +47,7 @@ def _hash(text: str) -> str:
 
 
 def _safe(value: Any) -> Any:
-    """JSON that cannot end the element it stands in."""
+    """JSON without the characters that could end the `<script>` element which it stands in."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")

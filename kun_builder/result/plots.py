@@ -121,7 +121,7 @@ def _funnel(reports: Mapping[str, SplitReport], width: int) -> Any:
 
 
 def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
-    """Edge and share of rows of each bin that is between others which hold anything; from the ground to the ground."""
+    """The outline of a histogram as points (edge, share of rows), which begins and ends at zero."""
     full = [at for at, count in enumerate(histogram.counts) if count]
     if full:
         yield histogram.edges[full[0]], 0

@@ -1,4 +1,4 @@
-"""What makes a run folder fit to be looked at: the card with its pictures, and the report page."""
+"""Writes what people look at in a run folder: the card with its pictures, and the report page."""
 
 from __future__ import annotations
 

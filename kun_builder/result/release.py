@@ -123,13 +123,13 @@ def made_by(run: FinishedRun, old: Mapping[str, Any]) -> list[str]:
 
 
 def _title(run: FinishedRun, old: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
-    """A run that brings some of the splits does not rename the dataset."""
+    """The title of the dataset, which a run that brings only some of the splits does not change."""
     history = old.get("releases", [])
     return str(old.get("title") or history[-1]["name"]) if kept and history else run.report.name
 
 
 def _check_format(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a mixture: `load_dataset` reads all files of a dataset in the format of the first."""
+    """Raise PublishError for two formats in one dataset: `load_dataset` reads all files in the format of the first."""
     others = [name for name, entry in kept.items() if Path(entry["files"][0]).suffix[1:] != run.report.format]
     if others:
         raise PublishError(
@@ -144,7 +144,7 @@ def columns_of(split: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_columns(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse texts beside pairs: a configuration has the same columns in every split."""
+    """Raise PublishError for texts beside pairs: a configuration has the same columns in every split."""
     others = [name for name, entry in kept.items() if columns_of(entry) != run.columns]
     if others:
         raise PublishError(
@@ -169,7 +169,7 @@ def _dressing(
     words: str,
     title: str = "",
 ) -> dict[str, bytes]:
-    """The card and its pictures."""
+    """The card and its pictures, by their path in the repository."""
     facts = replace(card_facts(repo, run, splits, runs, releases, words), title=title or run.report.name)
     charts = pictures(facts.splits)
     readme = card(facts := replace(facts, pictures=tuple(charts)))
@@ -181,7 +181,7 @@ def _dressing(
 
 
 def no_digests() -> Digests:
-    """The digests of no rows."""
+    """The digests of a split without rows."""
     return {"id": np.empty(0, np.uint64), "row": np.empty(0, np.uint64)}
 
 
@@ -220,7 +220,7 @@ def compare_rows(old: Digests, new: Digests) -> dict[str, int]:
 
 
 def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base, made: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The history with this run at its end; a run that is published already has its entry."""
+    """The list of releases with this run at its end. A run that is the last one published is there already."""
     history = list(old.get("releases", []))
     if history and history[-1]["run"] == run.key:
         return history
@@ -289,6 +289,6 @@ def _lock_of(old: Mapping[str, Any], key: str, base: Base) -> tuple[str, bytes]:
 
 
 def _kept_files(old: Mapping[str, Any], kept: Mapping[str, Any], new: Mapping[str, object]) -> dict[str, FileFacts]:
-    """Facts of the files of splits that stay."""
+    """Digests and sizes of the files of splits that stay in the repository as they are."""
     paths = [path for entry in kept.values() for path in entry["files"] if path not in new]
     return {path: FileFacts(**{key: old["files"][path][key] for key in ("sha256", "git", "size")}) for path in paths}

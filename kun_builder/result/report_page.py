@@ -129,5 +129,5 @@ def _existing(rejected: Mapping[str, Path], split: str) -> list[Path]:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row without what is the same for all rows, long texts cut."""
+    """The row without the columns that are the same in all rows, its long texts cut off."""
     return {n: v[:_LONGEST] if isinstance(v, str) else v for n, v in row.items() if n != "steps" and v is not None}

@@ -100,7 +100,7 @@ def need_pairs(folder: RunFolder) -> None:
     if folder.columns == TEXT_COLUMNS:
         raise RunError(
             f"{shown(folder.path)} holds texts and no pairs: its recipe only cleans",
-            hint="add the stages `label` and `polish` to its recipe, and a model for them, and run it again",
+            hint="add stages that make `instruction` and `output` to its recipe, with a model, and run it again",
         )
 
 

@@ -67,14 +67,14 @@ def prompts(step: StepFacts, models: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 
 def caption(picture: str, stats: Mapping[str, SplitStats]) -> str:
-    """What a picture shows, for those who do not see it."""
+    """What a picture shows, in words, for readers who cannot see it."""
     column = picture.removeprefix("measure-")
     measured = [stat.measures[column].heading(column) for stat in stats.values() if column in stat.measures]
     return _CAPTIONS.get(picture) or f"{measured[0]}: kept and rejected rows · 保留与剔除的数据"
 
 
 def settings(step: StepFacts) -> dict[str, Any]:
-    """The options of a step that are neither prompts, nor models, nor nothing."""
+    """The options of a step that have a value and are neither prompts nor names of models."""
     said = {name: value for name, value in step.options.items() if value is not None and value not in step.models}
     return {name: value for name, value in said.items() if not _is_prompt(value)}
 
@@ -149,7 +149,7 @@ def _derived(facts: CardFacts) -> dict[str, Any]:
 
 
 def _bibtex(facts: CardFacts) -> str:
-    """An entry for the dataset, of what is known of it."""
+    """A BibTeX entry for the dataset, made of what is known of it."""
     owner = facts.repo.partition("/")[0] if facts.releases else ""
     last = max(run.created for run in facts.runs.values())
     known = {"title": facts.title, "author": " and ".join(facts.authors) or owner, "year": last[:4]}
@@ -204,5 +204,5 @@ def _forms(facts: CardFacts) -> dict[str, dict[str, int]]:
 
 
 def _kind(feature: Any) -> str:
-    """A column's type as a word."""
+    """The type of a column as one word: `string`, `float64`, `list`."""
     return str(feature.dtype) if hasattr(feature, "dtype") else "list"
