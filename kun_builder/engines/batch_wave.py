@@ -102,8 +102,8 @@ class Wave:
             self.path.with_suffix(suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it. It is kept if it was sent and somebody may still want its answers."""
-        if self.path.suffix == ".part" or not self.left:
+        """Let go of it. It is kept if it was sent, and its batch has not ended or not all of its answers were taken."""
+        if self.path.suffix == ".part" or (self.over and not self.left):
             self.forget()
         os.close(self._descriptor)
 
@@ -125,7 +125,7 @@ def left_behind(folder: Path) -> Iterator[Wave]:
             continue
         wave = _taken_over(path, descriptor)
         if path.suffix == ".part" or time.time() - wave.born > _KEPT:
-            wave.left = 0
+            wave.forget()
             wave.close()
             continue
         yield wave

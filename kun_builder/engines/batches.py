@@ -136,10 +136,10 @@ class Batches:
                 wave.over = True
                 wave.note()
             wave.settle_all(None if known else rest)
-        except RequestError as error:
-            wave.settle_all(error)
-        except KunError as error:  # the disk
-            wave.settle_all(FatalError(error.message, endpoint=self._server.url, hint=error.hint))
+        except KunError as error:  # the disk, or the API refuses the file or the batch: no fault of any row
+            status = error.status if isinstance(error, RequestError) else 0
+            hint = error.hint or "what was answered is kept: mend the cause and run the same command again"
+            wave.settle_all(FatalError(error.message, status=status, endpoint=self._server.url, hint=hint))
 
     async def _create(self, wave: Wave) -> str:
         """The id of the wave's batch, made unless there is one already."""

@@ -45,7 +45,7 @@ def asked(api, folder, requests, **settings):
     """What becomes of requests that are made at once, by the whole serving layer."""
 
     async def main():
-        spec = ModelSpec(name="m", engine="openai-batch", endpoints=(api.url,), options=FAST, wait=5, **settings)
+        spec = ModelSpec(name="m", engine="openai-batch", endpoints=(api.url,), options=FAST, **{"wait": 5, **settings})
         async with open_models({"m": spec}, ENGINES, Journal.open(folder), Status()) as generator:
             rows = [asyncio.create_task(generator.ask("m", request, Asker("s"))) for request in requests]
             return await asyncio.gather(*rows, return_exceptions=True)
@@ -98,6 +98,30 @@ def test_a_refused_request_costs_its_row_alone(tmp_path):
     assert isinstance(answers[3], RejectedError)
     assert "400: too long for me" in answers[3].message
     assert len(texts(answers[:3] + answers[4:])) == 5
+
+
+def test_a_batch_survives_an_api_that_is_out_of_reach(tmp_path):
+    """After `wait` seconds the run ends; the same command goes on with the batch, which is not made again."""
+    with batch_api(plain) as api:
+        api.down = True
+        for answer in asked(api, tmp_path / "j", [ask_for(n) for n in range(3)], wait=0.2):
+            assert isinstance(answer, FatalError)
+            assert "out of reach" in answer.message
+        api.down = False
+        assert texts(asked(api, tmp_path / "j", [ask_for(n) for n in range(3)])) == [f"答第{n}篇" for n in range(3)]
+        assert (len(api.batches), len(api.lines)) == (1, 3)
+
+
+def test_a_file_that_the_api_refuses_costs_no_row(tmp_path):
+    """A refusal of the file, 413 as for a single row, ends the run; later the same file is taken."""
+    with batch_api(plain) as api:
+        api.refuses = True
+        for answer in asked(api, tmp_path / "j", [ask_for(n) for n in range(3)]):
+            assert isinstance(answer, FatalError)
+            assert "no files today" in answer.message
+        api.refuses = False
+        assert texts(asked(api, tmp_path / "j", [ask_for(n) for n in range(3)])) == [f"答第{n}篇" for n in range(3)]
+        assert (len(api.batches), len(api.lines)) == (1, 3)
 
 
 @pytest.mark.parametrize("plan", ["failed:invalid_model", "cancelled"])

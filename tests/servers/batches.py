@@ -33,6 +33,7 @@ class BatchAPI:
         self.kill = 0
         """A process that is killed once a batch is made, before it hears of it."""
         self.polls = 0
+        self.refuses = self.down = False
         self.url = ""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -43,6 +44,8 @@ class BatchAPI:
             self.singles.append(await request.json())
             status, body = self.answer(self.singles[-1])
             return web.json_response(body, status=status)
+        if path == "/v1/files" and self.refuses:
+            return web.json_response({"error": {"message": "no files today"}}, status=413)
         if path == "/v1/files":
             return web.json_response({"id": await self._uploaded(request)})
         if found := re.fullmatch(r"/v1/files/([\w-]+)/content", path):
@@ -51,6 +54,8 @@ class BatchAPI:
             return self._made(await request.json()) if request.method == "POST" else self._listed(request)
         if (found := re.fullmatch(r"/v1/batches/([\w-]+)", path)) and found[1] in self.batches:
             self.polls += 1
+            if self.down:
+                return web.json_response({}, status=503)
             batch = self.batches[found[1]]
             if batch["status"] == "validating" and batch["plan"] != "never":
                 self._end(batch)
@@ -58,6 +63,7 @@ class BatchAPI:
         return web.json_response({"error": {"message": "no such thing"}}, status=404)
 
     async def _uploaded(self, request: web.BaseRequest) -> str:
+        request._client_max_size = 1 << 28  # files are larger than what aiohttp takes by itself
         form = await web.Request.post(request)  # type: ignore[arg-type]
         assert form["purpose"] == "batch"
         file = f"file-{len(self.files)}"
