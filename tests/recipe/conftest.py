@@ -1,4 +1,4 @@
-"""Recipes in a folder of their own."""
+"""Recipes and plugins in folders of their own."""
 
 from textwrap import dedent
 
@@ -23,3 +23,19 @@ def recipe(tmp_path, monkeypatch):
 
     load.folder = folder
     return load
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A plugins folder; files are written by name."""
+
+    class Folder(type(tmp_path)):
+        def put(self, name, code):
+            path = self / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(dedent(code), encoding="utf-8")
+            return path
+
+    made = Folder(tmp_path / "plugins")
+    made.mkdir()
+    return made

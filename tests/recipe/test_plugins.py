@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import distribution
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from verses import BUILT_IN, GOOD, load, refusal
 
-from kun_builder import errors, hookspecs
-from kun_builder.errors import PluginError
 from kun_builder.recipe import plugins
-from kun_builder.recipe.plugins import KINDS, load_plugins
-
-BUILT_IN = [point.name for point in distribution("kun-builder").entry_points if point.group == "kun_builder"]
-
-GOOD = """
-    '''Poems, one a line.'''
-    from kun_builder import Source, hookimpl
-
-    kun_api = 1
-
-    def parse(data, *, field: str = "text"):
-        return data[field]
-
-    @hookimpl
-    def kun_sources():
-        return [Source(name="poems", parse=parse)]
-"""
+from kun_builder.recipe.plugins import load_plugins
 
 
 @pytest.fixture
@@ -47,32 +28,6 @@ def install(tmp_path, monkeypatch):
         (info / "entry_points.txt").write_text(f"[kun_builder]\n{plugin} = {module}\n")
 
     return write
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A plugins folder; files are written by name."""
-
-    class Folder(type(tmp_path)):
-        def put(self, name, code):
-            path = self / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(dedent(code), encoding="utf-8")
-            return path
-
-    made = Folder(tmp_path / "plugins")
-    made.mkdir()
-    return made
-
-
-def load(*dirs: Path, disable=()):
-    return load_plugins(dirs, [*BUILT_IN, *disable])
-
-
-def refusal(*dirs: Path) -> PluginError:
-    with pytest.raises(PluginError) as caught:
-        load(*dirs)
-    return caught.value
 
 
 def test_installed_plugin_is_found(install):
@@ -276,152 +231,3 @@ def test_wrong_plugin_stops_the_start(install, old, new, message):
     assert error.message.startswith("plugin `kun-poems` of kun-poems: ")
     assert message in error.message
     assert error.hint
-
-
-STAGE = """
-    from kun_builder import BatchStage, DatasetStage, Engine, Quantity, RowStage, hookimpl
-
-    def measure(table, *, n: int = 1): ...
-    {function}
-
-    @hookimpl
-    def kun_stages():
-        return [{stage}]
-"""
-
-
-@pytest.mark.parametrize(
-    ("function", "stage", "message"),
-    [
-        (
-            "def run(row, generate): ...",
-            "RowStage(name='s', run=run)",
-            "stage `s`: `run` must be `async def run(row, generate, *, options...)`",
-        ),
-        (
-            "async def run(row): ...",
-            "RowStage(name='s', run=run)",
-            "stage `s`: `run(row)` must be `run(row, generate, *, options...)`",
-        ),
-        ("async def run(table): ...", "BatchStage(name='s', run=run)", "`run` must be `def run(table, *, options...)`"),
-        (
-            "def run(dataset): ...",
-            "DatasetStage(name='s', run=run, measure=measure)",
-            "stage `s`: option `n` is not in both `run` and `measure`",
-        ),
-        (
-            "def run(dataset, *, n: int = 2): ...",
-            "DatasetStage(name='s', run=run, measure=measure)",
-            "option `n` has two meanings: n: int = 2 and n: int = 1",
-        ),
-        (
-            "def run(table): ...",
-            "BatchStage(name='s', run=run, adds={'_reason': 'string'})",
-            "`adds` has `_reason`, which is the engine's own",
-        ),
-        ("def run(table): ...", "BatchStage(name='s', run=run, adds={'a': 3})", "`adds` has 'a': 3"),
-        (
-            "def run(table): ...",
-            "BatchStage(name='s', run=run, adds={'a': 'list<strin>'})",
-            "stage `s`: `adds` has `a: list<strin>`, which is no type of a column",
-        ),
-        (
-            "def run(table): ...",
-            "BatchStage(name='s', run=run, adds={'a': 'string'}, quantities={'a': Quantity()})",
-            "stage `s`: `quantities` has `a`, which is no column of numbers that the stage adds",
-        ),
-        (
-            "def run(table, *, lowest: float = 1.0): ...",
-            "BatchStage(name='s', run=run, adds={'a': 'double'}, quantities={'a': Quantity(least='lowst')})",
-            "`quantities` says `least='lowst'` of `a`, and `run` has no such option",
-        ),
-        (
-            "def run(table): ...",
-            "BatchStage(name='s', run=run, adds={'a': 'double'}, quantities={'a': 'higher'})",
-            "`quantities` has 'a': 'higher'",
-        ),
-        ("def run(spec, *, timeout: int = 3): ...", "Engine(name='s', connect=run)", "is no stage"),
-    ],
-)
-def test_wrong_stage_stops_the_start(folder, function, stage, message):
-    """A stage with a signature that cannot work is refused before anything runs."""
-    path = folder.put("mine.py", STAGE.format(function=function, stage=stage))
-    error = refusal(folder)
-    assert error.message.startswith(f"plugin `mine` of {path}: ")
-    assert message in error.message
-    assert error.hint
-
-
-def test_first_last_and_wrappers(folder):
-    """pluggy's `tryfirst`, `trylast` and wrappers work; what a wrapper puts in is the wrapper's own."""
-    order = "@hookimpl({order})\n    def kun_sources"
-    for name, how in (("b_last", "trylast=True"), ("c_first", "tryfirst=True"), ("d_plain", "")):
-        folder.put(
-            f"{name}.py",
-            GOOD.replace("@hookimpl\n    def kun_sources", order.format(order=how)).replace('"poems"', f'"{name}"'),
-        )
-    folder.put(
-        "e_wrap.py",
-        """
-        import dataclasses
-        from kun_builder import hookimpl
-
-        @hookimpl(wrapper=True)
-        def kun_sources():
-            lists = yield
-            flat = [source for sources in lists for source in sources if source.name != "d_plain"]
-            return [[dataclasses.replace(s, license="mit") if s.name == "c_first" else s for s in flat]]
-    """,
-    )
-    registry = load(folder)
-    assert list(registry.sources) == ["c_first", "b_last"]
-    assert registry.sources["c_first"].plugin == "e_wrap"
-    assert registry.sources["b_last"].plugin == "b_last"
-
-
-def test_what_a_wrapper_replaces_depends_on_both(folder):
-    """The digest of a source that a wrapper has changed follows the wrapper and the plugin below it."""
-    wrapper = """
-        import dataclasses
-        from kun_builder import hookimpl
-
-        @hookimpl(wrapper=True)
-        def kun_sources():
-            lists = yield
-            return [[dataclasses.replace(source, license="mit") for sources in lists for source in sources]]
-    """
-    digests = set()
-    for below, above in ((GOOD, wrapper), (GOOD + "\n    # changed", wrapper), (GOOD, wrapper + "\n        # changed")):
-        folder.put("a_good.py", below)
-        folder.put("b_wrap.py", above)
-        entry = load(folder).sources["poems"]
-        assert (entry.plugin, entry.value.license) == ("b_wrap", "mit")
-        digests.add(entry.digest)
-    assert len(digests) == 3
-
-
-def test_error_below_a_wrapper_is_not_the_wrappers(folder):
-    """What a hook raises is its own plugin's fault, also where another plugin wraps the hook."""
-    folder.put("bad.py", GOOD.replace("return [Source", "raise OSError('disk') or [Source"))
-    folder.put(
-        "wrap.py",
-        """
-        from kun_builder import hookimpl
-
-        @hookimpl(wrapper=True)
-        def kun_sources():
-            return (yield)
-    """,
-    )
-    assert refusal(folder).message == f"plugin `bad` of {folder / 'bad.py'}: `kun_sources` failed: OSError: disk"
-
-
-def test_missing_plugins_folder(tmp_path):
-    """A plugins folder that is none is an error, not an empty registry."""
-    assert refusal(tmp_path / "nowhere").message == f"{tmp_path / 'nowhere'} is no folder of plugins"
-
-
-def test_hooks_and_kinds_agree():
-    """Every hook of the specification is gathered, and the plugin errors hang in the error tree."""
-    assert set(KINDS) == {name for name in vars(hookspecs) if name.startswith("kun_")}
-    assert issubclass(PluginError, errors.KunError)
