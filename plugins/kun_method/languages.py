@@ -146,7 +146,7 @@ def chosen(prompt: Prompt, task: Task, text: str, *, trained: bool = False) -> P
     """
     if trained:
         return prompt
-    return language_of(text).prompts[task] if prompt == ZH.prompts[task] else prompt
+    return language_of(text).prompts.get(task, prompt) if prompt == ZH.prompts[task] else prompt
 
 
 def words(

@@ -1,6 +1,7 @@
 """Stage `follow_up`: the conversation goes on as long as question and answer are good, and no row is lost by it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from kun_method import follow_up
@@ -79,3 +80,14 @@ def test_english():
     found = asyncio.run(follow_up.run(row(text, **pair), generate))
     assert len(found["turns"]) == 2
     assert "Ask one more question" in generate.asked[0][1][-1]["content"]
+
+
+def test_a_language_without_these_prompts(monkeypatch):
+    """A language that a plugin has added before there was this stage is asked about in the default words."""
+    from kun_method import languages
+
+    old = {task: prompt for task, prompt in languages.ZH.prompts.items() if not task.startswith("follow_up")}
+    kept = replace(languages.ZH, prompts=old)
+    monkeypatch.setattr(languages, "language_of", lambda text: kept)
+    found, _ = run([ASKED, ANSWERED])
+    assert found["turns"] == [ASKED, ANSWERED]
