@@ -28,7 +28,7 @@ class Status:
     """Live figures of one run. `say` is for lines that a user must see; it is replaced by the command line."""
 
     phase: str = ""
-    """What runs now, for example `read wudao` or `label > score > polish`."""
+    """What runs now, for example `read wudao` or `normalize > length`."""
     total: int | None = None
     """Units of this phase, if known: rows, or bytes while reading."""
     unit: str = "rows"

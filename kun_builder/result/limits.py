@@ -30,7 +30,7 @@ class Limit:
 
     @property
     def name(self) -> str:
-        """As people write it: `score.threshold`."""
+        """As people write it: the step, a dot and the option."""
         return f"{self.step}.{self.option}"
 
     def keeps(self, measured: float | None) -> bool:

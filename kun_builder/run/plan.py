@@ -173,12 +173,21 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
         names = " and ".join(f"`{name}`" for name in sorted(missing))
         raise RecipeError(
             f"{recipe.name}: no stage of the recipe adds {names}",
-            hint="the built-in stages `label` and `polish` add `instruction` and `output`; a recipe whose stages only"
-            " clean makes a dataset of `text`",
+            hint=f"{_who_adds(registry, missing)}a recipe whose stages only clean makes a dataset of `text`",
         )
     _check_tokenizers(recipe, steps)
-    _check_columns(recipe, steps)
+    _check_columns(recipe, registry, steps)
     return Plan(tuple(_segments(steps)), tuple(steps))
+
+
+def _who_adds(registry: Registry, columns: Iterable[str]) -> str:
+    """For a hint: the stages at hand that add each of the columns, which says nothing where no stage adds any."""
+    found = [
+        f"{' or '.join(f'`{name}`' for name in names)} adds `{column}`; "
+        for column in sorted(columns)
+        if (names := [name for name, entry in registry.stages.items() if column in entry.value.adds])
+    ]
+    return "".join(found)
 
 
 def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
@@ -193,7 +202,7 @@ def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
             )
 
 
-def _check_columns(recipe: Recipe, steps: Iterable[Step]) -> None:
+def _check_columns(recipe: Recipe, registry: Registry, steps: Iterable[Step]) -> None:
     """Raise RecipeError for an option that names a column which is no text, or which no earlier stage has added."""
     known = ["text", "id", "split", "file"]
     for step in steps:
@@ -202,7 +211,7 @@ def _check_columns(recipe: Recipe, steps: Iterable[Step]) -> None:
                 raise RecipeError(
                     f"{recipe.name}: stage `{step.label}`: `{name}` is `{column}`, and there is no such text before it"
                     + suggest(column, known),
-                    hint="put it behind the stage that adds it, as `label` adds `instruction` and `polish` `output`",
+                    hint=f"{_who_adds(registry, (column,))}put `{step.label}` behind a stage that adds the column",
                 )
         known += [column for column, kind in step.stage.adds.items() if kind == "string" and column[:1] != "_"]
 
