@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from kun_builder.errors import PublishError
 from kun_builder.report import StepFacts
@@ -91,6 +91,14 @@ class _Usage(_Facts):
     cost: float
 
 
+def _step(value: Any) -> StepFacts:
+    """Plain data as a step, which is a dataclass: strict models take nothing but its instances."""
+    try:
+        return TypeAdapter(StepFacts).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_first(error)) from error
+
+
 class _Share(_Facts):
     value: float
     low: float
@@ -139,7 +147,7 @@ class _RunEntry(_Facts):
     seed: int
     limit: int | None
     lock: _Lock
-    steps: Annotated[list[StepFacts], Field(strict=False)]
+    steps: list[Annotated[StepFacts, BeforeValidator(_step)]]
     models: dict[str, _Model]
     usage: list[_Usage] = []
     seconds: float = 0.0

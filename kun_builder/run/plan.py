@@ -211,7 +211,7 @@ def _check_columns(recipe: Recipe, registry: Registry, steps: Iterable[Step]) ->
                 raise RecipeError(
                     f"{recipe.name}: stage `{step.label}`: `{name}` is `{column}`, and there is no such text before it"
                     + suggest(column, known),
-                    hint=f"{_who_adds(registry, (column,))}put `{step.label}` behind a stage that adds the column",
+                    hint=f"{_who_adds(registry, (column,))}put it behind the stage that adds it",
                 )
         known += [column for column, kind in step.stage.adds.items() if kind == "string" and column[:1] != "_"]
 

@@ -18,9 +18,11 @@ from hub.test_commands import Shell
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kun_builder.declarations import Quantity
 from kun_builder.errors import PublishError
 from kun_builder.hub.published_recipe import Mine, is_place, read_lock, read_mine, shown, take
 from kun_builder.recipe.plugins import load_plugins
+from kun_builder.report import StepFacts
 from kun_builder.result.manifest import read_manifest
 
 LOCK = {
@@ -179,6 +181,18 @@ MANIFEST = {
     "runs": {"0" * 16: RUN},
     "releases": [RELEASE],
 }
+
+
+def test_manifest_with_steps():
+    """A step of a manifest is read with its quantities, or with little; one that is none is refused in one line."""
+    full = StepFacts(label="a", stage="a", adds={"x": "double"}, quantities={"x": Quantity(least="y")}, models=("m",))
+    for step in (full.to_json(), {"label": "a", "stage": "a", "options": {}}):
+        manifest = {**MANIFEST, "runs": {"0" * 16: {**RUN, "steps": [orjson.loads(orjson.dumps(step))]}}}
+        assert read_manifest(orjson.dumps(manifest)) == orjson.loads(orjson.dumps(manifest))
+    for step in ({"label": "a"}, {"label": 3, "stage": "a"}, 5):
+        with pytest.raises(PublishError, match="steps") as refused:
+            read_manifest(orjson.dumps({**MANIFEST, "runs": {"0" * 16: {**RUN, "steps": [step]}}}))
+        assert "\n" not in refused.value.message
 
 
 def test_manifest_as_it_should_be():
