@@ -13,7 +13,7 @@ import pytest
 from servers.agreeable import agreeable
 
 from kun_builder.cli.machine import explained
-from kun_builder.run.executors.batches import _can_share
+from kun_builder.run.executors.batches import can_share
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
@@ -87,13 +87,13 @@ def test_a_full_disk_is_said_and_a_fault_of_ours_is_not_called_one():
 
 def test_without_shared_locks_batches_run_in_one_process(monkeypatch):
     """Where the system has no semaphores, that is found out before processes are started."""
-    assert _can_share()
+    assert can_share()
 
     def refuse(*args, **options):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(multiprocessing.get_context("spawn"), "Lock", refuse, raising=False)
-    assert not _can_share()
+    assert not can_share()
 
 
 OFFLINE = {"KUN_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": ""}
