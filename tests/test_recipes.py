@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from recipe_inputs import write_inputs
-from servers.agreeable import agreeable
+from servers.agreeable import agreeable, chat
+from servers.batches import batch_api
 
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
@@ -46,6 +51,21 @@ def tokenizer(tmp_path_factory):
     return folder
 
 
+@contextmanager
+def server_of(recipe: dict[str, Any]) -> Iterator[str]:
+    """The address of a server that speaks what the models of `recipe` are asked by. One that is asked in batches must
+    have had the requests of rows in batches, each of them once."""
+    if all(model.get("engine") != "openai-batch" for model in recipe["models"].values()):
+        with agreeable() as url:
+            yield url
+        return
+    with batch_api(lambda body: (200, chat(body))) as api:
+        yield api.url
+    asked = [json.dumps(body) for body in api.lines]
+    assert len(set(asked)) == len(asked) > len(api.batches) > 1
+    assert len(api.singles) < 20, "only what is asked at the start to get to know the model"
+
+
 def test_all_are_listed():
     """The page names each recipe, and each says at its head how it is run."""
     page = (FOLDER / "README.md").read_text("utf-8")
@@ -61,16 +81,19 @@ def test_a_recipe_builds(name, registry, inputs, tokenizer, tmp_path, monkeypatc
     kept, and none is lost because a stage or a server failed."""
     monkeypatch.chdir(inputs)
     monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-test")
     make_plan(load_recipe(FOLDER / name, registry), registry)
     text = yaml.safe_load((FOLDER / name).read_text("utf-8"))
     for model in text["models"].values():
         model["tokenizer"] = str(tokenizer)
+        if model.get("engine") == "openai-batch":
+            model |= {"linger": 0.5, "poll": 0.1}  # the simulated batches need no day
     if text.get("executor") == "ray":
         pytest.importorskip("ray")
         text["ray"] = {"cpus": 2}  # a cluster that ends with the run
     path = tmp_path / name
     path.write_text(yaml.safe_dump({**text, "journal": str(tmp_path / "journal")}), "utf-8")
-    with agreeable() as url:
+    with server_of(text) as url:
         recipe = load_recipe(path, registry, output=tmp_path / "run", endpoints=(url,))
         report = (build_target if recipe.target else build)(recipe, registry)
     for split in report.splits.values():

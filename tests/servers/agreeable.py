@@ -28,13 +28,18 @@ class _Handler(JsonHandler):
         if self.path == "/generate":
             self.send(_generated(answer([{"content": body["inputs"]}])))
             return
-        text = answer(body["messages"])
-        token = {"token": text, "logprob": -0.01, "bytes": None}
-        logprobs = {"content": [{**token, "top_logprobs": [token]}]} if body.get("logprobs") else None
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}
-        usage = {"prompt_tokens": 10, "completion_tokens": len(text), "total_tokens": 10 + len(text)}
-        self.send({"id": "1", "object": "chat.completion", "model": "agreeable", "choices": [choice], "usage": usage})
+        self.send(chat(body))
+
+
+def chat(body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to the body of a request to `/v1/chat/completions`, as OpenAI's servers give it."""
+    text = answer(body["messages"])
+    token = {"token": text, "logprob": -0.01, "bytes": None}
+    logprobs = {"content": [{**token, "top_logprobs": [token]}]} if body.get("logprobs") else None
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}
+    usage = {"prompt_tokens": 10, "completion_tokens": len(text), "total_tokens": 10 + len(text)}
+    return {"id": "1", "object": "chat.completion", "model": "agreeable", "choices": [choice], "usage": usage}
 
 
 def _generated(text: str) -> dict[str, Any]:
