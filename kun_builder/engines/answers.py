@@ -24,7 +24,7 @@ _CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens", "
 _GIVEN_UP = frozenset({"abort", "aborted", "cancelled", "canceled", "cancel"})
 _TELLING = frozenset({"choices", "error", "message", "detail"})
 _MOST_TOKENS = 10**8
-"""More tokens than any answer has: a larger number is none."""
+"""No answer has more tokens than this, so a larger number is taken for a mistake of the server."""
 
 _TEXT_PARTS = ("text", "output_text")
 _TRANSIENT = frozenset({408, 409, 425, 429})
@@ -45,11 +45,13 @@ def openai_answer(
     habits: Habits | None = None,
     shown: Callable[[str], str] = str,
 ) -> Completion:
-    """A chat or completion answer. `stop` is for servers that refuse stop strings: the text is cut here instead.
+    """Read a chat or completion answer into a `Completion`.
 
-    With `reasoning_is_answer`, a model that does not think has its answer in the reasoning field, should the server's
-    parser have put it there. `habits` are those of the model so far, and learn. `shown` takes secrets out of a server's
-    words.
+    stop: strings at which the text is cut here, for servers that refuse stop strings.
+    reasoning_is_answer: the model does not think, so what the server's parser has put into the reasoning field is the
+        answer.
+    habits: how the model has been seen to think; they are updated by this answer.
+    shown: takes secrets out of the server's words before they are quoted in an error.
 
     Raises RejectedError for an error that came with status 200 and for an answer without choices; TransientError if
     that error is one that passes, or the answer has another shape: a proxy or a broken server is at fault, not the row.
@@ -83,7 +85,7 @@ def openai_answer(
 
 
 def message_text(body: Any) -> str:
-    """The text of a chat answer as it was sent, reasoning and all; empty if there is none."""
+    """The text of a chat answer as it was sent, with any reasoning in it; empty if there is none."""
     try:
         return _content(body["choices"][0]["message"].get("content"))
     except _UNKNOWN:
@@ -127,7 +129,7 @@ def tgi_answer(
 
 
 def count(value: object) -> int:
-    """A number of tokens as a server tells it; 0 for what cannot be one."""
+    """The number of tokens that a server reports; 0 if the value cannot be such a number."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 12:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -142,7 +144,7 @@ def _unknown_shape(error: Exception, body: Any, endpoint: str, shown: Callable[[
 
 
 def _no_choices(body: Mapping[str, Any], endpoint: str, shown: Callable[[str], str]) -> RequestError:
-    """The error that a server tells of with status 200, in its own words."""
+    """The error for an answer of status 200 that reports a failure, in the server's own words."""
     error = body.get("error") or body.get("message") or body.get("detail")
     details: Mapping[str, Any] = error if isinstance(error, dict) else {}
     said = details.get("message") or error or json.dumps(body, ensure_ascii=False)
@@ -170,7 +172,7 @@ def _part(part: Any) -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """What is beside an answer and has another shape than it should is as good as missing."""
+    """The value if it is a mapping; else an empty one: optional parts of an answer may have any shape."""
     return value if isinstance(value, dict) else {}
 
 
@@ -187,8 +189,9 @@ def _share(part: int, whole: int, tokens: int) -> int:
 
 
 def _ended(text: str, stop: Sequence[str]) -> tuple[str, str]:
-    """The text up to the first stop string, as the prompt's values were before they were neutralised; and `stop` as the
-    finish reason if one was there."""
+    """The text up to the first stop string, and the finish reason `stop` if there was one, else "".
+
+    Control tokens that were broken in the prompt's values (`prompts.neutralise`) are whole again in the text."""
     length = len(text)
     for mark in stop:
         text = text.partition(mark)[0]
@@ -197,7 +200,9 @@ def _ended(text: str, stop: Sequence[str]) -> tuple[str, str]:
 
 
 def _finish(reason: object, endpoint: str) -> str:
-    """`stop` and `length` for the many words that mean them; the server's own word for what is no proper end."""
+    """The finish reason: `stop` or `length` for the many words that mean them, else the server's own word.
+
+    Raises TransientError if the server gave up on the request."""
     word = str(reason or "stop").lower()
     if word in _GIVEN_UP:  # the server gave up on the request half-way; what it has written is no answer
         raise TransientError(f"{endpoint} aborted the request", endpoint=endpoint)
@@ -207,7 +212,7 @@ def _finish(reason: object, endpoint: str) -> str:
 
 
 def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
-    """The tokens with their log-probabilities; none where they come in an unforeseen shape: the answer is good."""
+    """The tokens with their log-probabilities; none if their shape is unknown, for the answer is good without them."""
     try:
         content = logprobs.get("content")
         if content is not None:
@@ -223,14 +228,14 @@ def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:
 
 
 def _of_answer(tokens: tuple[Token, ...], text: str) -> tuple[Token, ...]:
-    """The tokens of the answer alone: most servers give those of the reasoning too, wherever they put its text. The
-    好 of 好的，我先想一想 is no verdict."""
+    """The tokens of the answer alone. Most servers list those of the reasoning too, wherever they put its text; the
+    token 好 in the thought 好的，我先想一想 must not be taken for the verdict 好."""
     said = "".join(token.text for token in tokens)
     return tokens if text and said.strip() == text.strip() else _behind(tokens)
 
 
 def _behind(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-    """The tokens of the answer: those behind the end of the reasoning that stands in the text before it."""
+    """The tokens behind the end tag of the reasoning; none if no reasoning ends among the tokens."""
     said = ""
     for number, token in enumerate(tokens):
         if ends_reasoning(said) and token.text.strip():
@@ -267,7 +272,7 @@ def _is_logprob(value: object) -> bool:
 
 
 def _known(top: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, float], ...]:
-    """The alternatives that have a log-probability: null, NaN and -Infinity stand for ones that cannot be."""
+    """The alternatives that have a log-probability. Servers send null, NaN or -Infinity for impossible tokens."""
     return tuple((str(text), min(float(p), 0.0)) for text, p in top if _is_logprob(p))
 
 

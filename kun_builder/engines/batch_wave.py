@@ -1,10 +1,10 @@
 """A wave: the requests that go into one batch, on disk from the first one on, and what is known of their batch.
 
-    NAME.part     lines that are being collected: nobody has them yet
-    NAME.jsonl    the lines as they are uploaded, or were
+    NAME.part     lines that are being collected; the API has not got them yet
+    NAME.jsonl    the lines as they are, or were, uploaded
     NAME.json     the batch's id, once it is known
 
-The process that works on a wave holds a lock on its lines. What another one has left behind, dead, is taken over.
+The process that works on a wave holds a lock on its lines. The waves of a process that died are taken over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kun_builder.cache import write_note
 from kun_builder.errors import RequestError, RunError
 
 Result = bytes | RequestError | None
-"""A line of an output file; what became of the request instead; None if it has to be asked anew."""
+"""What became of a request: its line of an output file, the error instead of one, or None if it must be asked again."""
 
 _HEAD = b'{"custom_id":"'
 ID_LENGTH = 32
@@ -32,20 +32,20 @@ _KEPT = 30 * 86_400
 
 
 class Wave:
-    """Requests of one route, by their ids; each has a future, done when it is known what became of it."""
+    """Requests of one route by their ids. The future of each is done when it is known what became of the request."""
 
     def __init__(self, path: Path, route: str, descriptor: int) -> None:
         self.path, self.route, self.name = path, route, path.stem
         self.batch = ""
         self.over = False
-        """Whether its batch has ended; then it answers nothing that it has not answered."""
+        """Whether the batch has ended. No further answers come from it then."""
         self.doubtful = False
-        """Whether a batch may have been made of it without our knowing."""
+        """Whether the API may have made a batch of this wave although its id was never noted."""
         self.idle = False
-        """Whether it was left behind, and nobody has asked for anything in it yet."""
+        """Whether a dead process left the wave behind and no row has asked for one of its answers yet."""
         self.results: dict[str, asyncio.Future[Result]] = {}
         self.left = 0
-        """Requests that nobody has taken the answer of."""
+        """Number of requests whose answer no row has taken yet."""
         self.size = 0
         self.last = time.monotonic()
         self.born = time.time()
@@ -61,7 +61,7 @@ class Wave:
         return cls(path, route, descriptor)
 
     def add(self, line_id: str, body: bytes) -> asyncio.Future[Result]:
-        """One more request; its future."""
+        """Write one more request to the wave's file; returns its future. Raises RunError if the disk refuses."""
         line = b'%s%s","method":"POST","url":"%s","body":%s}\n' % (_HEAD, line_id.encode(), self.route.encode(), body)
         with _disk(self.path):
             os.write(self._descriptor, line)
@@ -74,44 +74,44 @@ class Wave:
         return future
 
     def seal(self) -> None:
-        """No more requests: from now on the lines are kept."""
+        """Close the wave for further requests and sync its lines to disk, ready for the upload."""
         with _disk(self.path):
             os.fsync(self._descriptor)
             self.path = self.path.rename(self.path.with_suffix(".jsonl"))
             self.note()
 
     def note(self) -> None:
-        """Keep what is known of the batch."""
+        """Write down what is known of the batch."""
         with _disk(self.path):
             write_note(self.path.with_suffix(".json"), {"route": self.route, "batch": self.batch, "over": self.over})
 
     def settle(self, line_id: str, result: Result) -> None:
-        """It is known what became of a request. A line of nobody's is overlooked."""
+        """Set what became of one request. An id that is not of this wave, or has its result already, is ignored."""
         future = self.results.get(line_id)
         if future is not None and not future.done():
             future.set_result(result)
 
     def settle_all(self, result: Result) -> None:
-        """The same became of all requests of which nothing is known."""
+        """Set the same result for all requests that have none yet."""
         for line_id in self.results:
             self.settle(line_id, result)
 
     def forget(self) -> None:
-        """Remove it: nothing in it is wanted any more."""
+        """Delete the files of the wave: nothing in it is wanted any more."""
         for suffix in (".part", ".jsonl", ".json"):
             self.path.with_suffix(suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it. It is kept if it was sent, and its batch has not ended or not all of its answers were taken."""
+        """Release the lock. A sent wave's files stay until its batch has ended and all answers were taken."""
         if self.path.suffix == ".part" or (self.over and not self.left):
             self.forget()
         os.close(self._descriptor)
 
 
 def left_behind(folder: Path) -> Iterator[Wave]:
-    """The waves of processes that are no more; what was never sent, or is too old to be had any more, is removed.
+    """The waves that dead processes left behind. Those never sent, and those too old for the API, are deleted.
 
-    Answers that the killed process had written down are not asked for again, so a wave may stay here unused.
+    A wave may stay unused, since answers that the dead process had in the journal are not asked for again.
     """
     for path in sorted([*folder.glob("*.part"), *folder.glob("*.jsonl")]):
         try:

@@ -65,7 +65,9 @@ class Batches:
             wave.close()
 
     async def post(self, path: str, body: Mapping[str, object], *, limit: int = 0) -> tuple[Any, Mapping[str, str]]:
-        """As `Server.post`: the answer to `body`, when its batch has it. `limit` is for single requests."""
+        """The answer to `body` as `Server.post` gives it, once its batch has it; hours may pass.
+
+        `limit` has no effect in batches."""
         data = orjson.dumps(body)
         line_id = hashlib.blake2b(path.encode() + data, digest_size=ID_LENGTH // 2).hexdigest()
         while True:
@@ -118,7 +120,7 @@ class Batches:
     # --- one wave ----------------------------------------------------------------------------------------------
 
     async def _bring_back(self, wave: Wave) -> None:
-        """From collected lines to results, whatever it takes; every future is done in the end."""
+        """Take a wave from collected lines to results. Whatever happens, all of its futures are done in the end."""
         try:
             if wave.path.suffix == ".part":
                 wave.seal()
@@ -142,7 +144,7 @@ class Batches:
             wave.settle_all(FatalError(error.message, status=status, endpoint=self._server.url, hint=hint))
 
     async def _create(self, wave: Wave) -> str:
-        """The id of the wave's batch, made unless there is one already."""
+        """The id of the wave's batch, which is created unless the API has it already."""
         batch = await self._patiently(lambda: self._listed(wave)) if wave.doubtful else ""
         if batch:
             return batch
@@ -165,7 +167,7 @@ class Batches:
         return batch
 
     async def _listed(self, wave: Wave) -> str:
-        """The id of the batch that was made of the wave; empty if there is none."""
+        """The id of the batch at the API that carries the wave's name; empty if there is none."""
         after = ""
         while True:
             page = await self._server.get(f"/v1/batches?limit={_PAGE}" + (f"&after={after}" if after else ""))
@@ -180,7 +182,7 @@ class Batches:
             after = batches[-1]["id"]
 
     async def _ended(self, wave: Wave) -> dict[str, Any] | None:
-        """The batch once it has ended; None if nobody knows it any more."""
+        """Wait until the batch has ended and return it; None if the API does not know it any more."""
         while True:
             try:
                 about: dict[str, Any] = await self._patiently(lambda: self._server.get(f"/v1/batches/{wave.batch}"))
@@ -196,7 +198,7 @@ class Batches:
             await asyncio.sleep(self._poll)
 
     async def _is_refused_for_now(self, about: Mapping[str, Any]) -> bool:
-        """Whether a batch has failed for what is queued before it; waits then."""
+        """Whether the batch was refused only because too much is queued before it; if so, waits before it returns."""
         if _status(about) != "failed" or not _codes(about) & _LATER:
             return False
         log.warning("%s: %s; tried again", self._server.url, self._reason(about))
@@ -204,7 +206,7 @@ class Batches:
         return True
 
     async def _results(self, wave: Wave, about: Mapping[str, Any]) -> RequestError:
-        """Hand out what the batch's files have; what becomes of requests that are in none of them."""
+        """Hand out the results in the batch's files; returns the error for the requests that are in none of them."""
         for kind in ("output_file_id", "error_file_id"):
             if about.get(kind):
                 await self._patiently(lambda kind=kind: self._take(wave, str(about[kind])))  # type: ignore[misc]
@@ -227,7 +229,7 @@ class Batches:
                     await asyncio.sleep(0)  # rows go on, and their answers are written, meanwhile
 
     def _read(self, path: str, line: bytes) -> Any:
-        """The body in a line of an output or error file; raises what a single request would."""
+        """The body in a line of an output or error file. Raises the errors that a single request would."""
         found = orjson.loads(line)
         response, error = found.get("response") or {}, found.get("error") or {}
         status = response.get("status_code") or 0
@@ -249,7 +251,7 @@ class Batches:
         return self._server.shown(said or "no reason given")
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` gives, tried for as long as the model's `wait` allows."""
+        """The result of `call`, repeated after transient errors for at most the model's `wait`; then FatalError."""
         began, pause = time.monotonic(), 0.5
         while True:
             try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 ASIDE_LIMIT = 16 << 20
-"""Bytes of an answer that is no generation: lists of models, metrics, token counts."""
+"""Most bytes of an answer that is no generation: a list of models, metrics, a token count."""
 _ROOM = 1 << 20
 _PER_TOKEN, _PER_ALTERNATIVE = 1024, 512
 _CHUNK = 1 << 16
@@ -33,7 +33,7 @@ class TooLong(Exception):
 
 
 class NotAsked(Exception):
-    """A body in an encoding that was not asked for, and cannot be read."""
+    """A body in a content encoding that was not asked for and that cannot be read here."""
 
 
 def generation_limit(max_new_tokens: int, top_logprobs: int) -> int:
@@ -101,7 +101,7 @@ def _lenient(payload: bytes) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """`value` without halves of surrogate pairs, which no file can hold."""
+    """`value` without lone halves of surrogate pairs, which UTF-8 cannot encode."""
     if isinstance(value, str):
         return _HALF.sub("", value)
     if isinstance(value, dict):

@@ -32,9 +32,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """All that decides whether two models can share a server, and how to speak of it.
+    """What a server process is started with. Two models whose `Child` is equal share one server.
 
-    module: what runs. parameters: its JSON. path: the weights, for messages. hint: the cure if it does not start.
+    module: the Python module that runs. parameters: what it is told, as JSON. path: the weights, for messages.
+    hint: the cure in the error message if it does not start.
     """
 
     module: str
@@ -133,7 +134,7 @@ async def shared_server(child: Child, patience: float) -> AsyncIterator[str]:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work in a daemon thread: unlike an executor's, it does not hold up the end of the process."""
+    """Run blocking work in a daemon thread, which unlike that of an executor does not delay the end of the process."""
     result: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:

@@ -33,7 +33,7 @@ class Refusals:
     def __init__(self, url: str) -> None:
         self.names: set[str] = set()
         self.lessons = 0
-        """How often something has been learnt: a request that was built before the last time is worth repeating."""
+        """How often something was learnt. A request that was built at a lower count is worth repeating."""
         self._url = url
         self._few = False
         self._innocent: set[tuple[object, ...]] = set()
@@ -47,11 +47,11 @@ class Refusals:
         return _fewer(kept) if self._few else kept
 
     async def blame(self, fields: Fields, lessons: int, accepts: Accepts, kind: str = "") -> bool:
-        """After a refusal of a request with `fields`, built when `lessons` had been learnt.
+        """Find out whether `fields` are why the server refused a request; it was built at the count `lessons`.
 
-        True if the fields were to blame and something has been learnt since: build the request anew. False if the input
-        is to blame. Raises FatalError if the server refuses even a short question without any of them. `kind` tells
-        apart routes of the same server.
+        Returns True if something has been learnt about fields since: the caller builds the request again. Returns
+        False if the input is to blame. `kind` is the route, since routes of a server differ in their fields. Raises
+        FatalError if the server refuses even a short question without any of the fields.
         """
         shape: tuple[object, ...] = (kind, *sorted(fields), *(fields.get(name) for name in _COUNTS))
         shape += (len(fields.get("stop") or ()), *(repr(value) for value in fields.values() if isinstance(value, dict)))

@@ -34,7 +34,7 @@ PROBE = Request(
         "additionalProperties": False,
     },
 )
-"""Demands answers that no model gives of its own accord: a server that gives one has been made to."""
+"""A request for answers that no model gives by itself: a server that returns one does enforce the form."""
 
 Ask = Callable[[Kind, Fields], Awaitable[str]]
 """The text that a server answers to a short question with these fields; empty if it refuses them."""

@@ -118,9 +118,10 @@ class Server:
     async def post(
         self, path: str, body: Mapping[str, object], *, aside: bool = False, limit: int = ASIDE_LIMIT
     ) -> tuple[Any, Mapping[str, str]]:
-        """POST `body` as JSON; the parsed answer and its headers. `aside` allows it only a few seconds.
+        """POST `body` as JSON; returns the parsed answer and its headers.
 
-        An answer of more than `limit` bytes is given up: RejectedError."""
+        `aside` allows 10 seconds instead of the model's `timeout`. Raises RejectedError for an answer of more than
+        `limit` bytes, else what `failure` makes of the status."""
         try:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError as error:
@@ -204,7 +205,7 @@ class Server:
             raise TransientError(message, status=200, endpoint=self.url, hint=hint) from error
 
     def failure(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
-        """The error that an answer with this status is."""
+        """The error that stands for an answer with this status: TransientError, RejectedError or FatalError."""
         said = self.shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
         through = f", through {self._proxy.shown}" if self._proxy else ""
         message = f"{self._shown_route(path)} answered {status}{through}" + (f": {said}" if said else "")

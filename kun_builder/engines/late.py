@@ -1,4 +1,4 @@
-"""A server of ours that starts at the first request, once an earlier start has told who would answer.
+"""A server of kun-builder's own that starts at the first request, if an earlier start has noted who answers there.
 
 What a model is follows from its weights and settings, so it is noted in the user's cache; a run whose answers are all
 in the journal then loads no model.
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class LateEndpoint:
-    """The endpoint that `start` opens, opened at the first request; at once where nothing is noted of it yet."""
+    """Opens an endpoint by `start` at the first request, or at once if there is no note yet of who answers there."""
 
     def __init__(self, name: str, settings: object, start: Callable[[], AbstractAsyncContextManager[Endpoint]]) -> None:
         """`settings`: all that decides who answers, weights included, as JSON. `start` opens the endpoint."""
         key = hashlib.sha256(json.dumps([kun_builder.__version__, settings]).encode()).hexdigest()[:32]
         self._note = cache_folder() / "embedded" / f"{key}.json"
         self.url = f"the embedded {name}"
-        """Once it is started, the server's address."""
+        """A name for people until the server is started, then its address."""
         self._start = start
         self._noted: ModelInfo | None = None
         self._endpoint: Endpoint | None = None
@@ -49,7 +49,7 @@ class LateEndpoint:
         await self._stack.aclose()
 
     async def info(self) -> ModelInfo:
-        """Who answers, or would."""
+        """Who answers: from the note of an earlier start, or from the started server."""
         if self._endpoint is None and self._noted:
             return self._noted
         info = await (await self._started()).info()

@@ -26,7 +26,7 @@ _CONTEXT = 4096
 """Tokens of context for each slot, unless the recipe gives `context_length`."""
 
 _QUEUE = 8
-"""Times `timeout`: the first requests of a run queue that deep, and a slow machine must not be asked twice."""
+"""Factor on `timeout`: the first requests of a run wait behind others, and a time-out would only ask again."""
 
 _HINT = "the file may be damaged or unknown to llama.cpp, or memory too short for `slots` x `context_length`"
 

@@ -78,17 +78,17 @@ def variant_of(extra: Mapping[str, Any], thinking: Thinking, tokens: int) -> str
 
 
 def short_question(kind: Kind) -> str | tuple[Message, ...]:
-    """Asked to find out what a server can do: with a system message, as the stages ask."""
+    """A short prompt to find out what a server can do. A chat has a system message, as the stages' prompts have."""
     return ({"role": "system", "content": _ROLE}, {"role": "user", "content": _SHORT}) if kind == "chat" else _SHORT
 
 
 def thinking_of(option: ThinkingOption) -> Thinking:
-    """The option as a word."""
+    """The option as one of the words `auto`, `on` and `off`."""
     return option if isinstance(option, str) else "on" if option else "off"
 
 
 SOFT = "/"
-"""Stands for a word at the end of the user's turn, in the place of a field."""
+"""A key in `_SWITCHES`: its value is no field but a word that is put at the end of the user's turn."""
 
 _SWITCHES: Mapping[Thinking, tuple[dict[str, Any], ...]] = {
     "auto": (),
@@ -111,8 +111,10 @@ the APIs of GLM and DeepSeek; routers; and Qwen3's word. The last two only short
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """limit: name of the field for the most tokens. merged: system messages go into the user's turn. switch: what
-    switches thinking."""
+    """How one server is asked.
+
+    limit: name of the field for the most tokens. merged: whether system messages go into the user's turn. switch:
+    fields that switch thinking on or off."""
 
     limit: str = "max_tokens"
     merged: bool = False
@@ -120,7 +122,7 @@ class Manners:
 
     @property
     def told(self) -> str:
-        """What is unusual, for people."""
+        """The unusual parts of these manners, as a phrase for a log line."""
         parts = [f"`{self.limit}`"] if self.limit != "max_tokens" else []
         parts += ["the system text in the user's turn"] if self.merged else []
         parts += [f"`{value if name == SOFT else name}`" for name, value in self.switch.items()]

@@ -2,7 +2,7 @@
 serve` and the Hugging Face Inference Providers speak them.
 
 Messages go to the chat route, strings to the completion route. Beyond model, prompt and `max_tokens` every field is
-optional: it is sent only where a request sets it, and left out where the server refuses it (`engines.refusals`).
+optional: it is sent only where a request sets it, and left out where the server refuses it (`engines.field_support`).
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ async def connect(
 
 
 class OpenAIEndpoint:
-    """One OpenAI-style server. `facts` replace what the server says of itself (the embedded one knows no digest);
-    with `asked` false they are all there is, and it is not asked (transformers' server lists its cache, not its model).
+    """One OpenAI-style server. `facts` replace what it says of itself, such as the digest that llama.cpp does not know.
+    With `asked` false it is not asked at all: transformers' server would list its cache and not its model.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class OpenAIEndpoint:
         thinking_tokens: int = THINKING_TOKENS,
         carrier: Post | None = None,
     ) -> None:
-        """carrier: brings the requests of rows to the server; what is asked to get to know it goes there directly."""
+        """carrier: sends the requests of rows, for example in batches; trial questions at the start go directly."""
         self.url = server.url
         self._carrier = carrier or server.post
         self._server = server
@@ -146,8 +146,8 @@ class OpenAIEndpoint:
         return replace(about, context_length=context, logprobs=logprobs, fingerprint=self._fingerprint)
 
     async def _learn_habits(self, kind: Kind, answer: Completion) -> None:
-        """Whether the model thinks, also where a short answer does not show it: behind an end tag without an opening
-        one, or where the server's parser takes the answer itself for reasoning."""
+        """Learn whether the model thinks where a short answer does not show it: the template may write the opening tag,
+        or the server's parser may take the answer itself for reasoning."""
         habits = self._habits
         if answer.tokens and starts_to_think(answer.tokens[0].text):
             habits.thinks = True
@@ -163,7 +163,7 @@ class OpenAIEndpoint:
         habits.thinks = habits.thinks and not habits.swallows
 
     def _swallowed(self, body: Any) -> bool:
-        """Whether the server's parser has taken a plain yes for reasoning."""
+        """Whether the server's parser has put a plain yes into the reasoning field."""
         answer = openai_answer(body, self.url, reasoning_is_answer=True, shown=self._server.shown)
         return bool(_YES.fullmatch(answer.text)) and not message_text(body)
 
@@ -200,8 +200,8 @@ class OpenAIEndpoint:
         )
 
     async def _switch(self, kind: Kind, manners: Manners) -> Manners:
-        """The manners with what switches thinking as the recipe wants it: the first way that has an effect, else the
-        first that is taken."""
+        """The manners with the switch of thinking that the recipe wants: the first one that has an effect, else the
+        first one that the server accepts, else none."""
         taken = None
         for way in switched(manners, self._thinking) if kind == "chat" else ():
             self._habits = Habits()
@@ -213,7 +213,7 @@ class OpenAIEndpoint:
         return taken or manners
 
     async def _try(self, kind: Kind, manners: Manners) -> RequestError | None:
-        """Ask a short question in this way; what was refused, if it was."""
+        """Ask a short question in this way; returns the error if the server refuses it, else None."""
         body = await self._tried(kind, {}, manners)
         if isinstance(body, RequestError):
             return body
@@ -270,11 +270,11 @@ class OpenAIEndpoint:
                 return answer
 
     def _refused(self, error: RequestError) -> bool:
-        """Whether the request may be to blame: at the start, a server that breaks is tried with other requests too."""
+        """Whether the request's fields may be to blame: any refusal; at the start also a server that breaks down."""
         return isinstance(error, RejectedError) or (self._trying and error.status in _BROKEN_BY_INPUT)
 
     def _read(self, body: Any, stop: Sequence[str] = (), *, forced: bool = False) -> Completion:
-        """The answer. One that was forced into a form has no thoughts where the server forces these too."""
+        """Read an answer. If it was `forced` into a form, text without an end tag is the answer and no thought."""
         habits, shown = self._habits, self._server.shown
         if forced and habits.opens:
             habits = Habits(thinks=True)
@@ -318,8 +318,8 @@ class OpenAIEndpoint:
         return not isinstance(await self._tried(kind, fields), RequestError)
 
     async def _takes_less_room(self, kind: Kind, room: int) -> bool:
-        """Whether even a short question is refused for its room to think, and has less from now on: the context is
-        smaller than the server or the recipe says."""
+        """Halve the room to think if even a short question is refused with it, since the context is smaller than the
+        server or the recipe says. Returns whether there is less room now than `room`."""
         async with self._lock:
             if room == self._room != self._fits:
                 refused = isinstance(await self._tried(kind, {}, room=room), RequestError)

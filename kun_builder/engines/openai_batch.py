@@ -69,15 +69,15 @@ class BatchEndpoint:
         self.in_flight = at_once
 
     async def info(self) -> ModelInfo:
-        """Who answers here, asked singly."""
+        """Who answers here. This is asked directly, not in a batch."""
         return await self._endpoint.info()
 
     async def healthy(self) -> bool:
-        """Always: a day without an answer is no sign of illness, and an API out of reach is waited for by itself."""
+        """Always True: a day without an answer is normal, and `Batches` itself waits for an API out of reach."""
         return True
 
     async def queued(self) -> int | None:
-        """Unknown."""
+        """Always None: the API does not tell."""
         return None
 
     async def complete(self, request: Request) -> Completion:
@@ -85,7 +85,7 @@ class BatchEndpoint:
         return await self._endpoint.complete(request)
 
     async def count_tokens(self, text: str) -> int:
-        """Tokens of `text`, asked singly or counted here."""
+        """Number of tokens of `text`, by the server's tokenizer, asked directly, or by the model's, loaded here."""
         return await self._endpoint.count_tokens(text)
 
 

@@ -1,4 +1,4 @@
-"""Whose answers are whose: under which name the journal keeps them, and whether a server is still the one it was."""
+"""Where answers come from: the name under which the journal keeps them, and a notice if a server has changed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _NOTES = "servers.json"
 
 
 def origins(spec: ModelSpec, info: ModelInfo, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
-    """What stands for the revision in keys: the revision, or where none is known the address of each endpoint, or the
-    file that they are in.
+    """What stands for the model's revision in the journal's keys: the revision itself, or, where the servers tell none,
+    the address of each endpoint or the name of the `endpoints_file`.
 
-    New answers are kept under the first one and looked for under all: endpoints of one model are declared to be the
-    same. A server that kun-build starts itself has no address that would mean anything.
+    New answers are kept under the first origin and looked up under all, since a recipe that lists several endpoints
+    declares that they serve the same model. For a server that kun-build starts itself, it is the revision in any case:
+    the server has another address each time.
     """
     if info.revision or not (spec.endpoints or spec.endpoints_file):
         return (info.revision,)

@@ -14,7 +14,7 @@ from kun_builder.types import ModelInfo, ModelSpec
 log = logging.getLogger(__name__)
 
 _NOT_OURS = frozenset({401, 403, 404, 405})
-"""Statuses of a route that a server lacks, or that a key is not good for."""
+"""Statuses which say that the server lacks the route, or that the key does not open it."""
 _QUEUES = re.compile(
     r"^(tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
     r"(?:\{[^}\n]*\})? +([0-9.eE+]+)",

@@ -44,12 +44,12 @@ class Habits:
 
     thinks: bool = False
     opens: bool = False
-    """Its template writes the opening tag: an answer without any tag is a thought that has not ended."""
+    """Whether the chat template writes the opening tag. An answer without any tag is then an unfinished thought."""
     swallows: bool = False
-    """It does not think, but the server's parser takes its answers for reasoning."""
+    """Whether the server's parser takes answers for reasoning although the model does not think."""
 
     def split(self, text: str) -> tuple[str, str]:
-        """As `split_reasoning`, for a model of these habits."""
+        """Split as `split_reasoning` does, but with what is known of the model; `thinks` is updated."""
         answer, thought = split_reasoning(text)
         if self.opens and text and answer == text:
             answer, thought = "", text
@@ -58,9 +58,10 @@ class Habits:
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """The answer in `text`, and what was thought before it. Thinking that does not end leaves no answer.
+    """The answer in `text`, and what was thought before it. If the thinking does not end, the answer is empty.
 
-    The tags are told from a corpus that quotes them by place and form: those of a prompt's values are broken.
+    Tags that an answer quotes from the corpus are not mistaken for the model's own: they stand at another place, and
+    in the values of a prompt they were broken (`prompts.neutralise`).
     """
     if "<|channel|>" in text:
         return _of_channels(text)
@@ -140,7 +141,7 @@ def reasoning_beside(message: Mapping[str, Any]) -> str:
 
 
 def _thought(part: Mapping[str, Any]) -> str:
-    """The text of a part; Mistral's parts of thinking hold parts of text."""
+    """The text of a part that holds reasoning; Mistral's such parts are lists of parts of text."""
     found = next((part[name] for name in ("text", "thinking", "reasoning", "summary") if part.get(name)), "")
     if isinstance(found, list):
         return "".join(_thought(inner) for inner in found if isinstance(inner, dict))
