@@ -15,7 +15,7 @@ from kun_builder.types import Completion, ModelSpec
 FILE = ".spent.json"
 LIMITS = ("money", "tokens", "hours")
 _EVERY = 2.0
-"""Seconds between two writings: so much of the count is lost if the process is killed."""
+"""Seconds between two writings of the count. A killed process loses at most that much of it."""
 
 
 class Spent(Exception):  # not an error of the row that meets it
@@ -23,7 +23,7 @@ class Spent(Exception):  # not an error of the row that meets it
 
 
 class Budget:
-    """Counts against the limits that are set; one that is None is not.
+    """Counts what is spent against the limits of the recipe. A limit of None is not set.
 
     Answers that come out of the journal cost nothing. Time counts while kun-build works on the run.
     """
@@ -31,7 +31,7 @@ class Budget:
     def __init__(
         self, path: Path, limits: Mapping[str, float | None], models: Mapping[str, ModelSpec], *, fresh: bool = False
     ) -> None:
-        """`path` is the file of the count, which goes on from there, unless the run is begun afresh."""
+        """`path` is the file of the count. The count goes on from there, or from 0 if `fresh`."""
         self._path, self._models = path, models
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._spent = dict.fromkeys(LIMITS, 0.0) if fresh else _read(path)
@@ -58,7 +58,7 @@ class Budget:
             raise self.error()
 
     def error(self) -> RunError:
-        """What ends the run; the count is kept."""
+        """The error that ends the run; the count is written first."""
         self.write()
         return RunError(
             f"the budget of the run is used up: {', '.join(self._reached())}",
@@ -67,7 +67,7 @@ class Budget:
         )
 
     def write(self) -> None:
-        """Keep the count."""
+        """Write the count to its file."""
         self._written = time.monotonic()
         replace_file(self._path, orjson.dumps(self._spent))
 
@@ -86,7 +86,7 @@ def open_budget(
 
 
 def _read(path: Path) -> dict[str, float]:
-    """The count so far; nothing, where there is no file, or none of ours."""
+    """The count so far; 0 of everything if the file is missing or not one of kun-builder's."""
     try:
         found = orjson.loads(path.read_bytes())
         return {name: float(found.get(name, 0.0)) for name in LIMITS}

@@ -41,8 +41,9 @@ class EngineEntry(Protocol):
 async def connect(
     spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path, sharers: int = 1
 ) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...], Guard]]:
-    """Who the model is, its endpoints' pool, its origins (`origin.py`) and what guards its messages (`control.py`).
-    `notes` is the folder of the notes on origins, `sharers` the number of processes that share the endpoints.
+    """Yield who the model is, the pool of its endpoints, its origins (`engines/origin.py`), the guard of its messages
+    (`control.py`). `notes` is the folder that remembers what servers said of themselves, `sharers` the number of
+    processes that share the endpoints.
 
     An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
     answer yet are set aside as long as one does; those of an `endpoints_file` come and go with their lines. Raises
@@ -100,7 +101,7 @@ async def _open_one(spec: ModelSpec, engines: Mapping[str, EngineEntry], stack: 
 
 
 async def _known(spec: ModelSpec, endpoints: Sequence[Endpoint], status: Status) -> list[tuple[Endpoint, ModelInfo]]:
-    """Those that answer, with who they are. Raises ModelError if nobody does."""
+    """The endpoints that answer, each with who it is. Raises ModelError if none does."""
     answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
     known = [(one, answer) for one, answer in zip(endpoints, answers, strict=True) if isinstance(answer, ModelInfo)]
     if not known:
@@ -109,7 +110,7 @@ async def _known(spec: ModelSpec, endpoints: Sequence[Endpoint], status: Status)
 
 
 def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[ModelSpec, Engine]]:
-    """The spec divided by kinds of endpoints, each with its engine."""
+    """The spec divided by the kinds of its endpoints; each part comes with its engine."""
     urls: dict[str, list[str]] = {} if spec.endpoints else {spec.engine: []}
     for url in spec.endpoints:
         found = _KIND.match(url)

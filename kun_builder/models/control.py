@@ -15,11 +15,11 @@ from kun_builder.prompts import breaker
 from kun_builder.types import ModelSpec, Request
 
 Guard = Callable[[Request], Request]
-"""The request as it may be sent."""
+"""Gives the request as it may be sent: without control tokens in its messages."""
 
 
 def guard_of(spec: ModelSpec) -> Guard:
-    """What guards the messages for a model; may read its tokenizer from the disk or the Hub.
+    """The guard of the messages to a model. May read the model's tokenizer from the disk or the Hub.
 
     The tokenizer is at hand if the recipe names it, or if the model runs on this machine.
     """

@@ -13,7 +13,7 @@ _SHOWN = 40
 
 
 def check_end(completion: Completion, request: Request) -> None:
-    """Raise Drop for an answer that was not brought to an end, or holds what was no text."""
+    """Raise Drop for an answer that was not brought to an end (`unfinished`) or holds bytes of no text (`garbled`)."""
     text = completion.text
     if completion.finish_reason not in _PROPER_ENDS:
         raise Drop("unfinished", f"{completion.finish_reason}: {text[-_SHOWN:]}")
@@ -22,12 +22,12 @@ def check_end(completion: Completion, request: Request) -> None:
 
 
 def has_flaw(flaw: str, completion: Completion) -> bool:
-    """Whether an answer is `truncated`, or else empty."""
+    """Whether an answer has the flaw `truncated` or, for any other `flaw`, is empty."""
     return completion.finish_reason == "length" if flaw == "truncated" else not completion.text.strip()
 
 
 def size_of(completion: Completion) -> str:
-    """The tokens of an answer that is dropped for its length, with the cure where thinking has taken them all."""
+    """The tokens of a dropped answer, as a verdict's value; with the cure if thinking has taken all of them."""
     cure = ", all of them thought: raise `thinking_tokens`" if all_thought(completion) else ""
     return f"{completion.completion_tokens}{cure}"
 
@@ -38,7 +38,8 @@ def all_thought(completion: Completion) -> bool:
 
 
 def changed_for(flaw: str, request: Request) -> Request:
-    """The same request with twice the tokens, or with another seed and enough temperature for it to matter."""
+    """The request to repeat after a flaw: for `truncated` with twice the tokens, else with another seed and, if greedy,
+    with temperature 0.3, since a seed means nothing at 0."""
     if flaw == "truncated":
         return replace(request, max_new_tokens=2 * request.max_new_tokens)
     return replace(request, seed=(request.seed or 0) + 1, temperature=request.temperature or 0.3)

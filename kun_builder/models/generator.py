@@ -43,8 +43,8 @@ _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is me
 
 @dataclass(slots=True)
 class Asker:
-    """Who asks: a row at one of its stages. Rows of lower `order` are served first; `answers` and `failures` are those
-    of the row so far, over all stages."""
+    """Who asks: a row at one of its stages. Rows of lower `order` are served first. `answers` counts, and `failures`
+    describes, what the row has met so far, over all of its stages."""
 
     stage: str = ""
     order: int = 0
@@ -59,7 +59,7 @@ class Model:
     info: ModelInfo
     pool: Pool
     origins: tuple[str, ...]
-    """What stands for its revision in keys: the first for new answers, any for old ones."""
+    """What stands for its revision in the journal's keys: new answers get the first, old ones may have any of them."""
     guard: Guard
 
 
@@ -80,7 +80,7 @@ class Generator:
         """Called when `capacity` has changed, so that more rows can be sent on their way."""
         self._pools = list({id(model.pool): model.pool for model in models.values()}.values())
         self.capacity = _FEWEST_ROWS
-        """Rows worth keeping under way: half as many again as requests, so that there is always a next one."""
+        """How many rows to keep under way: half as many again as requests, so that a next one is always ready."""
         for pool in self._pools:
             pool.on_change = self._changed
             pool.spent = self._spent
@@ -138,7 +138,7 @@ class Generator:
         raise Drop("off_schema", fault)
 
     async def _ended(self, model: str, request: Request, asker: Asker) -> Completion:
-        """An answer that is whole, as far as its end tells."""
+        """An answer that is complete as far as its end tells. Raises Drop for one that is not."""
         completion = await self._finished(model, request, asker)
         if completion.finish_reason in _BROKE_OFF:
             completion = await self._once_more("unfinished", model, request, asker)
@@ -180,7 +180,7 @@ class Generator:
         return usage
 
     async def _finished(self, model: str, request: Request, asker: Asker) -> Completion:
-        """An answer that is on disk: from the journal, from another row that asks the same just now, or asked."""
+        """An answer that is on disk: from the journal, from a row that asks the same just now, or from a server."""
         info, (origin, *others) = self._models[model].info, self._models[model].origins
         request = self._models[model].guard(request)
         asked = question(info.id, origin + info.variant, request)
@@ -209,7 +209,7 @@ class Generator:
         return await self._end()
 
     async def _known(self, keys: Sequence[str]) -> Completion | None:
-        """The answer to a question: another row's that asks it (its first key) just now, or the journal's."""
+        """The answer of another row that asks the same (its first key) just now, or the journal's; None without."""
         while (followers := self._under_way.get(keys[0])) is not None:
             follower: asyncio.Future[Completion | None] = asyncio.get_running_loop().create_future()
             followers.append(follower)
@@ -262,8 +262,8 @@ class Generator:
             await asyncio.sleep(_pause(failed, retry_after))
 
     def _wish(self, model: str, pool: Pool, error: TransientError) -> float | None:
-        """The pause that a server asks for. A long one is said; one beyond the recipe's patience ends the run, unless
-        another endpoint can be asked meanwhile."""
+        """The pause in seconds that a server asks for; None if it names none, or another endpoint can be asked.
+        The user is told of one over 60 s; one longer than the model's `wait` ends the run by FatalError."""
         wish = error.retry_after
         if wish is None or wish <= _LONG_PAUSE:
             return wish
@@ -299,7 +299,7 @@ def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
 
 
 def _pause(failed: int, retry_after: float | None) -> float:
-    """Seconds until the next attempt: what the server wishes, else growing; and spread."""
+    """Seconds until the next attempt: what the server asks for, else more after each failure, with random spread."""
     return (retry_after or min(_BACKOFF_MOST, _BACKOFF * 2.0**failed)) * random.uniform(1.0, 1.5)
 
 

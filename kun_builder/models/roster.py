@@ -37,7 +37,7 @@ class Roster:
         self._open, self._status = open_, status
         self._said: set[str] = set()
         self._here: dict[str, tuple[AsyncExitStack, Endpoint]] = {}
-        """Those of the pool, by their line."""
+        """The endpoints that the pool has now, by their line in the file."""
         self._joining: set[str] = set()
 
     async def __aenter__(self) -> Roster:
@@ -48,7 +48,8 @@ class Roster:
             await stack.aclose()
 
     async def first(self) -> list[tuple[Endpoint, ModelInfo]]:
-        """Those that answer now, with who they say they are. Waits for one; raises ModelError if none comes."""
+        """The endpoints that answer now, with who they say they are. Waits until there is one, for at most the model's
+        `wait`; then raises ModelError."""
         began, why = time.monotonic(), None
         while True:
             known = []
@@ -127,7 +128,8 @@ class Roster:
         await stack.aclose()
 
     def _read(self) -> list[str] | None:
-        """The addresses, each once; None where the file cannot be read just now. A wrong line is said, and left out."""
+        """The addresses, each once; None if the file cannot be read just now. Wrong lines are left out, and the user is
+        told."""
         try:
             lines = self._path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
@@ -139,7 +141,7 @@ class Roster:
         return [line for line in listed if line not in faults]
 
     def _say(self, message: str) -> None:
-        """Say it, once."""
+        """Tell the user, but only once for each message."""
         if message not in self._said:
             self._said.add(message)
             self._status.say(message)

@@ -12,7 +12,7 @@ import orjson
 from kun_builder.errors import PluginError
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
-"""How models that are not held to JSON wrap it."""
+"""The code fence in which models wrap JSON if no server holds them to it."""
 _SHOWN = 200
 
 

@@ -19,7 +19,7 @@ class Tally:
     reasoning_tokens: int = 0
 
     def add(self, completion: Completion) -> None:
-        """Count one answer; what came out of the journal was paid before."""
+        """Count one answer. One from the journal counts as `reused` only, since it was paid for before."""
         if completion.cached:
             self.reused += 1
             return
@@ -37,8 +37,8 @@ class Tally:
 
 @dataclass
 class Usage(Tally):
-    """What one stage cost at one model, wasted answers included; how often an answer was truncated, empty or not as its
-    schema demands."""
+    """What one stage cost at one model, useless answers included. `truncated`, `empty` and `off_schema` count answers
+    with that flaw, `retries` the requests that failed and were sent again."""
 
     retries: int = 0
     truncated: int = 0

@@ -20,7 +20,7 @@ from kun_builder.errors import RunError
 from kun_builder.models.journal import records
 
 COMMIT_AFTER = 0.008
-"""Seconds that a commit waits for company. With the disk's own time it stays under 20 ms on common disks."""
+"""Seconds that a commit waits for further appends. With the disk's own time it is under 20 ms on common disks."""
 
 _AHEAD = 2 << 20
 _TOGETHER = 8  # so many answers of one turn are written at once, without waiting for its end
@@ -29,12 +29,12 @@ Waiting = tuple[bytes, int, "asyncio.Future[None]"]
 
 
 def log_name(when: float) -> str:
-    """How the names of logs made at this Unix time begin: names sort by age."""
+    """The beginning of the name of a log that is made at this Unix time. Names sort by age."""
     return f"{int(when * 1e6):017d}"
 
 
 def log_time(name: str) -> float:
-    """Unix time at which a log was made."""
+    """The Unix time at which the log of this name was made."""
     return int(name[:17]) / 1e6
 
 
@@ -46,7 +46,7 @@ class LogWriter:
         self.fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         records.lock(self.fd)
         self.offsets: dict[bytes, int] = {}
-        """Records that are on disk."""
+        """Offset in the file of each record that is on disk, by its key."""
         self.count = 0
         self.sealed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Done when the log is complete: True if an index lies beside it."""
@@ -69,7 +69,7 @@ class LogWriter:
         return durable
 
     def seal(self) -> asyncio.Future[bool]:
-        """Append no more; commit what is under way, write the index, give the file free."""
+        """End the log: commit what is under way, then write the index. `sealed` tells when that is done."""
         self._ending = True
         if not self._busy and not self._fresh:
             self._finish()
@@ -90,7 +90,7 @@ class LogWriter:
         self._next()
 
     def _write_all(self, data: bytes) -> None:
-        """Raises OSError, and leaves the end of the log where it was; what is beyond is overwritten, or cut off."""
+        """Write at the log's end. On OSError the end stays where it was; bytes beyond are overwritten or cut off."""
         end = self._size + len(data)
         if end > self._allocated:
             os.posix_fallocate(self.fd, self._allocated, end + _AHEAD - self._allocated)
@@ -100,7 +100,7 @@ class LogWriter:
             view = view[os.pwrite(self.fd, view, end - len(view)) :]
 
     def _next(self) -> None:
-        """Start the next commit, or end."""
+        """Start the next commit if something was written, or finish the log if it was sealed."""
         if self._busy:
             return
         if self._written:
@@ -146,8 +146,8 @@ class LogWriter:
 
 
 def _release(group: Sequence[Waiting]) -> None:
-    """Let a few rows go on in each turn of the event loop: if all did at once, what is answered meanwhile would wait to
-    be read, be read all at once, and so on for ever."""
+    """Let a few rows go on in each turn of the event loop. If all went on at once, answers that come meanwhile would
+    wait, then be read and committed all at once too, and the load would never spread again."""
     for *_, durable in group[:_TOGETHER]:
         if not durable.done():  # its row may have been cancelled
             durable.set_result(None)

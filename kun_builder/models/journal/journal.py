@@ -130,13 +130,13 @@ class Journal:
         return Generation(*asked_of, completion, orjson.loads(answered)[1])
 
     def _say_nonsense(self, key: str) -> None:
-        """Once for each key: a record that is whole, but not what we write."""
+        """Tell the user, once for each key, of a record that is whole but holds nothing that this program writes."""
         if key not in self._nonsense:
             self._nonsense.add(key)
             self._say(f"journal {self.folder}: the record of answer {key} makes no sense; it is asked for again")
 
     def put(self, question: Question, completion: Completion) -> asyncio.Future[None]:
-        """Write an answer down; done when it is on disk. Raises RunError where the disk does not take it."""
+        """Write an answer down. The future is done when it is on disk, and has a RunError if the disk refuses it."""
         if self._log is None:
             self._log = LogWriter(self.folder, self._thread)
         record = pack_answer(completion, time.time()) + b"\n" + question.packed
@@ -221,7 +221,7 @@ class Journal:
             os.close(self._files.popitem()[1])
 
     def _seal(self) -> None:
-        """Let the log end here; the next `put` begins another."""
+        """End the present log; the next `put` begins another one."""
         assert self._log is not None
         log, self._log = self._log, None
         self._sealing.append(log)
@@ -239,7 +239,7 @@ class Journal:
             merge.add_done_callback(partial(self._merged, self._indexes))
 
     def _merged(self, before: list[records.Index], merge: asyncio.Future[list[records.Index]]) -> None:
-        """Take merged indexes over; those sealed meanwhile stay."""
+        """Use the merged indexes from now on, and keep those of logs that were sealed meanwhile."""
         if not merge.cancelled() and merge.exception() is None:
             self._indexes = merge.result() + [index for index in self._indexes if index not in before]
 
@@ -248,7 +248,7 @@ class Journal:
 
 
 def _open_indexes(folder: Path, say: Callable[[str], None]) -> list[records.Index]:
-    """All indexes of the folder, made where a writer died before it made one, and where one is damaged."""
+    """All indexes of the folder. One that a dead writer left out, or that is damaged, is made from its log."""
     indexes: list[records.Index] = []
     paths = sorted(folder.glob("*.idx"))
     while paths:
@@ -276,7 +276,8 @@ def _open_indexes(folder: Path, say: Callable[[str], None]) -> list[records.Inde
 
 
 def _merged(folder: Path, indexes: list[records.Index]) -> list[records.Index]:
-    """Merge while many indexes are of like size; another process that does the same leaves it to that one."""
+    """Merge indexes as long as eight or more are of like size; returns those that remain. If another process is merging
+    already, nothing is done."""
     while due := records.merge_due(indexes):
         with _alone(folder, wait=False) as alone:
             new = records.load_index(records.merge(folder, due)) if alone else None
@@ -288,7 +289,7 @@ def _merged(folder: Path, indexes: list[records.Index]) -> list[records.Index]:
 
 @contextmanager
 def _alone(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Be the only process that removes files here."""
+    """Hold the folder's lock, which whoever removes files needs. Yields False if `wait` is off and another has it."""
     fd = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         yield records.lock(fd, wait=wait)

@@ -1,7 +1,7 @@
 """What a record of the journal says: a question, which is its key, and the answer with the time at which it came.
 
-A record may be whole and yet hold what no server of ours can have said, written by another version or by somebody else;
-it is as good as missing.
+A record may be whole and yet make no sense, because another version or another program wrote it. It then counts as
+missing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _UNKNOWN = (ValueError, TypeError, LookupError)
 
 
 def pack_question(model: str, revision: str, request: Request) -> bytes:
-    """The model and everything in the request that an answer depends on, as JSON. A schema comes last, and only where
-    there is one: questions without are those of versions that knew none."""
+    """The model and everything in the request that an answer depends on, as JSON. A schema comes last and only if there
+    is one, so that questions without a schema have the same bytes as those of earlier versions, which knew none."""
     schema = () if request.schema is None else (request.schema,)
     return orjson.dumps((model, revision, *_fields_of(request), *schema), option=orjson.OPT_SORT_KEYS)
 

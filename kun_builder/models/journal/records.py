@@ -87,7 +87,7 @@ def scan(path: Path) -> Scan:
 
 
 def _records(data: mmap.mmap, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Key, start and end of each whole record."""
+    """The key, start and end of each whole record, in the order of the file."""
     at = 0
     while at + _HEAD.size <= size:
         magic, length, crc, key = _HEAD.unpack_from(data, at)
