@@ -54,7 +54,7 @@ def opens_array(head: bytes) -> bool:
 def joined(line: bytes) -> bool:
     """Whether `line` may hold several objects, by its bytes alone: `}{`, with anything that separates values between.
 
-    A list of objects looks the same; whether it is one value, parsing tells.
+    A list of objects looks the same, so parsing must tell whether the line is one value.
     """
     return line.count(b"}") > 1 and bool(_JOINED.search(line))
 
@@ -82,7 +82,8 @@ def json_array(stream: Stream, cursor: Cursor) -> Iterator[Record]:
 def json_values(stream: Stream, cursor: Cursor, at: int) -> Iterator[Record]:
     """The objects of `stream`, which begins at byte `at` of its file, whatever separates them.
 
-    A broken one ends where an object with the first one's first key begins; others may be parts of it.
+    A broken object ends where the next one begins with the same first key as the first object of the stream: an object
+    with another first key may be a part of it.
     """
     view = _View(stream, at)
     view.skip(_START)
@@ -102,9 +103,9 @@ def _elements(stream: Stream, view: _View, cursor: Cursor, fallback: re.Pattern[
 
 
 def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes], fallback: re.Pattern[bytes]) -> Record:
-    """The element ahead, and go past it. What it is depends on the bytes only, not on how they came in.
+    """Read the element ahead and go past it. The result depends on the bytes only, not on the pieces they came in.
 
-    One that cannot be parsed ends at `boundary`, or at `fallback` where that does not come.
+    An element that cannot be parsed ends at the next `boundary`, or at `fallback` if there is none.
     """
     index, size = cursor.index, _SMALL
     while True:
@@ -134,9 +135,10 @@ def _element(view: _View, cursor: Cursor, boundary: re.Pattern[bytes], fallback:
 
 
 def _scan(data: bytes, here: int, limit: int, last: bool) -> int:
-    """Where the JSON value that begins at `here` ends, or 0 if that is not to be seen up to `limit`.
+    """Where the JSON value that begins at `here` ends, or 0 if no end is found before `limit`.
 
-    What is no object must be followed as an element is: else it is the rest of a cut string, or 12 of 123.
+    A value that is no object counts only if a comma, a bracket or the end follows it as it follows an element:
+    otherwise it may be the rest of a cut string, or the 12 of 123.
     """
     stop, reach = here, _TINY
     while stop < limit:
@@ -155,7 +157,7 @@ def _scan(data: bytes, here: int, limit: int, last: bool) -> int:
 
 
 class _View:
-    """The part of a stream that is in memory; reading stands at `at` in it, which is `offset` in the stream."""
+    """The part of a stream that is in memory. Reading is at byte `at` of it, which is byte `offset` of the stream."""
 
     def __init__(self, stream: Stream, base: int = 0) -> None:
         self._stream, self._base = stream, base
@@ -167,7 +169,7 @@ class _View:
 
     @property
     def at_object(self) -> bool:
-        """Whether an object is sure to begin here."""
+        """Whether an object certainly begins here."""
         return self.data[self.at : self.at + 1] == b"{"
 
     def fill(self, size: int) -> None:
@@ -184,7 +186,7 @@ class _View:
         self.data, self.at = b"".join(parts), 0
 
     def skip(self, pattern: re.Pattern[bytes]) -> bool:
-        """Go past `pattern`, however long it is; whether anything follows."""
+        """Go past `pattern`, however long it is; returns whether anything follows."""
         size = _SMALL
         while True:
             self.fill(size)
@@ -204,6 +206,6 @@ class _View:
 
 
 def _boundary(view: _View) -> re.Pattern[bytes] | None:
-    """What stands between records, by the first key of the element ahead."""
+    """The pattern of what stands between records, made from the first key of the element ahead; None if it has none."""
     match = _FIRST_KEY.match(view.data, view.at)
     return re.compile(_BOUNDARY % re.escape(match[1])) if match else None

@@ -17,7 +17,7 @@ BROKEN_JSON, NOT_UTF8, TOO_LONG, BROKEN_FILE, UNKNOWN_FORMAT = (
 """Reasons of broken records: `Record.error` is `reason: detail`."""
 
 MAX_RECORD = 16 << 20
-"""Bytes. A longer record is broken (most often a missing line end), so that memory stays bounded."""
+"""Most bytes of a record. A longer one counts as broken, so that memory stays bounded; mostly a line end is missing."""
 
 _RAW = 1000  # bytes of a broken record that are kept for whoever looks into it
 
@@ -26,8 +26,9 @@ _RAW = 1000  # bytes of a broken record that are kept for whoever looks into it
 class Cursor:
     """Counts the records of one input over all files in it; `wanted` tells which of them are worth parsing.
 
-    index: of the next record. base: bytes of the files before the present one, decompressed: an offset is what
-    `zcat`, `tar -xO` or `unzip -p` print before the record.
+    start: index of the first record that is wanted at all. index: number of the next record, from 0. base: decompressed
+    bytes of the files before the present one, so that an offset counts what `zcat`, `tar -xO` or `unzip -p` print
+    before the record.
     """
 
     start: int = 0
@@ -36,12 +37,12 @@ class Cursor:
     base: int = 0
 
     def take(self) -> bool:
-        """Count one record; whether it is wanted."""
+        """Count one record; returns whether it is wanted."""
         index = self.index
         self.index = index + 1
         return index >= self.start and (self.wanted is None or self.wanted(index))
 
 
 def broken(reason: str, detail: object, index: int, offset: int | None, raw: bytes = b"") -> Record:
-    """A record that cannot be used, and why."""
+    """The record for one that cannot be used; its `error` says why."""
     return Record(index, None, offset, f"{reason}: {detail}", bytes(raw[:_RAW]))

@@ -18,7 +18,7 @@ from kun_builder.readers.cursor import BROKEN_JSON, NOT_UTF8, broken
 from kun_builder.types import Record
 
 BLANK = b" \t\r\n\v\f\x00"
-"""Bytes that do not make a record."""
+"""Bytes that are blank: a line of nothing else is no record."""
 
 NO_ENCODING = "neither UTF-8 nor, beyond doubt, GB18030 or Big5"
 
@@ -51,7 +51,7 @@ def legacy_codec(raw: bytes) -> str:
 
 
 def _legacy(raw: bytes) -> Iterable[tuple[float, str]]:
-    """Legacy encodings of `raw`, after the share of common characters among those beyond ASCII."""
+    """Legacy encodings that can decode `raw`, each behind the share of common characters among those beyond ASCII."""
     for codec in _LEGACY:
         try:
             text = raw.decode(codec)
@@ -82,7 +82,8 @@ def clean(value: Any) -> Any:
 
 
 def json_record(raw: bytes, index: int, offset: int) -> Record:
-    """One record, parsed; leniently (control characters, surrogates, NaN) if it must be."""
+    """Parse one record, leniently (control characters, surrogates, NaN) if strict JSON fails; a broken record if that
+    fails too."""
     try:
         return Record(index, orjson.loads(raw), offset)
     except orjson.JSONDecodeError:

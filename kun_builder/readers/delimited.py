@@ -22,7 +22,7 @@ BROKEN_ROW = "broken_row"
 
 
 def delimited_rows(stream: Stream, cursor: Cursor, head: bytes) -> Iterator[Record]:
-    """The rows below the first one. `head` is the beginning of the stream, by which delimiter and encoding are told."""
+    """Rows below the first, which holds the keys. Delimiter and encoding are guessed from `head`, the first bytes."""
     csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_RECORD))  # the feed has the limit
     feed = _Feed(stream, legacy_codec(head.rpartition(b"\n")[0] or head))
     rows = csv.reader(feed, delimiter=_delimiter(stream.name, head), strict=True)
@@ -63,7 +63,7 @@ def _misfit(row: list[str], header: list[str]) -> str:
 
 
 def _delimiter(name: str, head: bytes) -> str:
-    """A tab by name; else the most frequent of the usual ones in the first line."""
+    """A tab if the name ends with `.tsv` or `.tab`, else the most frequent of `,;|` and tab in the first line."""
     if re.search(r"\.(tsv|tab)(\.|$)", name, re.IGNORECASE):
         return "\t"
     first = head.partition(b"\n")[0]
@@ -71,9 +71,9 @@ def _delimiter(name: str, head: bytes) -> str:
 
 
 class _Feed:
-    """Lines as text for the csv module, and what is known of those of the row that it is reading.
+    """Gives lines as text to the csv module, and remembers those of the row that it is reading.
 
-    offset: of the row's first byte. raw: its first lines. fault: why it cannot be used.
+    offset: where the row begins, in bytes. raw: the row's first ten lines. fault: why the row cannot be used, else "".
     """
 
     def __init__(self, stream: Stream, codec: str) -> None:
@@ -83,7 +83,7 @@ class _Feed:
         self.begin()
 
     def begin(self) -> None:
-        """Another row."""
+        """Begin another row."""
         self._taken: list[tuple[int, bytes]] = []
         self._size, self.fault = 0, ""
 
@@ -96,7 +96,7 @@ class _Feed:
         return b"\n".join(line for _, line in self._taken[:10])
 
     def give_back(self) -> None:
-        """Have all lines but the first one read again: a quotation mark that is not closed costs its line."""
+        """Have the row's lines but the first read again, so that an unclosed quotation mark costs only its line."""
         self._ahead.extendleft(reversed(self._taken[1:]))
         del self._taken[1:]
 

@@ -32,8 +32,8 @@ _COPY = "copy it to this machine or mount it, and set `path:` to that; `source: 
 
 
 def _expand(pattern: str) -> list[str]:
-    """What a glob finds. A part that is there as it is written is that, brackets and all; so is a bracket that would
-    else find nothing."""
+    """The files that a glob finds. A folder or file that exists under the very name is taken literally, brackets and
+    all; if nothing is found then, brackets in the rest are literal too."""
     place, rest = "", Path(pattern).parts
     while rest and os.path.exists(os.path.join(place, rest[0])):
         place, rest = os.path.join(place, rest[0]), rest[1:]
@@ -82,7 +82,7 @@ def name_inputs(inputs: Iterable[str], depth: int) -> dict[str, str]:
 
 
 def _printable(names: dict[str, str]) -> dict[str, str]:
-    """Names as they can stand in ids: what would steer a terminal, and bytes that are not UTF-8, are escaped."""
+    """The names as they can stand in ids: control characters and bytes that are not UTF-8 are escaped."""
     safe: dict[str, str] = {}
     for name, entry in names.items():
         plain = shown(name)

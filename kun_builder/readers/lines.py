@@ -25,9 +25,9 @@ _NO_RECORD = re.compile(rb"%s[\[\]]?%s\Z" % (GAP, GAP))  # brackets alone: an ar
 
 
 def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record]:
-    """One JSON value per line; or several, where the line end between objects was lost. Blank lines are no records.
+    """Records of a file with one JSON value per line, or several where the line end between objects was lost.
 
-    What stands between values is no part of them: commas, and the record separators of RFC 7464.
+    Blank lines are no records. Commas and the record separators of RFC 7464 between values are left out.
     """
     source = Lines(stream)
     for at, line in source:
@@ -54,7 +54,7 @@ def _line(line: bytes, at: int, cursor: Cursor, beyond: Beyond | None, stream: S
 
 
 def _value(line: bytes) -> bytes:
-    """The line without what may stand around its value: a comma, a record separator, the mark of another file."""
+    """The line without what may surround its value: a comma, a record separator, another file's byte order mark."""
     if line[:1] == b"{" and line.endswith(b"}"):
         return line
     ends = line.strip(BLANK).removesuffix(_MARK).strip(_SEPARATORS)
@@ -62,7 +62,7 @@ def _value(line: bytes) -> bytes:
 
 
 def _values(line: bytes, at: int, cursor: Cursor, beyond: Beyond | None, stream: Stream) -> Iterator[Record]:
-    """The objects of a line, of which `line` is all or, if there is more `beyond` it, the beginning."""
+    """The objects of a line. `line` is all of it or, if `beyond` is given, its beginning."""
     begun = [line]
 
     def read(size: int) -> bytes:
@@ -93,9 +93,10 @@ def text_documents(stream: Stream, cursor: Cursor, documents: Documents) -> Iter
 
 
 class Lines:
-    """Lines without their line feed, each after the byte where it begins.
+    """Iterates over (byte where the line begins, line without its line feed).
 
-    Of a line longer than MAX_RECORD only the beginning, itself longer than that, while `beyond` reads what follows.
+    Of a line that does not end within some more than MAX_RECORD bytes only these are given; until the next line is
+    asked for, `beyond` reads the rest.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -130,7 +131,7 @@ class Beyond:
         self.following = b""
 
     def read(self) -> bytes:
-        """Some more of the line; nothing at its end."""
+        """The next bytes of the line; b"" at its end."""
         if self._ended:
             return b""
         data, end, following = self._stream.read().partition(b"\n")
@@ -140,7 +141,7 @@ class Beyond:
         return data or self.read()
 
     def skip(self) -> int:
-        """Go to the end of the line; bytes in all from where this began, line feed included."""
+        """Go to the end of the line. Returns how many bytes this object has read in all, line feed included."""
         while self.read():
             pass
         return self._size

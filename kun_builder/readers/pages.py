@@ -16,7 +16,7 @@ _DEPTH = 20
 
 
 class PageError(Exception):
-    """Pages that cannot be read, or must not be since they are too `large`."""
+    """Pages cannot be read, or must not be read because one is too `large`."""
 
     def __init__(self, message: str, large: bool = False) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class PageError(Exception):
 
 
 def page_sizes(file: IO[bytes], column: Any) -> Iterator[tuple[int, int]]:
-    """(Bytes in the file, bytes unpacked) of each page of a column chunk, of which `column` is pyarrow's metadata."""
+    """Yield (bytes in the file, bytes unpacked) of each page of a column chunk; `column` is pyarrow's metadata."""
     offsets = [column.data_page_offset, column.dictionary_page_offset if column.has_dictionary_page else None]
     at = min(offset for offset in offsets if offset)
     end = at + column.total_compressed_size
@@ -38,7 +38,7 @@ def page_sizes(file: IO[bytes], column: Any) -> Iterator[tuple[int, int]]:
 
 
 def _header(file: IO[bytes], at: int) -> tuple[dict[int, int], int]:
-    """Integers of the page header at byte `at` by field, and its length."""
+    """The integers in the page header at byte `at`, by field number, and the header's length in bytes."""
     for window in _WINDOWS:
         file.seek(at)
         reader = _Compact(file.read(window))
@@ -50,7 +50,7 @@ def _header(file: IO[bytes], at: int) -> tuple[dict[int, int], int]:
 
 
 class _Compact:
-    """Thrift's compact protocol, as much of it as goes past a struct. Raises IndexError where the data end."""
+    """Reads just enough of Thrift's compact protocol to get past a struct. Raises IndexError where the data end."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0

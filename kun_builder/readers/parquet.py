@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _BATCH = 256
-"""Rows at most; documents may be long."""
+"""Most rows of a batch, since documents may be long."""
 
 _BATCH_SIZE = MAX_RECORD
-"""Bytes of a batch, whatever its rows hold; a single row may have more."""
+"""Most bytes of a batch of several rows; a single row may have more."""
 
 _LARGE_PAGE = 4 * MAX_RECORD
-"""Bytes from which on a page must not unpack to more than `_RATIO` times what it is."""
+"""Unpacked bytes above which a page may be at most `_RATIO` times as large as it is in the file."""
 
 _LARGEST_PAGE, _RATIO = 1 << 30, 50
 
@@ -64,7 +64,7 @@ def parquet_rows(
 
 
 def _open(file: IO[bytes]) -> pq.ParquetFile:
-    """The file, of whose lists of texts each value is held once, however often it occurs in one row."""
+    """Open the file so that in lists of texts each distinct value is in memory once, however often a row repeats it."""
     import pyarrow.parquet as pq
 
     schema = pq.ParquetFile(file).schema
@@ -74,7 +74,7 @@ def _open(file: IO[bytes]) -> pq.ParquetFile:
 
 
 def _batch(file: IO[bytes], table: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
-    """Rows of a batch, each of which may be as long as the longest page. Raises PageError for a page too large."""
+    """How many rows a batch may have if each is as long as the longest page. Raises PageError for one too large."""
     facts, largest = table.metadata.row_group(group), 1
     for column in (facts.column(number) for number in range(facts.num_columns)):
         if column.path_in_schema in names or column.path_in_schema.startswith(tuple(f"{name}." for name in names)):
@@ -129,8 +129,8 @@ def _bytes(column: pa.Array) -> int:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Python's values. Binary values that are text are text; a date that Python does not know is what can be said of
-    it, for most likely nobody asks for it."""
+    """The column as Python values. Binary values that hold text become strings. A date that Python cannot express is
+    the number in the file, or None: most likely no source asks for it."""
     import pyarrow as pa
 
     try:
@@ -158,7 +158,7 @@ def _value(cell: pa.Scalar) -> Any:
 
 
 def _number(cell: pa.Scalar) -> Any:
-    """Of a point in time that no calendar has: the number that the file holds."""
+    """The number in the file for a point in time that Python cannot express; None if it is no whole number."""
     import pyarrow as pa
 
     for kind in (pa.int64(), pa.int32()):

@@ -57,12 +57,12 @@ class Records:
 
     @property
     def count(self) -> int:
-        """Records so far."""
+        """Number of records so far."""
         return self._cursor.index
 
     def cuts(self, size: int) -> list[Span]:
-        """Spans of at least `size` bytes that are the file together; none where it must be read as a whole, as what is
-        compressed, an array or a text must."""
+        """Spans of at least `size` bytes that together are the file. There are none if the file must be read as a
+        whole: it is small, compressed, an array or plain text."""
         total = os.path.getsize(self._path)
         if total < 2 * size:
             return []
@@ -125,7 +125,7 @@ def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequ
 
 
 def _kind(head: bytes, name: str) -> Kind | None:
-    """What reads a stream that begins so; None for text, tables in text, and what is not read."""
+    """The reader for a stream with this beginning; None for text, CSV and TSV, and formats that are not read."""
     if head.startswith(b"PAR1"):
         return _parquet
     if _TEXT_NAME.search(name):

@@ -1,7 +1,7 @@
 """Parts of one file that can be read by themselves: whole lines of a plain file, row groups of a Parquet file.
 
-A span of lines is given in bytes, wherever these fall: a line belongs to the span in which it begins. So spans that
-meet have each line once, whole, and what stands between two of them needs no looking at beforehand.
+A span of lines is given in bytes, which may fall inside a line: a line belongs to the span in which it begins. So
+adjacent spans have each line whole and once, and nobody needs to look for line ends before cutting.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kun_builder.errors import SourceError, shown
 from kun_builder.readers.streams import CHUNK, Stream, open_file
 
 Span: TypeAlias = tuple[int, int]
-"""First and end: bytes of a file of lines, or row groups of a Parquet file."""
+"""First and end (not included): bytes of a file of lines, or row groups of a Parquet file."""
 
 
 def cut_bytes(total: int, size: int) -> list[Span]:
@@ -27,8 +27,8 @@ def cut_bytes(total: int, size: int) -> list[Span]:
 
 
 def cut_groups(path: str, size: int) -> list[Span]:
-    """Spans of row groups with at least `size` packed bytes each, the last one with what is left; none
-    where the file is broken: reading tells."""
+    """Spans of row groups with at least `size` packed bytes each; the last one has what is left. There are none if the
+    file is broken, and the reading that follows reports why."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ def open_lines(path: str, span: Span, progress: Callable[[int], None] | None = N
 
 
 def _line_start(file: IO[bytes], at: int) -> int:
-    """The first byte from `at` on with which a line begins, or the file's end."""
+    """The first position from `at` on at which a line begins, or the end of the file."""
     if at == 0:
         return 0
     file.seek(at - 1)

@@ -28,11 +28,12 @@ _NESTED = 5  # containers within containers; an archive may contain itself
 
 
 class Stream:
-    """Bytes under a name. `position` counts those handed out; `rest` is an unfinished last record of a broken stream.
+    """Bytes under a name. `position` counts the bytes that were handed out. If the stream broke, `failure` says why and
+    `rest` is its unfinished last record, as (position, bytes), if its reader has found one.
 
-    read: like a raw file's `read`: at most that many bytes, none only at the end.
-    path: where the same bytes can be read in any order.
-    hidden: whether this is no data: dot files, and what macOS adds to archives.
+    read: gives at most that many bytes, and none only at the end, like the `read` of a raw file.
+    path: a file with the same bytes, if there is one; it can be read in any order.
+    hidden: whether the stream is no data: a dot file, or what macOS adds to archives.
     """
 
     def __init__(
@@ -44,20 +45,20 @@ class Stream:
         self._read, self._ahead = read, b""
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Up to `size` bytes; none at the end, or where the stream broke."""
+        """Read up to `size` bytes; none at the end, or where the stream broke."""
         data = self._ahead[:size] or self._raw(size)
         self._ahead = self._ahead[size:]
         self.position += len(data)
         return data
 
     def peek(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only at the end; they stay to be read."""
+        """The next `size` bytes, fewer only at the end. They are not taken: `read` gives them again."""
         while len(self._ahead) < size and (data := self._raw(CHUNK)):
             self._ahead += data
         return self._ahead[:size]
 
     def feed_lines(self) -> None:
-        """Have line feeds where carriage returns are; positions stay."""
+        """Replace carriage returns by line feeds from here on; positions stay the same."""
         read = self._read
         self._ahead = self._ahead.replace(b"\r", b"\n")
         self._read = lambda size: read(size).replace(b"\r", b"\n")
@@ -99,7 +100,7 @@ def open_file(path: str, progress: Callable[[int], None] | None = None) -> Itera
 
 
 def unpack(stream: Stream, depth: int = 0) -> Iterator[Stream]:
-    """The plain streams inside `stream`, in order; each must be read, or left for good, before the next is asked for.
+    """Yield the plain streams inside `stream`, in order. Each must be read before the next one is asked for.
 
     An archive that is broken between two members yields an empty stream with a `failure`.
     """
@@ -125,7 +126,7 @@ def _gzip(stream: Stream) -> Read:
 
 
 def _streams(decoder_type: Callable[[], Any]) -> Callable[[Stream], Read]:
-    """For bzip2 and xz, whose files may be several streams one after the other, with zeros between them."""
+    """The opener for bzip2 or xz, whose files may have several streams in a row with zeros between them."""
 
     def opener(stream: Stream) -> Read:
         decoder = decoder_type()
@@ -186,7 +187,7 @@ def _zstandard(stream: Stream) -> Read:
 
 _COMPRESSED_CHUNK = 1 << 16
 _ZSTANDARD_STEP = 1 << 9
-"""Bytes that its decoder gets at a time: it has no limit of its own, and makes up to 32 KB of one byte."""
+"""Bytes that the decoder gets at a time. It has no limit for its output, and one byte may become up to 32 KB."""
 
 _COMPRESSED: tuple[tuple[re.Pattern[bytes], Callable[[Stream], Read]], ...] = (
     (re.compile(rb"\x1f\x8b"), _gzip),
@@ -240,7 +241,7 @@ def _tar(stream: Stream, depth: int) -> Iterator[Stream]:
 
 
 def _tar_member(archive: Any, info: tarfile.TarInfo, stream: Stream) -> Read:
-    """Reads from the archive itself: `extractfile` loses up to a buffer of good bytes where an archive is cut off."""
+    """The `read` of one member, straight from the archive's file: `extractfile` loses good bytes of a cut archive."""
     left = info.size
 
     def read(size: int) -> bytes:
@@ -255,7 +256,7 @@ def _tar_member(archive: Any, info: tarfile.TarInfo, stream: Stream) -> Read:
 
 
 def _zip(stream: Stream, depth: int) -> Iterator[Stream]:
-    """Members of a zip archive; its directory stands at its end, so it needs a file."""
+    """Members of a zip archive. Its directory stands at its end, so the archive must be in a file."""
     with seekable(stream) as file:
         try:
             archive = zipfile.ZipFile(file)
