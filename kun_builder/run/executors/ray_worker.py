@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import pickle
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -55,6 +57,7 @@ class RowWorker:
         self._opening = threading.Lock()
         self._shards: RowShards | None = None
         self._failure: BaseException | None = None
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     def who(self) -> tuple[Mapping[str, ModelInfo], Mapping[str, ModelInfo]]:
         """Who the models are, and their identities (see `Executor`)."""
@@ -69,9 +72,7 @@ class RowWorker:
         shards = self._open()
         try:
             return shards.run(number, task)
-        except (
-            BaseException
-        ) as error:  # what ends one shard ends the run: the others say the same, and not how they end
+        except BaseException as error:  # it ends the run: the other shards say the same, and not how they end
             self._failure = self._failure or error
             shards.stop()
             raise self._failure from None
@@ -102,6 +103,13 @@ class RowWorker:
                     open_rows(settings, _registry(self._load).engines, self._status)
                 )
             return self._shards
+
+
+def _end_with(raylet: int) -> None:
+    """End this process when its node is dead: its successor elsewhere has its shards by then, and reads its journal."""
+    while os.getppid() == raylet:
+        time.sleep(0.1)
+    os._exit(1)
 
 
 def _node() -> str:
