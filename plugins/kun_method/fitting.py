@@ -1,6 +1,9 @@
-"""Fit a text into a model's context: the text gives way, at a sentence end; the rest of the prompt never does."""
+"""Fit a text into a model's context: the text gives way, at a sentence end; the rest of the prompt never does. And the
+seeds of several answers to one prompt."""
 
 from __future__ import annotations
+
+import hashlib
 
 from kun_builder import Drop, Generate, Prompt
 
@@ -53,3 +56,9 @@ async def fit(generate: Generate, model: str, prompt: Prompt, text: str, max_new
 def _content(prompt: Prompt, **values: str) -> str:
     filled = prompt.fill(**values)
     return filled if isinstance(filled, str) else "\n".join(message["content"] for message in filled)
+
+
+def seed_of(row_id: str, attempt: int) -> int:
+    """31 bits that depend on nothing but the row and the attempt."""
+    digest = hashlib.sha256(f"{row_id}\n{attempt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

@@ -6,7 +6,6 @@ Kun (arXiv 2401.06477) fine-tunes a base model for this on inverted pairs; a cha
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -18,7 +17,7 @@ from kun_builder.types import PromptText
 from .asking import FORMS
 from .aspects import asks_beyond
 from .context import about_question
-from .fitting import answer_room, fit
+from .fitting import answer_room, fit, seed_of
 from .form import Defect, defect, split_outline, topic_of
 from .languages import ZH, chosen
 from .pairs import reach, support
@@ -91,7 +90,7 @@ async def run(
             temperature=temperature,
             top_p=top_p,
             repetition_penalty=repetition_penalty,
-            seed=_seed(row["id"], attempt),
+            seed=seed_of(row["id"], attempt),
             on_length="keep",
             on_empty="keep",
         )
@@ -138,12 +137,6 @@ def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt, 
     if completion.finish_reason == "length":
         return "truncated", completion.completion_tokens
     return defect(instruction, text, prompt, questions)
-
-
-def _seed(row_id: str, attempt: int) -> int:
-    """31 bits that depend on nothing but the row and the attempt."""
-    digest = hashlib.sha256(f"{row_id}\n{attempt}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated
 
 from pydantic import Field
 
-from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
+from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowStage
 
-from .fitting import answer_room, fit
-from .form import leak
+from .fitting import answer_room, fit, seed_of
+from .form import Defect, leak
 from .languages import ZH, chosen
+from .pairs import coverage, support
 from .scripts import in_script_of
 from .texts import closed_gaps
+from .verify import about_answer
 
 PROMPT = ZH.prompts["polish"]
 KUN = ZH.prompts["polish_kun"]
+
+_LIVELY = 0.7
+"""The least temperature of a further candidate: a greedy one would be the first again."""
 
 _LABEL = re.compile(r"^(?:回答|答案|答|改写后的回答|改写|answer)\s*[:：]\s*", re.IGNORECASE)
 
@@ -31,6 +37,7 @@ async def run(
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0,
     max_new_tokens: Annotated[int, Field(gt=0)] = 1024,
+    candidates: Annotated[int, Field(ge=1, le=16)] = 1,
     whole: bool = True,
 ) -> Row:
     """Add `output`, the answer to `instruction` made of `text`, and `raw_answer`, the text as the model was given it.
@@ -40,6 +47,10 @@ async def run(
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
     asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
     and rid of brackets that have nothing in them but commas.
+
+    Of several `candidates` goes on the one about which the checks of `verify` that need no model find nothing, and
+    among those the one that keeps most of the text and adds least. The first is asked at `temperature`, the others at
+    0.7 or more, of the same prompt; seeds follow from the row's id.
 
     Raises:
         Drop: `empty`, `truncated` (an answer cut off at `max_new_tokens`), `prompt_leak`, `prompt_too_long` (the
@@ -52,24 +63,47 @@ async def run(
     prompt = chosen(prompt, "polish", row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
     text = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
-    completion = await generate(
-        model,
-        prompt.fill(instruction=instruction, text=text),
-        max_new_tokens=room,
-        temperature=temperature,
-        top_p=top_p,
-        repetition_penalty=repetition_penalty,
-        on_length="keep",
-        on_empty="keep",
+    filled = prompt.fill(instruction=instruction, text=text)
+
+    async def ask(number: int) -> Completion:
+        further = {"seed": seed_of(row["id"], number)} if number else {}
+        return await generate(
+            model,
+            filled,
+            max_new_tokens=room,
+            temperature=max(temperature, _LIVELY) if number else temperature,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            on_length="keep",
+            on_empty="keep",
+            **further,
+        )
+
+    completions = await asyncio.gather(*map(ask, range(candidates)))
+    output, fault = max(
+        (_read(completion, text, prompt) for completion in completions),
+        key=lambda answer: _worth(*answer, instruction, text),
     )
+    if fault:
+        raise Drop(*fault, raw_answer=text, **({"output": output} if output else {}))
+    return {**row, "output": output, "raw_answer": text}
+
+
+def _read(completion: Completion, text: str, prompt: Prompt) -> tuple[str, Defect | None]:
+    """The answer in a completion, and what is wrong with its form."""
     output = closed_gaps(in_script_of(text, _LABEL.sub("", completion.text.strip()).strip()))
     if not output:
-        raise Drop("empty", completion.finish_reason, raw_answer=text)
+        return "", ("empty", completion.finish_reason)
     if completion.finish_reason == "length":
-        raise Drop("truncated", completion.completion_tokens, raw_answer=text, output=output)
-    if leaked := leak(output, prompt):
-        raise Drop("prompt_leak", leaked, raw_answer=text, output=output)
-    return {**row, "output": output, "raw_answer": text}
+        return output, ("truncated", completion.completion_tokens)
+    leaked = leak(output, prompt)
+    return output, ("prompt_leak", leaked) if leaked else None
+
+
+def _worth(output: str, fault: Defect | None, instruction: str, text: str) -> tuple[bool, bool, float]:
+    """Sound in form, without a finding, and the share of the text kept times that of the answer backed by it."""
+    found = about_answer(instruction, output, text)
+    return not fault, not found, coverage(output, text) * support(output, text, instruction)
 
 
 stage = RowStage(name="polish", run=run, adds={"output": "string", "raw_answer": "string"})

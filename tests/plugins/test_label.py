@@ -5,6 +5,7 @@ import json
 
 import pytest
 from kun_method import label
+from kun_method.fitting import seed_of
 from kun_method.form import defect, is_request, tidy
 from scripted import Scripted, row
 
@@ -62,7 +63,7 @@ def test_seeds_follow_from_the_row_and_the_attempt():
     seeds = [parameters["seed"] for _, _, parameters in first.asked]
     assert seeds == [parameters["seed"] for _, _, parameters in second.asked]
     assert len(set(seeds)) == 2
-    assert label._seed("s/f.jsonl:1", 0) not in seeds
+    assert seed_of("s/f.jsonl:1", 0) not in seeds
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 

@@ -148,3 +148,19 @@ def test_kun_asks_for_a_free_rewriting():
 def test_brackets_of_templates_that_were_cut_out_do_not_stay(answer, tidy):
     """Wikis put readings and ticker symbols into templates; what cutting them leaves is no part of an answer."""
     assert run(Scripted([answer]))["output"] == tidy
+
+
+def test_of_several_answers_the_soundest_goes_on():
+    """One without a finding of the cheap checks, and of those the one that keeps most; the first is as it is alone."""
+    generate = Scripted(["用八十度的水。", TEXT + "水温要 95 度。", "泡绿茶，水八十度左右最好，冲水后等两分钟。", ""])
+    assert run(generate, candidates=4)["output"] == "泡绿茶，水八十度左右最好，冲水后等两分钟。"
+    asked = [parameters for _, _, parameters in generate.asked]
+    assert (asked[0]["temperature"], "seed" in asked[0]) == (0.0, False)
+    assert [parameters["temperature"] for parameters in asked[1:]] == [0.7] * 3
+    assert len({parameters["seed"] for parameters in asked[1:]}) == 3
+    assert len({str(prompt) for _, prompt, _ in generate.asked}) == 1
+
+
+def test_when_all_answers_are_useless_the_row_is_dropped_for_one():
+    """Several candidates do not hide what is wrong."""
+    assert dropped(Scripted([""]), candidates=2).reason == "empty"
