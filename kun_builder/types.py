@@ -274,6 +274,8 @@ class ModelSpec:
     context_length: int = 0
     concurrency: int = 0
     """Fixed number of requests in flight per endpoint; 0 adapts."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """`requests_per_minute` and `tokens_per_minute` (prompts and answers together) of each endpoint, at most."""
     timeout: float = 600.0
     """Seconds until a request without an answer counts as failed."""
     wait: float = 600.0

@@ -76,7 +76,12 @@ def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         "placement": _placement(recipe) if recipe.executor == "ray" else {},
         "limit": recipe.limit,
         "models": {
-            name: {"engine": spec.engine, "model": spec.model, "endpoints": list(spec.endpoints or _listed(spec))}
+            name: {
+                "engine": spec.engine,
+                "model": spec.model,
+                "endpoints": list(spec.endpoints or _listed(spec)),
+                "limits": dict(spec.limits),
+            }
             for name, spec in recipe.models.items()
         },
         "splits": {
@@ -134,7 +139,9 @@ def _draw(plan: dict[str, Any]) -> None:
         console().print(f"  {what}: {where}")
     models = make_table(("model", "engine", "id", "endpoints"))
     for name, model in plan["models"].items():
-        models.add_row(name, model["engine"], model["model"] or "(default)", " ".join(model["endpoints"]) or "embedded")
+        limits = [f"each at most {most:,.10g} {name.replace('_', ' ')}" for name, most in model["limits"].items()]
+        where = [" ".join(model["endpoints"]) or "embedded", *limits]
+        models.add_row(name, model["engine"], model["model"] or "(default)", "\n".join(where))
     splits = make_table(("split", "source", "path", "options"))
     for name, split in plan["splits"].items():
         splits.add_row(name, split["source"], " ".join(split["path"]), _options(split["options"]))

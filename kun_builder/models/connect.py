@@ -76,7 +76,7 @@ async def connect(
             await asyncio.to_thread(notice_changes, notes, spec, [(endpoint, returned)], status.say)
 
         absent = {endpoint.url for endpoint in endpoints} - {endpoint.url for endpoint, _ in known}
-        sharing = partial(Pool, concurrency=spec.concurrency, sharers=sharers, wait=spec.wait)
+        sharing = partial(Pool, concurrency=spec.concurrency, sharers=sharers, limits=spec.limits, wait=spec.wait)
         pool = sharing(spec.name, endpoints, status, check=check, absent=absent)
         await stack.enter_async_context(pool)
         if roster:

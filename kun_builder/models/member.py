@@ -1,14 +1,16 @@
-"""One endpoint of a pool: its window, its health and what it did."""
+"""One endpoint of a pool: its window, its limits per minute, its health and what it did; and which one is next."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from kun_builder.models.rate import Rate
 from kun_builder.models.window import Window
-from kun_builder.types import Endpoint
+from kun_builder.types import Endpoint, Request
 
 FIRST_PROBE = 0.5
 """Seconds until an endpoint that was set aside is first probed."""
@@ -17,20 +19,23 @@ _HEALTH = 5.0  # seconds in which a healthy endpoint says so
 
 @dataclass(frozen=True)
 class EndpointReport:
-    """What one endpoint did. `window` is its limit of requests in flight over time: (seconds, limit)."""
+    """What one endpoint did. `window` is its limit of requests in flight over time: (seconds, limit);
+    `limits` are those of the recipe, per minute."""
 
     url: str
     answered: int
     failed: int
     set_aside: int
     window: tuple[tuple[float, int], ...]
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 class Member:
     """One endpoint of a pool with its window and its health."""
 
-    def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int = 1) -> None:
+    def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int, limits: Mapping[str, float]) -> None:
         self.endpoint, self.url = endpoint, endpoint.url
+        self.limits, self.rate = limits, Rate(limits, sharers)
         at_once = concurrency or getattr(endpoint, "in_flight", 0)  # a batch API says how many it waits for
         self.window = Window(at_once, sharers=sharers)
         self.pace = 0.0
@@ -72,4 +77,47 @@ class Member:
     def report(self) -> EndpointReport:
         """What it did so far."""
         window = (*self.window.history, (self.window.age, self.window.limit))
-        return EndpointReport(self.url, self.answered, self.failed, self.set_aside, window)
+        return EndpointReport(self.url, self.answered, self.failed, self.set_aside, window, self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a member's window, since when, and the tokens that its request is taken for."""
+
+    member: Member
+    started: float
+    tokens: float
+
+    def give_back(self) -> None:
+        """Nothing was sent."""
+        self.member.window.failed(refused=False, started=self.started)
+        self.member.rate.take(-self.tokens, requests=-1)
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Asked:
+    """A request that has no place yet; `avoid` is the address of an endpoint that another is better than."""
+
+    request: Request
+    kind: str
+    avoid: str
+
+
+def choose(members: Sequence[Member], avoid: str, tokens: float) -> tuple[Member | None, float]:
+    """The member with room that will answer a request of so many tokens soonest: fewest in flight, weighted by its
+    pace; another than `avoid` if it can be. Where only limits per minute are in the way, seconds until they are not."""
+    best, least, pauses = None, 0.0, list[float]()
+    usual = min((member.pace for member in members if member.pace), default=1.0)
+    for member in members:
+        if not (member.available and member.window.room):
+            continue
+        if wait := member.rate.pause(tokens):
+            member.window.held_back()
+            pauses.append(wait)
+            continue
+        load = (member.window.in_flight + 1) * (member.pace or usual)
+        if member.url == avoid:
+            load += 1e9
+        if best is None or load < least:
+            best, least = member, load
+    return best, min(pauses, default=0.0)

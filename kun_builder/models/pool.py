@@ -1,10 +1,10 @@
 """Several endpoints behind one model name, of any kinds: each request goes where it will be answered soonest.
 
-A request waits here for a place in some endpoint's window; those of the row that started first go first, so that rows
-end one after the other and do not all come to the same stage at the same time. An endpoint whose requests fail one
-after the other, or that has answered nothing for a while, is asked whether it is healthy; if it is not, or fails all
-the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing intervals until it is
-back.
+A request waits here for a place in some endpoint's window and for its limits per minute; those of the row that started
+first go first, so that rows end one after the other and do not all come to the same stage at the same time. An endpoint
+whose requests fail one after the other, or that has answered nothing for a while, is asked whether it is healthy; if it
+is not, or fails all the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing
+intervals until it is back.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import heapq
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from kun_builder.errors import KunError, RejectedError, RequestError, RunError, TransientError
 from kun_builder.models.budget import Spent
-from kun_builder.models.member import FIRST_PROBE, EndpointReport, Member
+from kun_builder.models.member import FIRST_PROBE, Asked, EndpointReport, Member, Place, choose
+from kun_builder.models.rate import Sizes
 from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Request
 
@@ -30,9 +31,6 @@ _SILENCE = 10.0  # seconds without an answer after which an endpoint with reques
 _PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, at most
 _LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
 _SMOOTH = 0.05
-
-Place = tuple[Member, float]
-"""A place in a member's window, and since when."""
 
 
 class Pool:
@@ -46,28 +44,32 @@ class Pool:
         *,
         concurrency: int = 0,
         sharers: int = 1,
+        limits: Mapping[str, float] | None = None,
         wait: float = 600.0,
         check: Callable[[Endpoint], Awaitable[None]] | None = None,
         absent: Collection[str] = (),
     ) -> None:
         """concurrency: fixed number of requests in flight per endpoint, of all `sharers` processes; 0 adapts.
+        limits: of each endpoint per minute (`rate.py`), of all `sharers` processes.
         wait: seconds to wait for an endpoint when none is left; then RunError.
         check: asked before an endpoint is taken back; raises KunError if it is not what it should be.
         absent: addresses of endpoints that do not answer yet.
         """
-        self.name, self._limits = name, (concurrency, sharers)
-        self.members = [Member(endpoint, *self._limits) for endpoint in endpoints]
+        self.name, self._shared = name, (concurrency, sharers, limits or {})
+        self.members = [Member(endpoint, *self._shared) for endpoint in endpoints]
         self.on_change: Callable[[], None] = lambda: None
         """Called when the limit has changed."""
         self.spent: Callable[[], bool] = lambda: False
         """Asked before each request: whether no more may be asked."""
         self._status, self.wait, self._check = status, wait, check
-        self._queue: list[tuple[int, int, asyncio.Future[Place], str]] = []
-        """Heap of those that wait: order of the row, number, place, address to avoid."""
+        self._queue: list[tuple[int, int, asyncio.Future[Place], Asked]] = []
+        """Heap of those that wait: order of the row, number, place, what is asked."""
+        self._sizes = Sizes()
         self._numbers = itertools.count()
         self._watchers: dict[Member, asyncio.Task[None]] = {}
         self._gone: list[EndpointReport] = []
         self._deadline: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._failure: RunError | None = None
         for member in self.members:
             member.aside = member.url in absent
@@ -78,15 +80,15 @@ class Pool:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in filter(None, (self._deadline, self._pause)):
+            timer.cancel()
         for task in self._watchers.values():
             task.cancel()
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)
 
     async def add(self, endpoint: Endpoint) -> Member:
         """Take one more endpoint in, which has been asked who it is."""
-        member = Member(endpoint, *self._limits)
+        member = Member(endpoint, *self._shared)
         await self._first_look(member)
         self.members.append(member)
         self._watchers[member] = asyncio.create_task(self._watch(member))
@@ -122,9 +124,10 @@ class Pool:
         Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left, and
         Spent when nothing more may be asked.
         """
-        member, started = await self._place(order, avoid)
+        place = await self._place(order, Asked(request, kind, avoid))
+        member, started = place.member, place.started
         if self.spent():
-            member.window.failed(refused=False, started=started)
+            place.give_back()
             self._hand_out()
             raise Spent
         task = asyncio.current_task()
@@ -142,7 +145,7 @@ class Pool:
             self._failed(member, error, started)
             raise
         else:
-            self._answered(member, kind, started, completion.completion_tokens)
+            self._answered(place, kind, completion)
             return completion
         finally:
             self._status.in_flight -= 1
@@ -166,37 +169,34 @@ class Pool:
 
     # --- places ------------------------------------------------------------------------------------------------
 
-    async def _place(self, order: int, avoid: str) -> Place:
+    async def _place(self, order: int, asked: Asked) -> Place:
         if self._failure is not None:
             raise self._failure
-        if not self._queue and (member := self._choose(avoid)) is not None:
-            return member, self._start(member)
+        if not self._queue and (free := self._free(asked)) is not None:
+            return free
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (order, next(self._numbers), place, avoid))
+        heapq.heappush(self._queue, (order, next(self._numbers), place, asked))
         try:
             return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():  # it was given a place in the moment in which it was cancelled
-                member, started = place.result()
-                member.window.failed(refused=False, started=started)
+                place.result().give_back()
                 self._hand_out()
             raise
 
-    def _choose(self, avoid: str) -> Member | None:
-        """The member with room that will answer soonest: fewest in flight, weighted by its pace."""
-        best, least = None, 0.0
-        for member in self.members:
-            if not (member.available and member.window.room):
-                continue
-            load = (member.window.in_flight + 1) * (member.pace or self._usual_pace())
-            if member.url == avoid:
-                load += 1e9
-            if best is None or load < least:
-                best, least = member, load
-        return best
-
-    def _usual_pace(self) -> float:
-        return min((member.pace for member in self.members if member.pace), default=1.0)
+    def _free(self, asked: Asked) -> Place | None:
+        """A place, if there is one now; where only limits per minute are in the way, those that wait are looked at
+        again as soon as they are not."""
+        tokens = self._sizes.guess(asked.kind, asked.request)
+        member, pause = choose(self.members, asked.avoid, tokens)
+        if member is not None:
+            member.rate.take(tokens)
+            return Place(member, self._start(member), tokens)
+        if pause:
+            if self._pause is not None:
+                self._pause.cancel()
+            self._pause = asyncio.get_running_loop().call_later(pause, self._hand_out)
+        return None
 
     def _start(self, member: Member) -> float:
         started = member.window.start()
@@ -208,12 +208,11 @@ class Pool:
     def _hand_out(self) -> None:
         """Give free places to those that wait."""
         while self._queue:
-            _, _, place, avoid = self._queue[0]
+            _, _, place, asked = self._queue[0]
             if not place.done():
-                member = self._choose(avoid)
-                if member is None:
+                if (free := self._free(asked)) is None:
                     return
-                place.set_result((member, self._start(member)))
+                place.set_result(free)
             heapq.heappop(self._queue)
 
     def _changed(self) -> None:
@@ -222,8 +221,11 @@ class Pool:
 
     # --- health ------------------------------------------------------------------------------------------------
 
-    def _answered(self, member: Member, kind: str, started: float, tokens: int) -> None:
-        pace = member.window.answered(kind, started, tokens)
+    def _answered(self, place: Place, kind: str, completion: Completion) -> None:
+        member, tokens = place.member, completion.prompt_tokens + completion.completion_tokens
+        member.rate.correct(place.tokens, tokens)
+        self._sizes.learn(kind, tokens)
+        pace = member.window.answered(kind, place.started, completion.completion_tokens)
         member.pace += (pace - member.pace) * (_SMOOTH if member.pace else 1.0)
         member.answered += 1
         self._alive(member)
@@ -258,11 +260,9 @@ class Pool:
                 await member.news.wait()  # the first request, or a suspicion
             member.news.clear()
             due = time.monotonic() + pause
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await member.news.wait()
-            except TimeoutError:
-                pass
             if member.failures >= _SUSPECT or self._silent(member):
                 await self._examine(member)
             elif not member.aside:

@@ -112,6 +112,10 @@ class Window:
             self._full_since = now
         return now
 
+    def held_back(self) -> None:
+        """Something else keeps requests from going out: until it is full again, answers say nothing of this limit."""
+        self._full_since = None
+
     def answered(self, kind: str, started: float, tokens: int) -> float:
         """A request came back with an answer of so many tokens; its seconds per token."""
         self.in_flight -= 1

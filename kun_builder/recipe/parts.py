@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt
@@ -129,10 +129,11 @@ MODEL_OPTIONS = (
             "" if item.name == "engine" else item.default,
         )
         for item in fields(ModelSpec)
-        if item.name not in ("name", "options", "headers", "cost_in", "cost_out")
+        if item.name not in ("name", "options", "headers", "limits", "cost_in", "cost_out")
     ),
     Option("headers", dict[str, str], {}),
-    Option("cost", dict[str, Annotated[float, Ge(0)]], {}),
+    Option("limits", dict[Literal["requests_per_minute", "tokens_per_minute"], Annotated[float, Gt(0)]], {}),
+    Option("cost", dict[Literal["input", "output"], Annotated[float, Ge(0)]], {}),
 )
 """What every model of a recipe can be told, whatever its engine: the fields of ModelSpec, and `cost`, money per
 million tokens as `{input: ..., output: ...}`."""
@@ -170,9 +171,6 @@ def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
     found = _find(file, (*place, "engine"), "engine", str(engine), catalog)
     if not found:
         return None
-    cost = values.get("cost")
-    for key in sorted(set(cost) - {"input", "output"}) if isinstance(cost, dict) else ():
-        file.complain((*place, "cost", key), f"model `{name}`: unknown key `{key}`{suggest(key, ['input', 'output'])}")
     complete = _checked(file, place, (*MODEL_OPTIONS, *found.options), values, f"model `{name}`")
     if complete is None:
         return None

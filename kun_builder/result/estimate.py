@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from kun_builder.result.stats import read_columns
 from kun_builder.types import ModelSpec
 
 FIGURES = ("requests", "prompt_tokens", "completion_tokens")
+_LIMITED = {"requests_per_minute": FIGURES[:1], "tokens_per_minute": FIGURES[1:]}
+_BOUNDS = ("value", "low", "high")
 _Z = 1.96  # two-sided 95 % of the normal distribution
 
 
@@ -44,8 +46,9 @@ class Estimate:
     kept: Interval
     models: Mapping[str, Mapping[str, Interval]]
     hours: Interval | None
-    """At the pace of the sample, which does not fill many servers: the whole is rather faster. None where most answers
-    of the sample were there already, so that its pace tells nothing."""
+    """At the pace of the sample, which does not fill many servers: the whole is rather faster; but never beyond the
+    models' limits per minute. None where most answers of the sample were there already, so that its pace tells nothing.
+    """
 
 
 def estimate(sample: FinishedRun, specs: Mapping[str, ModelSpec]) -> Estimate:
@@ -70,18 +73,33 @@ def estimate(sample: FinishedRun, specs: Mapping[str, ModelSpec]) -> Estimate:
     for (model, name), by_split in values.items():
         models[model][name] = _total(by_split, sizes)
     records, sampled = (sum(getattr(one, name) for one in report.splits.values()) for name in ("records", "read"))
-    return Estimate(records, sampled, _total(kept, sizes), models, _hours(report, models))
+    return Estimate(records, sampled, _total(kept, sizes), models, _hours(report, models, specs))
 
 
-def _hours(report: RunReport, models: Mapping[str, Mapping[str, Interval]]) -> Interval | None:
+def _hours(
+    report: RunReport, models: Mapping[str, Mapping[str, Interval]], specs: Mapping[str, ModelSpec]
+) -> Interval | None:
     asked, reused = (sum(getattr(usage, name) for usage in report.usage) for name in ("requests", "reused"))
     stages = {usage.stage for usage in report.usage}
     seconds = sum(took for label, took in report.phases.items() if stages & set(label.split("+")))
     if not asked or reused > asked or not seconds:
         return None
-    parts = [figures["requests"] for figures in models.values()]
-    bounds = (sum(getattr(part, name) for part in parts) for name in ("value", "low", "high"))
-    return Interval(*bounds).times(seconds / asked / 3600)
+    hours = [_sum(figures["requests"] for figures in models.values()).times(seconds / asked / 3600)]
+    for name, figures in models.items():
+        hours += _at_limits(figures, specs[name])
+    return Interval(*(max(getattr(one, bound) for one in hours) for bound in _BOUNDS))
+
+
+def _at_limits(figures: Mapping[str, Interval], spec: ModelSpec) -> Iterator[Interval]:
+    """Hours that each limit per minute of a model makes of its figures; endpoints of a file count as one."""
+    for limit, most in spec.limits.items():
+        total = _sum(figures[name] for name in _LIMITED[limit])
+        yield total.times(1 / (60 * most * max(1, len(spec.endpoints))))
+
+
+def _sum(parts: Iterable[Interval]) -> Interval:
+    parts = list(parts)
+    return Interval(*(sum(getattr(part, bound) for part in parts) for bound in _BOUNDS))
 
 
 def _total(values: Mapping[str, list[float]], sizes: Mapping[str, int]) -> Interval:

@@ -25,12 +25,13 @@ ROWS = 120
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a recipe that has prices."""
+    """A folder with a recipe that has prices, and limits that nothing reaches."""
     folder = tmp_path_factory.mktemp("serving")
     rows = (json.dumps({"text": f"第{number}段文字"}) + "\n" for number in range(ROWS))
     (folder / "rows.jsonl").write_text("".join(rows), "utf-8")
     (folder / "recipe.yaml").write_text(
-        "name: small\nmodels: {chat: {cost: {input: 2, output: 8}}}\njournal: journal\n"
+        "name: small\njournal: journal\n"
+        "models: {chat: {cost: {input: 2, output: 8}, limits: {tokens_per_minute: 1e+9}}}\n"
         "splits: {web: {source: lines, path: rows.jsonl}}\n"
         f"plugins: {{dirs: ['{STAGES}']}}\nstages: [ask, judge: {{threshold: 0}}, rewrite]\n"
     )
@@ -105,6 +106,14 @@ def test_the_report_shows_the_models_at_work(folder, run):
     assert (points[0][0], points[-1][0]) == (0.0, 240.0)
     assert {y >= 0 for _, y in points} == {True}
     assert f"up to {max(limit for _, limit in endpoint['window'])} in " in row
+    assert "at most 1,000,000,000 tokens per minute" in row
+
+
+def test_the_plan_says_the_limits(folder):
+    """What each endpoint of a model may be sent per minute is in the plan."""
+    assert "each at most 1,000,000,000 tokens per minute" in kun(folder, "plan").stdout
+    plan = json.loads(kun(folder, "plan", "--json").stdout)
+    assert plan["models"]["chat"]["limits"] == {"tokens_per_minute": 1e9}
 
 
 def test_cache(folder, run):

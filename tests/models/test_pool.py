@@ -187,6 +187,7 @@ def test_an_endpoint_that_comes_back_as_another_model_stays_out(tmp_path):
             async with models(tmp_path, one, two, status=Status(say=said.append)) as generator:
                 one._model = "org/other"
                 generator._pools[0]._set_aside(generator._pools[0].members[0])
+                generator._pools[0].members[0].news.set()  # its watcher, which calls `_set_aside` otherwise, looks
                 await asyncio.sleep(1.5)
                 await generator.ask("chat", ask_for(1), Asker())
                 assert endpoints(generator)[0]["answered"] == 0

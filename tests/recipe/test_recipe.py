@@ -44,6 +44,7 @@ def test_everything_set(recipe, monkeypatch):
             endpoints: ["http://b:2/v1"]
             api_key: ${API_KEY}
             timeout: 1e+2
+            limits: {requests_per_minute: 500}
         splits:
           s.1: {source: wudao, path: [a.json, b.json], encoding: gb18030}
         stages:
@@ -65,6 +66,7 @@ def test_everything_set(recipe, monkeypatch):
     labeler, chat = made.models.values()
     assert (labeler.engine, labeler.prompt, labeler.cost_in, labeler.cost_out) == ("tgi", "completion", 0.5, 2.0)
     assert (chat.engine, chat.endpoints, chat.api_key, chat.timeout) == ("openai", ("http://b:2/v1",), "sk-123", 100.0)
+    assert chat.limits == {"requests_per_minute": 500.0}
     assert made.splits["s.1"].path == ("a.json", "b.json")
     assert made.stages[2].options["prompt"] == Prompt("Q: {text}\n", "ask")
     assert made.stages[3].options["prompt"] == Prompt("Write a question for {text}\n")
@@ -223,7 +225,13 @@ def test_complaint_about_one_line(recipe, line, message):
             "{prompt: chatty}",
             "model `chat`: `prompt` must be 'chat' or 'completion', not 'chatty'; did you mean `chat`?",
         ),
-        ("{cost: {inptu: 1}}", "model `chat`: unknown key `inptu`; did you mean `input`?"),
+        ("{cost: {inptu: 1}}", "model `chat`: `cost` must be 'input' or 'output', not 'inptu'; did you mean `input`?"),
+        (
+            "{limits: {token_per_minute: 1}}",
+            "model `chat`: `limits` must be 'requests_per_minute' or 'tokens_per_minute', not 'token_per_minute';"
+            " did you mean `tokens_per_minute`?",
+        ),
+        ("{limits: {tokens_per_minute: 0}}", "model `chat`: `limits` must be greater than 0, not 0"),
         ("{cost: {input: -1}}", "model `chat`: `cost` must be greater than or equal to 0, not -1"),
         ("{endpoints: http://a}", "model `chat`: `endpoints` must be a list, not 'http://a'"),
         ("{endpoints: [localhost]}", "model `chat`: 'localhost' is not a URL like `http://127.0.0.1:8000`"),

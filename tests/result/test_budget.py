@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from kun_builder.errors import RecipeError, RunError
 from kun_builder.models.budget import Budget
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.result.estimate import Estimate, Interval
+from kun_builder.result.estimate import Estimate, Interval, _hours
 from kun_builder.run.runner import build
 from kun_builder.types import Completion, ModelSpec
 
@@ -117,6 +118,21 @@ def test_a_sample_says_that_the_budget_will_not_do():
         "the budget will not do: tokens 300, and the run takes 320 (240 to 400)"
     ]
     assert not list(beyond({"money": 160.0, "tokens": 300.0}, found, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("limits", "hours"),
+    [({}, 1.0), ({"requests_per_minute": 10.0}, 3.0), ({"tokens_per_minute": 1000.0}, 6.0)],
+)
+def test_a_sample_does_not_promise_more_than_the_limits_allow(limits, hours):
+    """3,600 requests at the pace of one a second take an hour; at two endpoints with limits, what these allow."""
+    figures = {"requests": Interval(3600, 1800, 7200), "prompt_tokens": Interval(500_000, 0, 0)}
+    figures["completion_tokens"] = Interval(220_000, 0, 0)
+    spec = ModelSpec(name="chat", endpoints=("http://a:1", "http://b:1"), limits=limits)
+    report = SimpleNamespace(usage=[SimpleNamespace(stage="label", requests=10, reused=0)], phases={"label": 10.0})
+    found = _hours(report, {"chat": figures}, {"chat": spec})
+    assert found.value == pytest.approx(hours)
+    assert found.low <= found.value
 
 
 def test_the_count_goes_on_and_survives_a_broken_file(tmp_path):
