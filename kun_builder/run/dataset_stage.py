@@ -22,7 +22,7 @@ from kun_builder.run.workspace import Resources, workspace
 from kun_builder.types import Workspace
 
 Cut = tuple[int, str, str, str]
-"""Row number in the shard's file, stage, reason, value."""
+"""A dropped row: its number in the shard's file, the stage, the reason and the value."""
 
 
 def run_dataset_stage(
@@ -70,13 +70,14 @@ def seen_columns(step: Step) -> tuple[str, ...]:
 
 
 def verdicts_of(step: Step, dataset: Any, work: Workspace) -> Sequence[tuple[int, str, object]]:
-    """What the stage says of the rows of `dataset`, as it says it."""
+    """The verdicts of the stage on the rows of `dataset`, unchecked, as the stage returns them."""
     run: Callable[..., Sequence[tuple[int, str, object]]] = step.stage.run  # type: ignore[assignment]  # no row stage
     return run(dataset, *([work] if takes_workspace(run) else ()), **step.arguments)
 
 
 def _verdicts(step: Step, dataset: Any, work: Workspace, rows: int) -> list[tuple[int, str, str]]:
-    """What the stage says, ascending, checked. Raises PluginError: a stage that sees all rows has no row to blame."""
+    """The stage's verdicts, checked, by ascending row number. Raises PluginError for whatever goes wrong, since a stage
+    that sees all rows at once has no single row to quarantine."""
     try:
         said = [(int(row), str(reason), str(value)) for row, reason, value in verdicts_of(step, dataset, work)]
     except KunError:

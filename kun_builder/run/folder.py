@@ -36,9 +36,9 @@ from kun_builder.run.shards import Shard
 from kun_builder.run.worker import conform
 
 CONFIGS = ("default", "provenance")
-"""Configurations of the dataset: instruction and output, or text, and all that may be known of the same rows."""
+"""Configurations of the dataset: instruction and output, or text; and all that may be known of the same rows."""
 ROWS_PER_FILE = 500_000
-"""Rows of one Parquet file of the result: a few hundred megabytes, which the Hub's viewer and streaming like."""
+"""Most rows of one Parquet file of the result: some hundred megabytes, which suits the Hub's viewer and streaming."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def owned(self) -> Ownership:
-        """What in the folder is ours to replace."""
+        """What in the folder runs have made and may replace."""
         return Ownership(self.path)
 
     @property
@@ -120,7 +120,7 @@ class RunFolder:
         return report if report.signature == signature and whole else None
 
     def begin(self, *, fresh: bool) -> float:
-        """From when on the journal's answers count for this run, as Unix time; 0 is all of them.
+        """Begin a run. Returns since when answers in the journal count for it, as Unix time; with 0 all of them do.
 
         A fresh run deletes the shards of all segments, and remembers when it began until it ends: if it is stopped, the
         next run goes on with it and finds the answers that it had got. Raises RunError where the folder holds what a
@@ -136,7 +136,7 @@ class RunFolder:
         return float(began.read_text()) if began.exists() else 0.0
 
     def end(self) -> None:
-        """The run is finished: the next one may use every answer again."""
+        """Note that the run is finished. The next one may use every answer again."""
         for done in (self.path / ".fresh", *self.path.glob("verdicts/*/waiting.json")):
             done.unlink(missing_ok=True)
 
@@ -204,8 +204,8 @@ class DatasetWriter:
 def write_provenance(kept: Sequence[Path], dataset: Path, split: str, file_format: str, *, withheld: bool) -> None:
     """Write what may be published of a split's rows into the folder `dataset`: without raw text if it is `withheld`.
 
-    Where nothing has to change, the files are those of `kept`. One format for both configurations: `load_dataset`
-    takes a folder's format from its first one.
+    If nothing has to change, the files are links to those of `kept`. Both configurations have one format, since
+    `load_dataset` takes the format of all from the first one.
     """
     (dataset / "provenance").mkdir(parents=True, exist_ok=True)
     if file_format == "parquet" and not withheld:
@@ -222,7 +222,7 @@ def write_provenance(kept: Sequence[Path], dataset: Path, split: str, file_forma
 
 
 def _tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """The file piece by piece; one empty table if it is empty."""
+    """Yield the file as tables of at most 10,000 rows; one empty table if it has none."""
     if not file.metadata.num_rows:
         yield file.schema_arrow.empty_table()
     for batch in file.iter_batches(batch_size=10_000):
@@ -230,7 +230,7 @@ def _tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
 
 
 def _link(path: Path, target: Path) -> None:
-    """The same file at another place; a copy where the file system knows no links."""
+    """Have the same file at another place, by a link, or as a copy if the file system knows no links."""
     try:
         os.link(path, target)
     except OSError:
@@ -238,13 +238,13 @@ def _link(path: Path, target: Path) -> None:
 
 
 def parquet_paths(folder: Path, split: str, rows: int) -> list[Path]:
-    """Where so many rows of a split go."""
+    """Paths of the Parquet files for this many rows of a split."""
     files = max(1, -(-rows // ROWS_PER_FILE))
     return [folder / f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
 
 
 def readable(rows: Mapping[str, int]) -> list[str]:
-    """The splits that the metadata names: `datasets` can load none without rows, nor a dataset that has one."""
+    """The splits that the metadata names: those with rows, since `datasets` loads no empty ones; else all."""
     return [split for split, count in rows.items() if count] or list(rows)
 
 
@@ -260,7 +260,7 @@ def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
 
 
 def data_path(config: str, split: str, file_format: str) -> str:
-    """Where a split of a configuration is in the dataset, as a glob. JSONL is as COIG-Kun is published."""
+    """Where a split of a configuration is in the dataset, as a glob. JSONL lies in the places that COIG-Kun uses."""
     folder = {"default": "data/" if file_format == "parquet" else "", "provenance": "provenance/"}[config]
     return f"{folder}{split}-*.parquet" if file_format == "parquet" else f"{folder}{split}.jsonl"
 
@@ -287,7 +287,7 @@ def _with_constants(table: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
 
 
 class _Jsonl:
-    """One UTF-8 JSON object a line, nothing escaped that need not be."""
+    """Writes one JSON object a line, in UTF-8, escaping only what JSON demands."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -309,8 +309,8 @@ class _Jsonl:
 
 
 class _RollingParquet:
-    """Rows one after the other into Parquet files of at most `ROWS_PER_FILE` rows; no rows make one empty file.
-    `private` ones are for the user's eyes only, wherever the folder is copied to."""
+    """Writes rows into Parquet files of at most `ROWS_PER_FILE` rows; no rows make one empty file. Only the user may
+    read `private` ones, wherever the folder is copied to."""
 
     def __init__(self, paths: Sequence[Path], *, private: bool = False) -> None:
         self._paths, self._private = paths, private

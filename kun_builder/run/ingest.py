@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kun_builder.recipe.plugins import Entry, Registry
 
 TABLE_ROWS = 1000
-"""Rows that are turned into Arrow at once."""
+"""How many rows are turned into Arrow at once."""
 
 _FORMAT = 2  # of shards and of what is in their metadata; part of every key
 _SUSPECT = 10  # a source that makes nothing of at least so many records does not fit them
@@ -52,7 +52,7 @@ class IngestResult:
     files: int
     shards: tuple[IngestShard, ...]
     records: int
-    """Records of the whole input: more than were read, where a limit drew some of them."""
+    """Records of the whole input. With a limit, more than those that were drawn."""
 
     @property
     def counts(self) -> StepCounts:
@@ -109,7 +109,7 @@ def input_key(split: str, spec: SplitSpec, entry: Entry[Source]) -> str:
 
 
 def _name(path: Path) -> str:
-    """In a manifest, shards are named as they are beside it: the folder may move."""
+    """The name of a shard in the manifest, without its folder, which may be moved."""
     return path.name
 
 
@@ -129,7 +129,7 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
 
 
 def _inputs(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]:
-    """Inputs under the names that row ids carry."""
+    """The inputs of a split by the names that row ids carry. Raises SourceError if there are none."""
     source = entry.value
     with blame(entry, f"looking for the inputs of split `{split}`"):
         if source.find is None:
@@ -151,7 +151,7 @@ def _key(split: str, inputs: Mapping[str, str], spec: SplitSpec, entry: Entry[So
 
 
 def _stamp(path: str) -> list[Any]:
-    """What changes when the content of `path` does; nothing for what is no path."""
+    """Sizes and times of change, which differ when the content of `path` does; [] if there is no such path."""
     if os.path.isdir(path):
         return [[name, _stamp(os.path.join(path, name))] for name in sorted(os.listdir(path))]
     return [os.stat(path).st_size, os.stat(path).st_mtime_ns] if os.path.exists(path) else []
@@ -161,7 +161,7 @@ def _stamp(path: str) -> list[Any]:
 
 
 class _Job:
-    """One split to be read."""
+    """Reads one split."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class _Job:
             self._before = sum(whole.size for whole in wholes[:done])
 
     def _cut(self, whole: Part) -> list[Part]:
-        """The input in parts; as one that begins where an earlier run stopped, if it cannot be cut."""
+        """The input cut in parts. One that cannot be cut is a single part, from where an earlier run stopped in it."""
         with blame(self._entry, f"reading {shown(whole.path)}"):
             parts = cut(whole, self._entry) if self._limit is None else [whole]
         if len(parts) == 1 and self._after and self._after[0] == whole.name:
@@ -207,7 +207,7 @@ class _Job:
         return parts
 
     def run(self, ahead: Iterator[tuple[Path, int]] | None) -> IngestResult:
-        """Read, by this process or from what others have read ahead."""
+        """Read the split: from `ahead`, what other processes have read ahead, or in this process if that is None."""
         if self._done:
             return self._done
         status = self._status
@@ -227,7 +227,7 @@ class _Job:
         return result
 
     def _tables(self, ahead: Iterator[tuple[Path, int]] | None) -> Iterator[pa.Table]:
-        """Rows of all inputs in order, from behind the last one of an earlier run on."""
+        """Rows of all inputs in order, from the one after the last that an earlier run has read."""
         name, first = "", 0
         for part in self.parts:
             first = first if part.name == name else 0
@@ -255,7 +255,7 @@ class _Job:
         self._status.done += read
 
     def _draw(self, sample: Sample) -> Iterator[pa.Table]:
-        """The sample, in the order of the input. Candidates, a few times as many, wait on disk."""
+        """The rows of the sample in the order of the input. Candidates, a few times as many, wait on disk meanwhile."""
         waiting = _waiting_place(self._folder, self.split)
         waiting.mkdir()
         candidates = ShardWriter(waiting, self.split, "", self._rows)

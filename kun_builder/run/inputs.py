@@ -36,7 +36,8 @@ def input_keys(recipe: Recipe, registry: Registry) -> dict[str, str]:
 
 
 def _files(recipe: Recipe, registry: Registry) -> Iterator[tuple[Place, str, str]]:
-    """Place, fault and cure of every `FileName` that is no file; a default may stand for something else."""
+    """Place, fault and cure of every option of type `FileName` that names no file. Defaults are not checked, since they
+    may mean something else."""
     for number, spec in enumerate(recipe.stages):
         for option in registry.stages[spec.name].options:
             value = spec.options[option.name] if option.role == "file" else None

@@ -37,7 +37,7 @@ def serve_metrics(status: Status, port: int) -> Iterator[int]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """A scrape every few seconds is nothing to tell."""
+            """Log nothing: Prometheus asks every few seconds."""
 
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -26,7 +26,7 @@ _ABOUT = "Names of what kun-build made here, and may replace."
 
 @dataclass(frozen=True)
 class Ownership:
-    """The folder `path` as far as it is ours. The holder of the folder's lock is the only one who may use it."""
+    """Knows which names in the folder `path` runs have made. Only the holder of the folder's lock may use it."""
 
     path: Path
 
@@ -37,7 +37,7 @@ class Ownership:
             raise _foreign([self.path / name for name in foreign])
 
     def claim(self, *names: str) -> None:
-        """Note that `names` are ours from here on. Raises RunError where one of them is there and is not."""
+        """Note that runs make `names` from here on. Raises RunError if one of them exists and no run has made it."""
         ours = self._ours()
         if foreign := [self.path / name for name in names if name not in ours and _exists(self.path / name)]:
             raise _foreign(foreign)
@@ -46,7 +46,7 @@ class Ownership:
             replace_file(self.path / MARKER, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def _ours(self) -> set[str]:
-        """Names that runs have made; all of them in the folder of a run from before there was a marker."""
+        """Names that runs have made, by the marker file; all of them in the folder of a run from before markers."""
         try:
             return {str(name) for name in orjson.loads((self.path / MARKER).read_bytes())["written"]}
         except FileNotFoundError:
@@ -57,7 +57,7 @@ class Ownership:
             ) from error
 
     def _before_markers(self) -> bool:
-        """Whether a run without a marker is here: a finished one with its report, or one that has only read so far."""
+        """Whether this is the folder of a run without a marker: a finished one, or one that has only read so far."""
         try:
             read_report(self.path / "report.json")
         except (RunError, OSError):

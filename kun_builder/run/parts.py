@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 STAGE = "read"
 
 SPAN = 16 << 20
-"""Bytes: a file of twice as many or more is read in spans of at least so many, by several processes."""
+"""Fewest bytes of a span. A file of twice as many or more is read in spans, by several processes."""
 
 PLACE = ".parts-"
-"""How the names of folders begin in which parts wait."""
+"""The beginning of the names of folders in which parts wait."""
 
 _CHARACTERS = 1 << 20
-"""A table closes before it has more, besides its last row."""
+"""Characters after which a table is closed; only its last row may go beyond."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file under the name that ids carry, or a span of it. `start` is the first record wanted; `size` is in bytes,
-    0 for what is no file. Pickles."""
+    """An input, or a span of one. `name` is what row ids carry, `start` the first record that is wanted, `size` the
+    bytes, 0 for an input that is no file. It can be pickled."""
 
     name: str
     path: str
@@ -60,7 +60,7 @@ class Part:
 
 @contextmanager
 def blame(entry: Entry[Source], doing: str) -> Iterator[None]:
-    """Put whatever a source raises under its owner's name."""
+    """Turn whatever a source raises into a PluginError that names its owner."""
     try:
         yield
     except KunError:
@@ -73,7 +73,7 @@ def blame(entry: Entry[Source], doing: str) -> Iterator[None]:
 
 
 def cut(part: Part, entry: Entry[Source]) -> list[Part]:
-    """The part in spans, where its file can be cut."""
+    """The part cut in spans, or by itself if its file cannot be cut."""
     records = _open(part, entry.value)
     spans = records.cuts(SPAN) if isinstance(records, Records) and part.size else []
     share = part.size // max(1, len(spans))
@@ -81,9 +81,10 @@ def cut(part: Part, entry: Entry[Source]) -> list[Part]:
 
 
 class Reading:
-    """Tables of one part, of at most `rows` rows each. `count`: records of the part, once all were read.
+    """Iterates over one part as tables of at most `rows` rows. In the end, `count` is the number of its records.
 
-    offer: asked by record, whether it is worth reading; progress: told of bytes read from disk, or of records (1).
+    offer: tells by the index of a record whether it is worth reading. progress: told of bytes read from disk, or, for
+    an input that is no file, of each record as 1.
     """
 
     def __init__(
@@ -168,10 +169,11 @@ def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[s
 def read_ahead(
     parts: Sequence[Part], folder: Path, rows: int, load: Callable[[], Registry], workers: int
 ) -> Iterator[Iterator[tuple[Path, int]]]:
-    """Files with the tables of each part, and its number of records, in order, as other processes read them.
+    """Yield an iterator over (file with the tables of a part, number of its records) in order, as other processes read.
 
-    The files lie in `folder`, in one that goes with the block, and each goes when the next is asked for: there are at
-    most `workers` and two. `load` finds the source by its name. Raises RunError if a process dies.
+    The files are in a folder in `folder` that is deleted with the block. Each is deleted when the next one is asked
+    for, so that there are at most `workers` + 2. `load` gives the registry in which the other processes find the
+    source. Raises RunError if a process dies.
     """
     others = set(multiprocessing.active_children())
     with TemporaryDirectory(dir=folder, prefix=PLACE) as place:
@@ -204,7 +206,7 @@ def _ahead(
 
 
 def _deaf() -> None:
-    """Signals are the parent's, though all hear them: it ends the pool."""
+    """Ignore the signals that end a run: the parent gets them too, and ends the pool."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -226,5 +228,5 @@ def _once(load: bytes) -> Registry:
 
 
 def large(parts: Sequence[Part]) -> bool:
-    """Whether reading takes longer than starting other processes."""
+    """Whether reading the parts here would take longer than starting other processes for it."""
     return sum(part.size for part in parts) >= 2 * SPAN

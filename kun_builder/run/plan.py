@@ -47,13 +47,13 @@ class Step:
     digest: str
     models: tuple[str, ...] = ()
     tokenizer_of: str = ""
-    """The model whose tokenizer an option `auto` means."""
+    """The model whose tokenizer the value `auto` of an option stands for; empty if no option has it."""
     measure: bool = False
-    """The shard-wise half of a DatasetStage."""
+    """Whether this is the half of a DatasetStage that runs shard by shard."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Digests of the files that options name."""
+    """SHA-256 of each file that an option names."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
-    """Options whose value is known on this machine only, for example the file that a tokenizer was found in."""
+    """Values of options that hold on this machine only, for example the file in which a tokenizer was found."""
 
     def __str__(self) -> str:
         return f"stage `{self.label}` of plugin `{self.plugin}` ({PurePath(self.package).name})"
@@ -70,7 +70,7 @@ class Step:
 
     @property
     def adds(self) -> Mapping[str, str]:
-        """Columns that this step adds: a dataset stage adds its own while measuring."""
+        """Columns that this step adds. Those of a dataset stage are added by its measuring half."""
         return {} if isinstance(self.stage, DatasetStage) and not self.measure else self.stage.adds
 
     def facts(self) -> StepFacts:
@@ -118,7 +118,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring steps of one kind; what a shard passes in one go."""
+    """Neighbouring steps of one kind. A shard passes through all of them at once."""
 
     kind: Kind
     steps: tuple[Step, ...]
@@ -181,7 +181,7 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
 
 
 def _who_adds(registry: Registry, columns: Iterable[str]) -> str:
-    """For a hint: the stages at hand that add each of the columns, which says nothing where no stage adds any."""
+    """Text for a hint: which installed stages add each of the columns; "" if none does."""
     found = [
         f"{' or '.join(f'`{name}`' for name in names)} adds `{column}`; "
         for column in sorted(columns)
@@ -191,7 +191,7 @@ def _who_adds(registry: Registry, columns: Iterable[str]) -> str:
 
 
 def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
-    """Raise RecipeError for a step that counts in the tokens of a model where no step asks one."""
+    """Raise RecipeError for a step that counts tokens of a model although no step of the recipe asks one."""
     for step in steps:
         unnamed = [name for name in roles(step.stage.run, "tokenizer") if step.options[name] == "auto"]
         if unnamed and not step.tokenizer_of:
@@ -245,7 +245,8 @@ def recipe_steps(recipe: Recipe, registry: Registry) -> list[Step]:
 
 
 def _tokenizer_of(steps: Sequence[Step], number: int) -> str:
-    """Text is measured in the tokens of the first model that will read it later, or of the recipe's first one."""
+    """The model whose tokens a step counts: the first one asked by it or a later step, else the recipe's first one.
+    Empty if no option of the step is `auto`."""
     step = steps[number]
     if all(step.options[name] != "auto" for name in roles(step.stage.run, "tokenizer")):
         return ""
@@ -274,7 +275,7 @@ def _segments(steps: Iterable[Step]) -> Iterable[Segment]:
 def _hoist(segments: list[tuple[Kind, list[Step]]], measure: Step) -> None:
     """Put `measure` into the batches before the dataset stages that directly precede it: those change no column.
 
-    It stays behind one that reads a column of the same name.
+    It stays after a dataset stage that has a column of the same name.
     """
     at = len(segments)
     while at and segments[at - 1][0] == "dataset" and not {*segments[at - 1][1][0].stage.adds} & {*measure.adds}:
@@ -291,14 +292,14 @@ def roles(function: Any, kind: str) -> list[str]:
 
 
 def file_digests(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of each file that a value of a `FileName` option names; what is no file (yet) has none."""
+    """SHA-256 of each file that an option of type `FileName` names, by that name. Names of no file are left out."""
     given = (values[option.name] for option in options if option.role == "file")
     names = (name for value in given for name in ([value] if isinstance(value, str) else value or ()))
     return {name: content_digest(path) for name in names if (path := Path(name).expanduser()).is_file()}
 
 
 def _verdict_digests(folders: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of each file of verdicts, by a name that is the same wherever the run folder is."""
+    """SHA-256 of each file of verdicts, by a name that does not depend on where the run folder is."""
     found = [(name, path) for name, folder in folders.items() for path in sorted(Path(folder).glob("*.jsonl"))]
     return {f"{name}/{path.name}": content_digest(path) for name, path in found}
 

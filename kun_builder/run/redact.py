@@ -21,19 +21,19 @@ from kun_builder.report import SplitReport
 
 DIGEST = "text_sha256"
 _KEPT = ("id", "split", "file", "calls", "steps", *RESULT_COLUMNS)
-"""Columns that the engine makes, of names and places and never of the text, and those of the result."""
+"""Columns that are never emptied: those that the engine makes of names and places, and those of the result."""
 _SHARED = 20
 """Characters that a value must have in common with the text to count as a part of it."""
 _NUMBERS = 20
-"""Whole numbers in a row that may be a text in another form: token ids, code points."""
+"""Length from which on a list of whole numbers may be the text in another form: token ids, code points."""
 _SPACE, _NO_WORD = re.compile(r"\s+"), re.compile(r"[\W_]+")
 Forms = tuple[str, str]
-"""A text without its spaces, and without all that is no letter or digit, case and width set aside: cleaning changes
-those."""
+"""Two forms of a text: one without spaces, one of letters and digits alone without regard to case and width. Cleaning
+changes the rest."""
 
 
 def stays_here(corpus: Declared | SplitReport) -> bool:
-    """Whether its raw text may not be passed on: it says so, or no licence is declared that would allow it."""
+    """Whether the raw text of a corpus must not be passed on: it says so, or declares no licence that allows it."""
     facts = asdict(corpus) if isinstance(corpus, SplitReport) else corpus
     return not (facts["license"] and facts["redistributable"])
 

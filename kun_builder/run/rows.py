@@ -29,14 +29,14 @@ CALL_COLUMNS = ("stage", "model", "key", "prompt_tokens", "completion_tokens")
 """Fields of one entry of the column `calls`: who asked which model, and where the journal has the answer."""
 
 REFUSED = "request_rejected"
-"""Reason of a row that a server refused, or that used up its retries: the request's fault, not the stage's."""
+"""Reason of a row whose request a server refused or whose retries are used up. The stage is not to blame."""
 
 HUNG = "hung"
-"""Reason of a row whose stage made no progress, outside of `generate`, for as long as the executor has patience."""
+"""Reason of a row whose stage made no progress outside of `generate` for too long (`executors.watchdog.HANG`)."""
 
 _TURN = 8
-"""Rows that start before answers are read again: rows whose answers are all in the journal run through at once, and an
-answer that waits meanwhile would be lost if the process were killed."""
+"""How many rows start before answers are read again. Rows whose answers are all in the journal run through at once, and
+an answer that waited meanwhile would be lost if the process were killed."""
 
 
 @dataclass(slots=True)
@@ -68,11 +68,11 @@ class RowGenerate:
 
     @property
     def answers(self) -> int:
-        """Answers that the row has got."""
+        """Number of answers that the row has got so far."""
         return self._asker.answers
 
     def at(self, stage: str) -> None:
-        """The row has come to this stage."""
+        """Note that the row has come to this stage."""
         self._asker.stage = stage
         self.moves += 1
 
@@ -110,7 +110,7 @@ class RowGenerate:
 
 @dataclass(slots=True)
 class _UnderWay:
-    """A row at one of its steps, and how often it was seen without having moved."""
+    """A row at one of its steps. `looks` counts how often in a row it was seen without having moved."""
 
     generate: RowGenerate
     step: Step
@@ -123,7 +123,7 @@ class RowRunner:
     """Runs the rows of several shards at once over one generator, on the generator's event loop."""
 
     def __init__(self, generator: Generator, status: Status, stop_after: int = 0) -> None:
-        """`stop_after`: rows one after the other that fail alike and so end the run; 0 never ends it."""
+        """`stop_after`: the run ends after this many rows in a row that failed alike; with 0 it never does."""
         self._generator = generator
         self._stop_after, self._alike, self._failure = stop_after, 0, ("", "")
         self._status = status
@@ -131,7 +131,7 @@ class RowRunner:
         self._running = self._order = 0
         self._under_way: dict[asyncio.Task[Any] | None, _UnderWay] = {}
         self.stopped = False
-        """Set before the models are closed: what rows meet from then on is not their fault, and no result."""
+        """Set before the models are closed. Whatever rows raise from then on is neither their fault nor a result."""
         generator.on_growth = self._fill
 
     async def run(
@@ -156,7 +156,7 @@ class RowRunner:
         return outcomes, tallies
 
     async def _place(self, shard: int, number: int) -> None:
-        """Wait until one more row may be under way; earlier shards go first."""
+        """Wait until one more row may be under way. Rows of earlier shards go first."""
         if self._running < self._generator.capacity:  # then nobody waits: `_fill` has let all in that had room
             self._running += 1
             return
@@ -165,7 +165,7 @@ class RowRunner:
         await place
 
     def _fill(self) -> None:
-        """Let rows that wait go ahead, as far as there is capacity: a row has ended, or the capacity has grown."""
+        """Let waiting rows start while there is capacity. Called when a row has ended or the capacity has grown."""
         while self._waiting and self._running < self._generator.capacity:
             *_, place = heapq.heappop(self._waiting)
             if not place.done():
@@ -229,7 +229,7 @@ class RowRunner:
 
     @contextmanager
     def _passing(self, step: Step, generate: RowGenerate) -> Iterator[None]:
-        """Count a row at a step: what is left to do is reckoned by that."""
+        """Count a row at a step while the block runs. The time that is left is reckoned from these counts."""
         before = generate.answers
         passage = self._status.passages[step.label]
         passage.come += 1

@@ -70,7 +70,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
 
 
 def _renew_publish(path: Path, recipe: Recipe) -> None:
-    """Write what the recipe says of publishing into the lock file of a finished run; all else in it is the same."""
+    """Put the recipe's present `publish:` into the lock file of a finished run. Nothing else in it changes."""
     old = path.read_text("utf-8") if path.exists() else ""
     if old and (new := with_publish(old, recipe)) != old:
         replace_file(path, new.encode())
@@ -94,13 +94,13 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
 
 
 def _asked(spec: ModelSpec) -> list[Any]:
-    """What decides who answers. Without a revision it may be another model at other endpoints."""
+    """What decides who answers, for the digest. Without a revision the endpoints count, where other models may be."""
     where = [] if spec.revision else [spec.endpoints]
     return [spec.engine, spec.model, spec.revision, spec.prompt, spec.options, *where]
 
 
 def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan:
-    """The plan with every tokenizer found; the server says which, where the recipe does not name its model."""
+    """The plan with every tokenizer's file. The server names it if the recipe names neither model nor tokenizer."""
 
     def resolved(step: Step) -> Step:
         names = roles(step.stage.run, "tokenizer")
@@ -138,12 +138,12 @@ def _executor(
 
 
 def _loading(recipe: Recipe) -> Callable[[], object]:
-    """What makes the recipe's plugins known in a new process; pickles."""
+    """A function that loads the recipe's plugins in a new process. It can be pickled."""
     return functools.partial(load_plugins, recipe.plugins.dirs, recipe.plugins.disable)
 
 
 class _Run:
-    """One build under way."""
+    """One build while it runs."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class _Run:
         self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._dead: list[Shard] = []
-        """Shards of every segment: where the rejected rows are."""
+        """Shards of every segment, in which the rejected rows are."""
 
     def read(self) -> list[Shard]:
         """Read every split into shards."""
@@ -300,7 +300,7 @@ class _Run:
         return declared(self._registry.sources[spec.source].value, spec)
 
     def _funnel(self, name: str) -> list[StepCounts]:
-        """Counts of each step; the measuring half of a dataset stage is worth a line only where it lost a row."""
+        """Counts of each step. The measuring half of a dataset stage has a line only if it lost a row."""
         plain_steps = {step.label for step in self._plan.steps}
         counts = add_counts(self._counts[name])
         return [count for count in counts if count.label in plain_steps or count.rows_in != count.rows_out]

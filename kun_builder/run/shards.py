@@ -95,7 +95,7 @@ class ShardRecord:
     rows: int
     counts: tuple[StepCounts, ...]
     usage: tuple[tuple[str, str, Mapping[str, int]], ...] = ()
-    """Per step and model: the fields of `Tally`."""
+    """One entry for each step and model: their names, and the fields of its `Tally`."""
 
     @classmethod
     def of(cls, key: str, result: Result) -> ShardRecord:
@@ -104,7 +104,7 @@ class ShardRecord:
         return cls(key, result.alive, result.table.num_rows, result.counts, usage)
 
     def tallies(self) -> dict[tuple[str, str], Tally]:
-        """Usage as tallies."""
+        """The usage as `Tally` objects, by step and model."""
         return {(stage, model): Tally(**fields) for stage, model, fields in self.usage}
 
 
@@ -121,7 +121,7 @@ def read_record(path: Path, key: str) -> ShardRecord | None:
 
 
 def finish_shard(path: Path, record: ShardRecord) -> None:
-    """Make a written shard count: sync it, then write its record."""
+    """Finish a written shard: sync it to disk, then write the record by which it counts as done."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

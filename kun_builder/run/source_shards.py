@@ -25,10 +25,10 @@ SCHEMA = pa.schema(
     + [(name, pa.string()) for name in ("text", *VERDICT)]
 )
 SHARD_CHARACTERS = 8 << 20
-"""A shard closes before it has more: at most 32 MB of UTF-8, besides its last row."""
+"""Characters after which a shard is closed: at most 32 MB of UTF-8. Only its last row may go beyond."""
 
 PART = pa.schema([SCHEMA.field(name) for name in ("position", "offset", "text", *VERDICT)])
-"""What is known of rows before it is known which records of the input they are: positions count from the part's."""
+"""Schema of rows as a part is read: their positions count from the first record of the part."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ShardWriter:
                 path.unlink()
 
     def add(self, table: pa.Table) -> None:
-        """Add rows of SCHEMA: where a shard ends depends on the rows, not on how they come."""
+        """Add rows of SCHEMA. Where a shard ends depends on the rows only, not on the tables they come in."""
         ends = np.cumsum(pc.utf8_length(table["text"]).to_numpy())
         at = 0
         while at < len(ends):
@@ -112,7 +112,7 @@ class ShardWriter:
 
 
 def part_table(columns: list[list[Any]]) -> pa.Table:
-    """A table of PART."""
+    """A table of schema PART, from one list for each column."""
     try:
         return pa.table([pa.array(column, kind) for column, kind in zip(columns, PART.types, strict=True)], PART)
     except UnicodeEncodeError:  # a source's own reader let a lone surrogate pass
@@ -120,7 +120,7 @@ def part_table(columns: list[list[Any]]) -> pa.Table:
 
 
 def place(table: pa.Table, split: str, file: str, first: int) -> pa.Table:
-    """Rows of SCHEMA, of a table of PART whose positions count from the record `first` of an input."""
+    """Rows of SCHEMA from a table of PART that begins at the record `first` of the input `file`."""
     position = pc.add(table["position"], first)
     ids = pc.binary_join_element_wise(pa.scalar(f"{split}/{file}:"), pc.cast(position, pa.string()), "")
     names = [pa.repeat(pa.scalar(name), len(table)) for name in (split, file)]
@@ -128,7 +128,7 @@ def place(table: pa.Table, split: str, file: str, first: int) -> pa.Table:
 
 
 def _digest(table: pa.Table) -> str:
-    """SHA-256 of what a table of one chunk holds, first 32 hex digits; not of how its buffers lie."""
+    """SHA-256 of the values of a table of one chunk, first 32 hex digits. How its buffers lie makes no difference."""
     content = hashlib.sha256()
     for column in table.columns:
         array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
@@ -149,7 +149,7 @@ def load_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def _shard_of(path: Path, key: str) -> IngestShard | None:
-    """The shard at `path`, if it is there and of this key."""
+    """The shard at `path`; None if there is none or it has another key."""
     if not path.exists():
         return None
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:

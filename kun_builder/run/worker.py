@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 CALLS = pa.list_(pa.struct([(name, pa.int64() if name.endswith("_tokens") else pa.string()) for name in CALL_COLUMNS]))
 _SUSPECT = 10
-"""A stage that fails on every row of at least so many is broken, not its rows."""
+"""If a stage fails on every row of a shard with at least this many, the stage is at fault and not the rows."""
 
 _TURN = 64
-"""Rows that are turned into Arrow, or out of it, at once. Python runs nothing else meanwhile: between turns the event
-loop of the models has its own, so that answers do not wait for a whole shard."""
+"""How many rows are turned into Arrow, or out of it, at once. Python runs nothing else meanwhile; between two turns
+the event loop of the models gets its own, so that answers do not wait for a whole shard."""
 
 RunRows = Callable[[Sequence[Row], "Sequence[Step]"], tuple[list[Outcome], Mapping[tuple[str, str], Tally]]]
-"""How row stages are run; the executor knows the event loop and the generator."""
+"""A function of the executor that runs row stages, since it has the event loop and the generator."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _batch_step(table: pa.Table, step: Step) -> tuple[pa.Table, pa.Table, StepCo
 
 
 def _isolate(table: pa.Table, step: Step, failures: list[tuple[pa.Table, str, str]]) -> list[pa.Table]:
-    """Run the step; where it raises, on halves, until the rows that it cannot take stand alone."""
+    """Run the step. If it raises, run it on each half, and so on until the rows at fault are alone."""
     function = step.stage.measure if isinstance(step.stage, DatasetStage) else step.stage.run
     try:
         return [_checked(function(table, **step.arguments), table, step)]  # type: ignore[misc]
@@ -156,7 +156,7 @@ def _isolate(table: pa.Table, step: Step, failures: list[tuple[pa.Table, str, st
 
 
 def _empty(table: pa.Table, step: Step) -> pa.Table:
-    """What the stage would have made of no rows."""
+    """The table that the stage would have made of no rows."""
     return conform(table, _step_schema(table, step))
 
 
@@ -167,7 +167,7 @@ def _step_schema(before: pa.Table, step: Step) -> pa.Schema:
 
 
 def _checked(result: Any, before: pa.Table, step: Step) -> pa.Table:
-    """The result with its declared columns in declared types; PluginError if the stage broke its word."""
+    """The result with its declared columns in their declared types. Raises PluginError if the columns are others."""
     if not isinstance(result, pa.Table):
         raise PluginError(
             f"stage `{step.label}` of {step.package} returned {type(result).__name__}, not a pyarrow.Table"

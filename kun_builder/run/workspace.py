@@ -20,7 +20,7 @@ from kun_builder.run.machine import cores, memory
 from kun_builder.status import Status
 
 _SMALL = 50_000
-"""Up to so many rows are worked on in this process: starting others would take longer."""
+"""Up to this many rows are worked on in this process, since starting others would take longer."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -41,7 +41,7 @@ class LocalWorkspace:
     load: Callable[[], object]
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
-        """Results in the order of the items, from processes where there are several workers."""
+        """Yield results in the order of the items. With several workers, they are computed in other processes."""
         todo = list(items)
         workers = min(self.workers, len(todo))
         if workers < 2:
@@ -75,14 +75,16 @@ class LocalWorkspace:
             )
 
     def progress(self, share: float) -> None:
-        """Show it as rows of the stage."""
+        """Show the share (0 to 1) of the work that is done, as rows of the stage."""
         self.status.done = round(self.rows * share)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run gives to its stages: bytes of memory (by default half of the machine's), its status, and what makes
-    the plugins known in a new process."""
+    """What a run gives to its stages.
+
+    memory: bytes, by default half of the machine's. status: the live figures. load: makes the plugins known in a new
+    process."""
 
     memory: int | None = None
     status: Status = field(default_factory=Status)
@@ -107,7 +109,7 @@ def _said(size: int) -> str:
 
 
 _function: Callable[[Any], Any] = print
-"""In a worker process: what it is there for."""
+"""In a worker process: the function that it applies to items."""
 
 
 def _start(load: bytes, function: bytes) -> None:

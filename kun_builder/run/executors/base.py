@@ -29,7 +29,7 @@ Done = tuple[int, ShardRecord]
 
 @dataclass(frozen=True)
 class Task:
-    """One shard to compute: where it comes from, where it goes, what is done. Pickles."""
+    """One shard to compute: where its rows come from, where the result goes, and what is done. It can be pickled."""
 
     shard: Shard
     output: Path
@@ -55,16 +55,16 @@ class Executor(Protocol):
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
         """Compute the tasks, all of one segment; gives the number and the record of each as it finishes.
 
-        What an earlier run has finished is given at once. Live figures go to the run's `Status`. Raises KunError for
-        what must stop the run.
+        Shards that an earlier run finished come first, at once. Live figures go to the run's `Status`. Raises
+        KunError for what must stop the run.
         """
 
     def serving(self) -> Mapping[str, Any]:
-        """What the serving layer has to tell: windows over time, endpoints, retries."""
+        """What the serving layer has measured: windows over time, endpoints, retries."""
 
 
 def run_shard(task: Task, work: Work) -> ShardRecord:
-    """Compute one shard, finished or not: its living rows through `work`, its file, and then its record."""
+    """Compute one shard, even if it was finished: its living rows through `work`, its file, then its record."""
     from datasets import Features
 
     task.output.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ def run_shard(task: Task, work: Work) -> ShardRecord:
 
 
 class _Carried:
-    """`work` as `Dataset.map` carries it: called once, with the whole shard. `map` hands on the table of the result;
-    its counts stay here."""
+    """Wraps `work` for `Dataset.map`, which calls it once, with the whole shard. `map` passes on only the table of the
+    result; the counts are kept in `result`."""
 
     result: Result
 
@@ -105,7 +105,7 @@ class _Carried:
 
 
 def sort_out(tasks: Sequence[Task], status: Status) -> tuple[list[Done], list[tuple[int, Task]]]:
-    """What earlier runs have finished, which is counted; and the tasks that are left, with their numbers."""
+    """Divide the tasks into those that earlier runs have finished, which are counted, and those that are left."""
     finished: list[Done] = []
     pending: list[tuple[int, Task]] = []
     for number, task in enumerate(tasks):
@@ -118,7 +118,7 @@ def sort_out(tasks: Sequence[Task], status: Status) -> tuple[list[Done], list[tu
 
 
 def count(record: ShardRecord, status: Status) -> None:
-    """Count a whole shard."""
+    """Add the rows and drops of a whole shard to the live figures."""
     status.done += rows_of(record)
     for counts in record.counts:
         for reason, rows in (*counts.dropped.items(), *counts.quarantined.items()):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SMALL = 10_000
-"""Up to so many rows of batches run in this process: starting others would take longer."""
+"""Segments of at most this many rows run in this process, since starting other processes would take longer."""
 
 Say = Callable[[str], None]
 
@@ -92,7 +92,7 @@ def _run_in_processes(
 
 
 _say: Say = print
-"""In a worker process: the way to the user."""
+"""In a worker process: how lines reach the user."""
 
 
 def _start_worker(said: SimpleQueue[str]) -> None:

@@ -20,7 +20,8 @@ _PASSED = ("come", "left", "passed", "answers")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a worker has counted since it began. One that was begun again has another `incarnation`, and counts anew."""
+    """What a worker has counted since it began. One that died and was begun again has another `incarnation` and counts
+    from 0."""
 
     incarnation: str = ""
     node: str = ""
@@ -28,9 +29,9 @@ class Figures:
     drops: Counter[str] = field(default_factory=Counter)
     passages: Mapping[str, Passage] = field(default_factory=dict)
     usage: Sequence[Mapping[str, Any]] = ()
-    """As `Generator.report` has it."""
+    """In the form of `usage` in `Generator.report`."""
     said: Sequence[str] = ()
-    """Lines for the user since the figures before."""
+    """Lines for the user since the worker's last figures."""
 
     @classmethod
     def of(cls, incarnation: str, node: str, status: Status, usage: Sequence[Any], said: Sequence[str]) -> Figures:
@@ -40,7 +41,7 @@ class Figures:
 
 
 class Merged:
-    """Figures of several workers, as they come, in one `Status`."""
+    """Adds up the figures of several workers, as they come, in one `Status`."""
 
     def __init__(self, status: Status, budget: Budget | None) -> None:
         self._status, self._budget = status, budget
@@ -48,11 +49,11 @@ class Merged:
         self._past: list[Mapping[str, Any]] = []
         """Usage of workers that died."""
         self._rows: Counter[int] = Counter()
-        """Per worker: rows that it has counted and whose shard has not come back."""
+        """For each worker, the rows that it has counted and whose shard has not come back."""
         self._drops: dict[int, Counter[str]] = {}
 
     def take(self, worker: int, new: Figures) -> bool:
-        """New figures of a worker; whether it has died since the last ones and was begun again."""
+        """Take in new figures of a worker. Returns whether it has died since its last ones and was begun again."""
         old = self._last.get(worker, Figures())
         died = bool(old.incarnation) and old.incarnation != new.incarnation
         if died:
@@ -71,7 +72,7 @@ class Merged:
         return died
 
     def returned(self, worker: int, record: ShardRecord) -> None:
-        """A shard that this worker has computed has come back: its rows are final."""
+        """Note that a shard which this worker computed has come back, so that its rows are final."""
         self._rows[worker] -= rows_of(record)
         mine = self._drops.setdefault(worker, Counter())
         for counts in record.counts:
@@ -79,7 +80,7 @@ class Merged:
                 mine[f"{counts.label}: {reason}"] -= rows
 
     def usage(self) -> list[dict[str, Any]]:
-        """Usage by stage and model, of all workers that there were."""
+        """Usage by stage and model, summed over all workers, those that died included."""
         names = [item.name for item in fields(Usage)]
         total: dict[tuple[str, str], Counter[str]] = {}
         for one in (*self._past, *(entry for figures in self._last.values() for entry in figures.usage)):
@@ -88,7 +89,7 @@ class Merged:
         return [{"stage": stage, "model": model, **sums} for (stage, model), sums in total.items()]
 
     def settle(self) -> None:
-        """All shards have come back: what counts is what their records say."""
+        """Call this once all shards have come back: from then on only the counts in their records stand."""
         for worker in list(self._last):
             self._forget(worker)
 
@@ -98,7 +99,7 @@ class Merged:
         self._forget(worker)
 
     def _forget(self, worker: int) -> None:
-        """Rows of shards that have not come back do not count: they will be counted again."""
+        """Take back a worker's rows of shards that have not come back, since they will be counted again."""
         self._status.done -= self._rows.pop(worker, 0)
         self._status.drops.subtract(self._drops.pop(worker, Counter()))
         for what in [what for what, rows in self._status.drops.items() if not rows]:

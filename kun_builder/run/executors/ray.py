@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from kun_builder.recipe.recipe import Recipe
 
 LOOK = 0.5
-"""Seconds between two figures of a worker."""
+"""Seconds between two requests for a worker's figures."""
 _AHEAD = 2
-"""Shards of batches given to Ray, for each processor."""
+"""How many shards of a batch segment Ray is given ahead, for each processor."""
 
 
 class RayExecutor:
@@ -51,7 +51,7 @@ class RayExecutor:
         self._merged = Merged(status, budget)
         self._polls: dict[Any, int] = {}
         self._under_way: dict[Any, tuple[int, int]] = {}
-        """Shards of rows that workers have: worker and number."""
+        """Shards of row segments that workers have, by Ray's reference: number of the worker, number of the task."""
         self._deaths: Counter[int] = Counter()
         self._polled = 0.0
         self.infos: Mapping[str, ModelInfo] = {}
@@ -91,7 +91,7 @@ class RayExecutor:
         return {"endpoints": endpoints, "usage": self._merged.usage()} if self._workers else {}
 
     def close(self) -> None:
-        """End the workers: rows under way are given up, what was answered is in the journal."""
+        """End the workers. Rows under way are given up; the answers that they had are in the journal."""
         import ray
 
         closing = [worker.close.remote() for worker in self._workers]
@@ -146,7 +146,7 @@ class RayExecutor:
         self._last_figures()
 
     def _hand_out(self, queue: deque[tuple[int, Task]]) -> None:
-        """Give each worker its share of shards, the one that has fewest first."""
+        """Give shards to the workers, always to the one that has fewest, until each has its share."""
         load = Counter({worker: 0 for worker in range(len(self._workers))})
         load.update(worker for worker, _ in self._under_way.values())
         while queue and load[worker := min(load, key=lambda one: load[one])] < NEIGHBOURS:
@@ -165,7 +165,7 @@ class RayExecutor:
         return number, record
 
     def _end(self) -> NoReturn:
-        """A worker has heard that the run ends: let the others come to their end too, and raise why."""
+        """Called when a worker has stopped because the run ends: wait for the others, then raise the reason."""
         import ray
 
         ray.wait([*self._under_way], num_returns=len(self._under_way))
@@ -175,7 +175,7 @@ class RayExecutor:
         raise Stopped(self._status.ending)
 
     def _poll(self) -> None:
-        """Take the figures that have come, and ask for new ones; tell the workers if nothing more may be asked."""
+        """Take in figures that have come and ask for new ones. Workers also learn so that nothing more may be asked."""
         import ray
 
         ready, _ = ray.wait([*self._polls], num_returns=len(self._polls), timeout=0) if self._polls else ([], [])
@@ -240,7 +240,8 @@ def open_ray(recipe: Recipe, status: Status, rows: RowSettings | None, budget: B
 
 
 def _workers(recipe: Recipe, load: bytes, rows: RowSettings) -> list[Any]:
-    """The workers of rows, spread over the nodes; no more than the smallest fixed `concurrency` can be shared among."""
+    """The workers of row segments, spread over the nodes: at most as many as the smallest fixed `concurrency`, which
+    they share."""
     import ray
 
     from kun_builder.run.executors.ray_worker import RowWorker
@@ -268,7 +269,7 @@ def _kill(workers: Sequence[Any]) -> None:
 def _same(
     answers: Sequence[tuple[Mapping[str, ModelInfo], Mapping[str, ModelInfo]]],
 ) -> tuple[Mapping[str, ModelInfo], Mapping[str, ModelInfo]]:
-    """Who the models are, as all workers say it."""
+    """Who the models are. Raises ModelError if the workers disagree."""
     for infos, identities in answers[1:]:
         for name, mine in identities.items():
             first = answers[0][1][name]

@@ -18,9 +18,9 @@ from kun_builder.recipe.recipe import Cluster
 from kun_builder.run.executors.travel import pack_plugins
 
 DEATHS = 3
-"""So many deaths of its worker does a shard survive: what kills a process each time must not do so for ever."""
+"""Deaths of its worker after which a shard is still tried. What kills a process every time must not do so for ever."""
 RESTARTS = 100
-"""So often is a worker of rows begun again, wherever its nodes went."""
+"""How often a worker of row segments is begun again when its process or node has died."""
 _STORE = 100 << 20
 """Bytes of the object store of a cluster of our own: only tasks and records pass through it."""
 _HANDED_ON = ("KUN_CACHE", "KUN_OFFLINE", "HF_HOME", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
@@ -28,7 +28,9 @@ _HANDED_ON = ("KUN_CACHE", "KUN_OFFLINE", "HF_HOME", "HF_HUB_OFFLINE", "TOKENIZE
 
 @contextmanager
 def connected(cluster: Cluster, plugins: Sequence[Path]) -> Iterator[None]:
-    """Be a driver of the cluster; no telemetry, no dashboard, nothing printed."""
+    """Be a driver of the cluster while the block runs, without telemetry or dashboard; Ray prints nothing on stdout.
+
+    Raises RunError if Ray is not installed or there is no cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns that it will do so one day
     try:
@@ -61,7 +63,7 @@ def connected(cluster: Cluster, plugins: Sequence[Path]) -> Iterator[None]:
 
 @contextmanager
 def shared_token(folder: Path) -> Iterator[str]:
-    """A file in the folder by which other nodes know it, while the block runs."""
+    """Yield a file in the folder that exists while the block runs: nodes that see it share the folder with this one."""
     make_private(folder)
     token = folder / f".shared-{secrets.token_hex(4)}"
     token.touch()
@@ -81,7 +83,7 @@ def node_names() -> dict[str, str]:
 
 
 def answer(refs: Any) -> Any:
-    """What Ray has computed. Raises KunError where the work did, or where a worker died too often."""
+    """The results behind Ray's references. Raises the work's own KunError, and RunError if a worker died too often."""
     import ray
     from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 

@@ -38,7 +38,8 @@ def _registry(load: bytes) -> Registry:
 
 
 def batch_shard(load: bytes, packed: Packed) -> tuple[ShardRecord, str, list[str]]:
-    """Compute a shard of a batch segment, unless a worker that died since had finished it; node, and lines to say."""
+    """Compute a shard of a batch segment, unless a worker that died since had finished it. Returns its record, the node
+    and lines for the user."""
     task, said = unpack(packed, _registry(load)), _Said()
     with said.logged():
         record = read_record(task.output, task.key) or run_batch(task, said.say)
@@ -78,7 +79,7 @@ class RowWorker:
             raise self._failure from None
 
     def figures(self, ending: str) -> Figures:
-        """What was counted so far; `ending` is why nothing more may be asked, if that is so (`Status.ending`)."""
+        """The figures so far. `ending` is why nothing more may be asked (`Status.ending`), or "" if the run goes on."""
         self._status.ending = ending or self._status.ending
         usage: Sequence[Any] = ()
         if self._shards is not None:
@@ -87,11 +88,11 @@ class RowWorker:
         return Figures.of(self._incarnation, _node(), self._status, usage, self._said.taken())
 
     def report(self) -> Mapping[str, Any]:
-        """What the serving layer has to tell."""
+        """What the serving layer has measured (`Generator.report`)."""
         return self._open().report()
 
     def close(self) -> None:
-        """End all rows under way, and leave a journal that the next opening need not read anew."""
+        """End all rows under way and close the journal with an index, so that the next opening is quick."""
         self._stack.close()
 
     def _open(self) -> RowShards:
@@ -119,7 +120,7 @@ def _node() -> str:
 
 
 class _Said(logging.Handler):
-    """Lines for the user, until they are fetched: what is said, and what our modules log."""
+    """Keeps lines for the user until they are fetched: those of `say`, and those that modules of kun-builder log."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -139,7 +140,7 @@ class _Said(logging.Handler):
         return lines
 
     def logged(self) -> ExitStack:
-        """Listen to our modules until the block ends."""
+        """Keep what modules of kun-builder log, until the block ends."""
         ours, stack = logging.getLogger("kun_builder"), ExitStack()
         ours.setLevel(logging.INFO)
         ours.addHandler(self)

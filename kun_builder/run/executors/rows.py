@@ -38,15 +38,15 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True)
 class RowSettings:
-    """What it takes to run row segments. Pickles."""
+    """The settings for running row segments. They can be pickled."""
 
     specs: Mapping[str, ModelSpec]
     journal: Path | None
-    """Folder of the finished generations; None is the user's."""
+    """Folder of the journal; None means the default one, in the user's cache."""
     since: float
-    """Unix time from which on its answers count; 0 is all of them."""
+    """Unix time since when answers in the journal count; with 0 all of them do."""
     stop_after: int
-    """Rows one after the other that fail alike and so end the run; 0 never ends it."""
+    """The run ends after this many rows in a row that failed alike; with 0 it never does."""
     sharers: int = 1
     """Processes that run row segments of the same run, and so share the endpoints with this one."""
 
@@ -72,7 +72,7 @@ class RowShards:
 
     @property
     def capacity(self) -> int:
-        """Rows worth keeping under way."""
+        """How many rows to keep under way (`Generator.capacity`)."""
         return self._generator.capacity
 
     def run(self, number: int, task: Task) -> ShardRecord:
@@ -82,15 +82,15 @@ class RowShards:
         )
 
     def report(self) -> Mapping[str, Any]:
-        """What the serving layer has to tell so far (`Generator.report`)."""
+        """What the serving layer has measured so far (`Generator.report`)."""
         return self._generator.report()
 
     def look(self) -> None:
-        """Look after stages that hang; to be called now and then while shards run."""
+        """Look for stages that hang. Must be called now and then while shards run."""
         self._watch.look()
 
     def stop(self) -> None:
-        """End all rows under way, so that no shard is written with how they ended. May be called again."""
+        """End all rows under way, and write no shard with rows that ended so. May be called more than once."""
         self._rows.stopped = True
         for asked in list(self._asked):
             asked.cancel()

@@ -23,21 +23,21 @@ from kun_builder.run.executors.base import Task
 from kun_builder.types import BatchStage, DatasetStage, RowStage
 
 PACKAGE = "kun_travelled_plugins"
-"""A Python package of plugins folders, each under its number, that is made for the journey."""
+"""Name of the Python package in which folders of plugins travel, each as a folder with its number."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A task on its way, and what the machine that computes it must have."""
+    """A task on its way to another machine, and what that machine must have."""
 
     task: bytes
     files: tuple[str, ...]
     makers: Mapping[str, str]
-    """By stage: version and digest of the code that made it, which must be the same everywhere."""
+    """Version and digest of each stage's code, by the name of the stage; they must be the same everywhere."""
 
 
 def pack(task: Task, shared: Sequence[str] = ()) -> Packed:
-    """The task for another machine; `shared` are files that must be seen there, besides those of the task."""
+    """Pack a task for another machine. `shared` are files that must exist there besides those of the task."""
     written = io.BytesIO()
     _Pickler(written).dump(task)
     steps = task.job.steps
@@ -48,9 +48,9 @@ def pack(task: Task, shared: Sequence[str] = ()) -> Packed:
 
 
 def unpack(packed: Packed, registry: Registry) -> Task:
-    """The task as `pack` was given it, with the stages of `registry`.
+    """The task that was packed, with the stages of `registry`.
 
-    Raises RunError where this machine lacks something that it needs.
+    Raises RunError if this machine lacks a file or a stage, or has another version of a stage.
     """
     lacks = [f"there is no {name}" for name in packed.files if not Path(name).exists()]
     for name, maker in packed.makers.items():
@@ -84,7 +84,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def pack_plugins(dirs: Sequence[Path], folder: Path) -> Path | None:
-    """The package of the plugins folders `dirs`, made in `folder`; None if there are none."""
+    """Copy the plugins folders `dirs` into a package in `folder`. Returns its path, or None if `dirs` is empty."""
     if not dirs:
         return None
     package = folder / PACKAGE

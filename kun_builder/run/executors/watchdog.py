@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from kun_builder.run.rows import RowRunner
 
 HANG = 600.0
-"""Seconds without progress after which a row is taken from its stage; time at a model does not count."""
+"""Seconds without progress after which a row is taken from its stage. Waiting for a model does not count."""
 LOOK = 15.0
-"""Seconds between two looks at the rows, and until an event loop that does not answer counts as held up."""
+"""Seconds between two looks at the rows. An event loop that has not answered for as long counts as held up."""
 SLOW = 300.0
-"""Seconds after which a batch stage that is still at the same shard is named."""
+"""Seconds after which the user is told which batch stage is still at the same shard."""
 GRACE = 10.0
-"""Seconds for an event loop to answer when a run ends."""
+"""Seconds that an event loop has to answer when a run ends."""
 
 
 class LoopWatch:
@@ -65,7 +65,8 @@ class LoopWatch:
 
 
 def close_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]) -> None:
-    """Run `coroutine` on `loop`, unless a stage holds the loop up: then what it would close ends with the process."""
+    """Run `coroutine`, which closes something, on `loop`. If a stage holds the loop up it is not run, and what it would
+    close ends with the process."""
     turned = threading.Event()
     loop.call_soon_threadsafe(turned.set)
     if turned.wait(GRACE):
@@ -76,7 +77,7 @@ def close_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, obj
 
 @contextmanager
 def named_while_slow(say: Callable[[str], None]) -> Iterator[Callable[[Step], None]]:
-    """Yields a function that is told of each step as it begins; one that does not end for long is named by `say`."""
+    """Yield a function to call as each step begins. If a step then takes over 300 s, `say` names it to the user."""
     timer: threading.Timer | None = None
 
     def begin(step: Step) -> None:
