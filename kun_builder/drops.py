@@ -18,13 +18,13 @@ VERDICT = ("_outcome", "_stage", "_reason", "_value")
 
 RESULT_COLUMNS = ("instruction", "output")
 TEXT_COLUMNS = ("text",)
-"""The columns of the published default configuration: of pairs, and of texts that no stage has made pairs of."""
+"""Columns of the published default configuration: RESULT_COLUMNS for pairs, TEXT_COLUMNS if no stage makes pairs."""
 TURNS = "turns"
-"""Column of what follows a pair in a conversation: questions and answers in turn, a list of strings."""
+"""The column for the rest of a conversation behind a pair: a list of strings, questions and answers in turn."""
 
 
 def result_columns(columns: Iterable[str]) -> tuple[str, ...]:
-    """Which of the row's `columns` the default configuration has."""
+    """The columns of the default configuration, for rows that have `columns`."""
     return RESULT_COLUMNS if {*RESULT_COLUMNS} & {*columns} else TEXT_COLUMNS
 
 

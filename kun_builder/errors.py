@@ -24,13 +24,13 @@ from collections.abc import Iterable
 
 
 def shown(name: object) -> str:
-    """The name of a file, a field or the like as it can stand in a line: what would steer a terminal is escaped."""
+    """The name of a file, a field or the like as it can stand in a line: control characters are escaped."""
     text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if harmless(char) else char.encode("unicode_escape").decode() for char in text)
 
 
 def harmless(char: str) -> bool:
-    """Whether a character is one that is seen, or a space of any width."""
+    """Whether a character is visible, or a space of any width."""
     return char.isprintable() or unicodedata.category(char) == "Zs"
 
 

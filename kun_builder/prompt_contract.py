@@ -22,13 +22,13 @@ from kun_builder.types import ModelSpec, Stage
 CONTRACT_FILE = "kun_prompt.json"
 
 _HUB_TIMEOUT = 5.0
-"""Seconds."""
+"""Seconds that the Hub has to answer."""
 
 _CURE = "use the prompt the model was trained with, or train it again with this one"
 
 
 class Asking(Protocol):
-    """A step of a plan, as far as contracts are concerned."""
+    """What this module needs to know of a step of a plan."""
 
     @property
     def stage(self) -> Stage: ...
@@ -40,7 +40,10 @@ class Asking(Protocol):
 
 @dataclass(frozen=True)
 class PromptContract:
-    """What a model was trained to be asked. `prompts`: stage to option to the text of a prompt, or a word in it."""
+    """What a model was trained to be asked.
+
+    prompts: for each stage, by the names of its options, the texts of prompts or the words put into them.
+    """
 
     style: Literal["chat", "completion"]
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class PromptContract:
                 )
 
     def write(self, folder: Path) -> None:
-        """Write into a model's folder."""
+        """Write the contract as `kun_prompt.json` into a model's folder."""
         data = {"style": self.style, "prompts": self.prompts}
         (folder / CONTRACT_FILE).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
 

@@ -36,9 +36,10 @@ def neutralise(text: str) -> str:
 
 
 def breaker(tokens: Iterable[str]) -> Callable[[str], str]:
-    """A function that breaks these tokens, too: those with a bracket that `neutralise` does not know.
+    """A function that breaks these tokens in a text, too, as far as they have a bracket and `neutralise` misses them.
 
-    It returns the very text that it was given where none is in it. Other tokens, such as `▁` or words, are text.
+    It returns the very object that it was given if none of them is in it. Tokens without a bracket, such as `▁` or
+    words, are ordinary text and left alone.
     """
     own = [token for token in tokens if len(token) > 2 and _BRACKET.search(token) and neutralise(token) == token]
     if not own:

@@ -37,7 +37,7 @@ class StepCounts:
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `data` the dataclass `kind` has a field for: a later version may say more."""
+    """The entries of `data` for which the dataclass `kind` has a field. Reports of later versions may have others."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}
 
@@ -51,7 +51,7 @@ class SplitReport:
     kept: int
     stages: tuple[StepCounts, ...]
     records: int = 0
-    """Records of the whole input, of which a limit drew `read`."""
+    """Records of the whole input. A limit has drawn `read` of them."""
     license: str = ""
     homepage: str = ""
     citation: str = ""
@@ -59,11 +59,11 @@ class SplitReport:
     """Whether the raw text may be passed on; None where nobody has said so."""
     plugin: str = ""
     title: str = ""
-    """What the corpus is called; empty where only the user knows, and has not said it."""
+    """The name of the corpus; empty if it is the user's own and the recipe gives no name."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SplitReport:
-        """Back from plain data. Earlier versions named a corpus by its source, a user's own one by that of the file."""
+        """Make a SplitReport from plain data. Earlier versions had no `title`: it is then the name of the source."""
         if "title" not in data:
             own = data.get("license") == "unknown"
             data = {**data, "title": "" if own else data["source"]}
@@ -85,11 +85,11 @@ class StepFacts:
     """The package of the plugin; of a plugin that is a mere file, the file's name without its folder."""
     package_version: str = ""
     digest: str = ""
-    """Of the plugin's files."""
+    """Digest of the plugin's files."""
     version: str = "1"
-    """Of the stage."""
+    """Version of the stage."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """All of them, prompts in full."""
+    """All options of the stage, with prompts in full."""
     models: tuple[str, ...] = ()
     adds: Mapping[str, str] | None = None
     """Type of each column that it adds; None in a report of a version which did not say."""
@@ -100,7 +100,7 @@ class StepFacts:
 
     @property
     def made_by(self) -> str:
-        """Whose work it is, in which version, for people."""
+        """The package, its version and the version of the stage, for people."""
         return f"{self.package} {self.package_version}, stage version {self.version}"
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class StepFacts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepFacts:
-        """Back from plain data, of this version or an earlier one."""
+        """Make a StepFacts from plain data of this version or an earlier one."""
         known = _known(cls, data)
         if (quantities := known.get("quantities")) is not None:
             known["quantities"] = {name: Quantity(**_known(Quantity, one)) for name, one in quantities.items()}

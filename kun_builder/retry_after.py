@@ -6,11 +6,11 @@ import time
 from email.utils import mktime_tz, parsedate_tz
 
 LONGEST = 366 * 86400.0
-"""Seconds; a longer pause counts as this."""
+"""Seconds of the longest pause; a longer one counts as this."""
 
 
 def asked_pause(value: str) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date."""
+    """Seconds that a Retry-After header asks for, as a number or a date, at most LONGEST; None if it is neither."""
     value = value.strip()
     if not value:
         return None

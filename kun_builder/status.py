@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Passage:
-    """Rows at one step of a phase. `answers` are those that the rows got there which have left it."""
+    """Counts rows at one step of a phase: those that have come, have left, and have passed to the next step.
+
+    asks: whether the step asks a model. answers: how many answers the rows that have left got at this step.
+    """
 
     asks: bool
     come: int = 0
@@ -34,7 +37,7 @@ class Status:
     unit: str = "rows"
     done: int = 0
     drops: Counter[str] = field(default_factory=Counter)
-    """`stage: reason` to number of rows, over the whole run."""
+    """Number of dropped and quarantined rows by `stage: reason`, over the whole run."""
     requests: int = 0
     reused: int = 0
     """Answers that came out of the journal."""
@@ -45,12 +48,12 @@ class Status:
     started: float = field(default_factory=time.monotonic)
     phase_started: float = field(default_factory=time.monotonic)
     ending: str = ""
-    """Why the run ends before it is finished; once that is said, nothing more is asked."""
+    """Why the run ends before it is finished. Once this is set, nothing more is asked."""
     say: Callable[[str], None] = lambda message: None
     passages: dict[str, Passage] = field(default_factory=dict)
     """Steps of this phase, in order, if its rows go through them one by one."""
     answers_before: int = 0
-    """Answers of earlier phases."""
+    """Number of answers of earlier phases."""
 
     @property
     def answers(self) -> int:
@@ -66,7 +69,8 @@ class Status:
     def answers_left(self) -> float | None:
         """Answers that this phase still needs, as far as its rows so far tell; None if it asks no model.
 
-        Rows die at a step, and are answered there, as often as those before them: one answer until a row has left it.
+        It assumes that rows to come drop out and get answers at each step as often as those before them did, and one
+        answer as long as no row has left the step.
         """
         passages = list(self.passages.values())
         if self.total is None or not any(passage.asks for passage in passages):

@@ -100,7 +100,7 @@ def command(
 
 
 def _present(run: Path, out: Output) -> None:
-    """Card, pictures and page: whatever fails in them costs neither the run, which is complete, nor its exit status."""
+    """Write card, pictures and page. A failure there is told, but the run is complete and its exit status stays 0."""
     from kun_builder.result.present import write_presentation
 
     try:

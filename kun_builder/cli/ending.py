@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 """Seconds after SIGTERM in which answers are waited for: Slurm kills 30 s after it, Kubernetes too."""
 LIMIT_PATIENCE = 120.0
-"""The same after a time limit, which is of our own making."""
+"""Seconds in which answers are waited for after a time limit, which no scheduler enforces."""
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _UNITS = (86_400, 3600, 60, 1)
@@ -40,19 +40,19 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 class _Ending:
-    """Hears the signals, on the main thread."""
+    """Handles the signals that end a build, on the main thread."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
         self.cut = False
-        """Whether the work was broken off, and not only what was yet to ask."""
+        """Whether work was broken off. If not, only questions that were yet to be asked are missing."""
 
     def terminated(self, *_: object) -> None:
-        """SIGTERM; a second one waits for nothing."""
+        """Handle SIGTERM. At the second one, answers under way are not waited for."""
         self._begin("it was told to end (SIGTERM)", PATIENCE, again=self._status.ending.endswith("(SIGTERM)"))
 
     def alarm(self, *_: object) -> None:
-        """The time limit, and later the end of all patience."""
+        """Handle the alarm: the time limit at first, later the end of waiting for answers."""
         self._begin("its time limit is reached", LIMIT_PATIENCE, again=bool(self._status.ending))
 
     def _begin(self, why: str, patience: float, *, again: bool) -> None:
@@ -66,7 +66,7 @@ class _Ending:
 
 @contextmanager
 def ending(status: Status, limit: int | None) -> Iterator[None]:
-    """A build of at most `limit` seconds; raises Stopped when it was ended early."""
+    """Let a build run for at most `limit` seconds; None is no limit. Raises Stopped if it was ended early."""
     heard = _Ending(status)
     before = {
         number: signal.signal(number, handler)

@@ -20,7 +20,7 @@ GROUP = "kun_builder.commands"
 
 
 def commands(taken: Container[str]) -> dict[str, list[EntryPoint]]:
-    """The commands of packages in the order of their names, each with all who give it; those `taken` are left out."""
+    """Commands of packages in the order of their names, each with all that give it; without those `taken`."""
     found: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         if point.name not in taken:
@@ -29,7 +29,7 @@ def commands(taken: Container[str]) -> dict[str, list[EntryPoint]]:
 
 
 def load(points: list[EntryPoint]) -> click.Command:
-    """The command itself. Raises PluginError, with the owner's name, if it has several or cannot be had."""
+    """Import the command. Raises PluginError, with the owners' names, if several give it or it cannot be had."""
     point, owner = points[0], _owner(points[0])
     if len(points) > 1:
         owners = " and ".join(map(_owner, points))

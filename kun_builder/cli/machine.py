@@ -30,9 +30,9 @@ _CURES = {
 
 
 def open_streams() -> None:
-    """Make the standard streams usable: one that is closed reads and writes nothing, and no character is too much.
+    """Make the standard streams usable: closed ones become empty ones, and characters that they lack are escaped.
 
-    What is opened first would else take the place of a closed stream, and be written into.
+    Otherwise the first file that is opened would take the place of a closed stream, and be written into.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         mode = "w" if number else "r"
@@ -50,7 +50,7 @@ def open_streams() -> None:
 
 
 def explained(error: OSError) -> tuple[str, str] | None:
-    """What the machine refused, and the cure; None for what is no fault of the machine."""
+    """A line about what the machine refused, and the cure; None for an error that is no fault of the machine."""
     cure = _CURES.get(error.errno or 0)
     if cure is None:
         return None

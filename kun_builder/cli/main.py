@@ -41,7 +41,7 @@ COMMANDS = {
 """Our commands: the module `kun_builder.cli.<name>`, whose `command` it is, and its line in `kun-build --help`."""
 
 STOPPED = 75
-"""Exit code of a build that was ended early: what to start again is told from what failed."""
+"""Exit code of a build that was ended early, so that scripts can tell what to start again from what failed."""
 
 EXAMPLES = (
     "kun-build init                                        write recipe.yaml",
@@ -56,7 +56,7 @@ class _Main(click.Group):
 
     @functools.cached_property
     def added(self) -> dict[str, list[EntryPoint]]:
-        """Commands of packages, with who gives them."""
+        """Commands that packages add, each with the packages that give it."""
         return extensions.commands(taken=COMMANDS)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -30,9 +30,9 @@ def complain(message: str, hint: str = "", word: str = "Error") -> None:
 
 
 def steady(message: str) -> str:
-    """A message of one or more lines, whatever names are in it, without what would steer the terminal.
+    """A message of one or more lines with control characters escaped, so that it cannot steer the terminal.
 
-    A line end in a name from the command line is escaped: it would begin a line that looks like another message.
+    Line ends in names from the command line are escaped too: they would begin a line that looks like another message.
     """
     for name in _broken_names():
         message = message.replace(name, shown(name))
@@ -40,14 +40,14 @@ def steady(message: str) -> str:
 
 
 def _broken_names() -> list[str]:
-    """Parts of paths on the command line, and of the folder, that hold a line end; long ones first."""
+    """Parts of paths on the command line, and of the working folder, that hold a line end; the longest first."""
     said = [part for word in (*sys.argv[1:], os.getcwd()) if "\n" in word for part in re.split("[/=]", word)]
     names = {name for part in said for name in (part, Path(part).stem) if "\n" in name}
     return sorted(names, key=len, reverse=True)
 
 
 def visible(text: str) -> str:
-    """`text` with control characters escaped, but for line ends: names of files and words of servers are in it."""
+    """`text` with control characters escaped except line ends and tabs, since it may quote file names and servers."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 

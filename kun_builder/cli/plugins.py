@@ -99,7 +99,7 @@ def _facts(kind: str, entry: Entry[Any]) -> dict[str, Any]:
 
 
 def _license(kind: str, entry: Entry[Any]) -> str:
-    """Of a source, the corpus's; else the package's."""
+    """The licence: of a source, that of the corpus; of anything else, that of the package."""
     return str((entry.value.license or "as its split says") if kind == "source" else entry.owner.license)
 
 
@@ -132,7 +132,7 @@ def _explain(kind: str, entry: Entry[Any]) -> None:
 
 
 def documentation(entry: Entry[Any]) -> str:
-    """The docstring of what does the work, or else that of the plugin."""
+    """The docstring of the function that does the work, or else that of the plugin."""
     value = entry.value
     names = ("run", "parse", "connect", "model")
     function = next((found for name in names if (found := getattr(value, name, None))), None)

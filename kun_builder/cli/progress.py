@@ -28,7 +28,7 @@ _REASONS = 6  # the most frequent reasons are shown
 
 
 class Meter:
-    """Rates of a Status over the last half minute of its phase, or over its last ten units where these take longer."""
+    """Reckons rates of a Status over the last half minute of its phase, or its last ten units if they take longer."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -36,7 +36,7 @@ class Meter:
         self._phase = ""
 
     def read(self) -> dict[str, Any]:
-        """What there is to show, as plain figures; None for what is not known."""
+        """The figures to show; None for those that are not known."""
         status, now = self._status, time.monotonic()
         if status.phase != self._phase:
             self._samples.clear()
@@ -98,7 +98,7 @@ def describe_drops(figures: dict[str, Any]) -> str:
 
 
 def _dated(figures: dict[str, Any]) -> str:
-    """A line of a log that is read later: when it was, and all that a terminal would show."""
+    """One line for a log that is read later: the time, and all that a terminal would show."""
     what = "; ".join(filter(None, (describe(figures), describe_drops(figures))))
     return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {what}"
 
@@ -140,14 +140,14 @@ def progress(status: Status, out: Output) -> Iterator[None]:
 
 
 class _Records(logging.Handler):
-    """Log records as messages to the user: a model that is fetched, a field that a server refuses."""
+    """Shows log records to the user, for example that a model is fetched or that a server refuses a field."""
 
     def __init__(self, status: Status, out: Output) -> None:
         super().__init__(logging.INFO)
         self._status, self._out = status, out
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, above the panel if there is one."""
+        """Show the record, above the panel if there is one."""
         if record.levelno >= logging.WARNING:
             self._out.warn(record.getMessage())
         else:

@@ -82,7 +82,7 @@ def command(run: Path, repo: str | None, out: Output, **options: Any) -> None:
 
 
 def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **options: Any) -> None:
-    """Push, and say what was done. What is not given is what the recipe said."""
+    """Push, and print what was done. Options that are not given are those of the recipe."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from kun_builder.hub.push import push
@@ -97,7 +97,7 @@ def push_run(run: Path, repo: str | None, out: Output, *, dry_run: bool, **optio
 
 
 def check_target(repo: str, recipe: Recipe, registry: Registry, out: Output, **options: Any) -> None:
-    """What would end the publishing of a recipe's result ends it here, before anything is built."""
+    """Check licences and access to the Hub before anything is built. Raises the errors that the push would."""
     from kun_builder.hub.push import check_access
     from kun_builder.hub.retry import Retry
     from kun_builder.recipe.corpus import declared
@@ -114,7 +114,7 @@ def check_target(repo: str, recipe: Recipe, registry: Registry, out: Output, **o
 def make_target(
     repo: str | None, settings: Mapping[str, Any], *, private: bool | None, token: str | None, **options: Any
 ) -> Target:
-    """Where to publish: what is given goes before what the recipe says."""
+    """Where to publish. Options of the command line take precedence over the recipe's `publish:`."""
     from kun_builder.hub.push import Target
 
     if not (repo := repo or settings.get("repo")):
@@ -124,7 +124,7 @@ def make_target(
 
 
 def show_published(published: Published, out: Output) -> None:
-    """What a push did: for people, as JSON, or just the address."""
+    """Print what a push did: for people, as JSON, or, in quiet mode, just the address."""
     address = published.pull_request or published.url
     if out.format == "json":
         out.json(asdict(published))

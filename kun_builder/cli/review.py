@@ -119,7 +119,8 @@ def _serve(review: Review, reviewer: str, port: int, show: bool) -> None:
 
 @contextmanager
 def _door(folder: Path, url: str) -> Iterator[Path]:
-    """A file that leads to the page, for the user alone: everybody on a machine sees the arguments of a browser."""
+    """Yield a file that leads to the page and that only the user may read: the page's secret address is not put on the
+    browser's command line, which everybody on the machine can see."""
     from kun_builder.report import replace_file
 
     door = folder / "open.html"

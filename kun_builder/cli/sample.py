@@ -43,9 +43,9 @@ def show_sample(recipe: Recipe, registry: Registry, rows: int, out: Output) -> N
 
 
 def beyond(budget: Mapping[str, float | None], found: Estimate, share: float = 1.0) -> Iterator[str]:
-    """What the run will take beyond its budget, as far as can be reckoned: one line each.
+    """Yield a line for each limit of the budget that the run will probably exceed.
 
-    share: of the whole, what a `target` needs.
+    share: the part of the whole that a `target` needs, 0 to 1.
     """
     figures = list(found.models.values())
     tokens = [model[name] for model in figures for name in ("prompt_tokens", "completion_tokens")]

@@ -73,7 +73,7 @@ def command(word: str, out: Output) -> None:
 
 
 def _index() -> str:
-    """The address that pip installs from, with its own password, if it has one."""
+    """The address that pip installs from, with the password in it, if there is one."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = dict(_INDEX.findall(done.stdout))
@@ -92,7 +92,7 @@ def _normal(name: str) -> str:
 
 
 def _facts(client: Client, page: str, name: str) -> dict[str, str] | None:
-    """What a package says of itself; None if it does not say that it is a plugin, or there is nothing to read of it."""
+    """What a package says of itself; None if it lacks the keyword `kun-builder` or has no metadata to read."""
     answer = client.get(page, headers=_ACCEPT)
     files = json.loads(answer.content)["files"] if answer.is_success else []
     files = [file for file in files if not file.get("yanked") and _has_metadata(file)]

@@ -58,7 +58,7 @@ class _Server:
         self._reply = reply
         self.mode: str | int = "good"
         self.left = asyncio.Event()
-        """Set when a client went away from a server that hangs."""
+        """Set when a client has closed its connection while the server hangs."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
@@ -179,7 +179,7 @@ async def _error(engine: Engine, endpoint: Endpoint, request: Request, what: str
 
 
 async def _cancelled(engine: Engine, server: _Server, endpoint: Endpoint, request: Request) -> None:
-    """A request that is given up ends at once, at the server too: else it would go on computing for nobody."""
+    """Check that a cancelled request ends at once, at the server too, which else would go on for nobody."""
     server.mode = "hang"
     server.left.clear()
     task = asyncio.ensure_future(endpoint.complete(request))

@@ -19,14 +19,14 @@ from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, PromptText, Request, Token
 
 Answer: TypeAlias = str | Completion | BaseException
-"""What a model says, or what is raised in its place: TransientError, RejectedError, FatalError."""
+"""What a model says, or the error that is raised instead: TransientError, RejectedError or FatalError."""
 
 Answers: TypeAlias = Answer | Sequence[Answer] | Callable[[Request], Answer]
-"""The same for every request, one after the other, or by the request."""
+"""One answer for every request, a list of answers that are used in turn, or a function of the request."""
 
 
 class Script:
-    """An endpoint with a script. `requests` are those that it got, in their order; a token is a character."""
+    """An endpoint that answers from a script. `requests` are those that it got, in order. A token is a character."""
 
     url = "script:"
 
@@ -35,15 +35,15 @@ class Script:
         self._answers, self._delay, self._info = answers, delay, info
 
     async def info(self) -> ModelInfo:
-        """As the test says."""
+        """The `info` that the test has given."""
         return self._info
 
     async def healthy(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     async def queued(self) -> int | None:
-        """Not told."""
+        """Always None."""
         return None
 
     async def complete(self, request: Request) -> Completion:
@@ -58,7 +58,7 @@ class Script:
         return Completion(answer, prompt_tokens=len(str(request.prompt)), completion_tokens=len(answer))
 
     async def count_tokens(self, text: str) -> int:
-        """Its characters."""
+        """Number of characters of `text`, since a token is a character here."""
         return len(text)
 
     def _answer(self, request: Request) -> Answer:
@@ -97,7 +97,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class FakeGenerate:
-    """`generate` as a stage gets it; `requests` are those that reached the model: not those that the journal knew."""
+    """`generate` as a stage gets it. `requests` are those that reached the model, so none that the journal answered."""
 
     requests: list[Request]
     _generate: RowGenerate

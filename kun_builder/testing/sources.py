@@ -62,7 +62,7 @@ def _spec(source: Source, known: tuple[Option, ...], paths: list[str], options: 
 
 
 def _read(source: Source, spec: SplitSpec, shard_rows: int) -> list[Row]:
-    """Rows as a run would have them."""
+    """The rows that a run would read."""
     entry = Entry(source, Plugin("test", "test"))
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -91,7 +91,7 @@ def _records(source: Source, options: Mapping[str, Any], file: str, start: int =
 
 
 def _check_restart(source: Source, options: Mapping[str, Any], file: str) -> None:
-    """Records are counted from 0 without a gap, and reading from record n on gives those that a whole reading gives."""
+    """Check that records are counted from 0 without a gap, and that reading from record n on gives the same ones."""
     whole = list(_records(source, options, file))
     numbers = [record.index for record in whole]
     expect(numbers == list(range(len(whole))), f"{file}: records must be counted 0, 1, 2, ..., not {numbers[:5]}...")
@@ -118,7 +118,7 @@ def _check_memory(source: Source, options: Mapping[str, Any], file: str, memory:
 
 
 def _check_damage(source: Source, spec: SplitSpec, file: str) -> None:
-    """A file that ends too early is an error of its records, not of the run; what came before is not lost."""
+    """Check that a file which ends too early raises nothing and that the records before its end are read."""
     whole = list(_records(source, spec.options, file))
     data = Path(file).read_bytes()
     with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +133,7 @@ def _check_damage(source: Source, spec: SplitSpec, file: str) -> None:
 
 
 def _check_dirt(source: Source, options: Mapping[str, Any], file: str) -> None:
-    """A record whose fields are missing, null or of another kind must not become text."""
+    """Check that a record whose fields are missing, null or of another kind does not become text."""
     chosen = accepted(source.parse, options)
     record = next((r.data for r in _records(source, options, file) if not r.error and isinstance(r.data, dict)), None)
     if record is None:

@@ -154,7 +154,7 @@ async def _ask(
     info: ModelInfo | None,
     requests: list[Request],
 ) -> tuple[list[Outcome], Mapping[tuple[str, str], Tally]]:
-    """Row after row, so that a list of answers has an order."""
+    """Ask row after row, so that a list of answers is used in order."""
     async with scripted_models(steps[0].models or ("chat",), answers, delay=delay, info=info) as (generator, script):
         runner = RowRunner(generator, Status())
         outcomes = [(await runner.run(0, [row], steps))[0][0] for row in rows]
@@ -163,7 +163,7 @@ async def _ask(
 
 
 def _run_dataset(step: Step, table: pa.Table) -> StageResult:
-    """What the stage says of all rows together; it must also bear to see none."""
+    """The verdicts of the stage on all rows together. It must also work on no rows."""
     from datasets import Dataset
 
     stage = step.stage
