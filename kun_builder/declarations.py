@@ -31,7 +31,7 @@ FileName = Annotated[str, Role("file")]
 that depend on it are made again."""
 
 VerdictsFolder = Annotated[str, Role("verdicts")]
-"""An option that names a folder of people's verdicts; empty, it is the stage's own in the run folder."""
+"""An option that names a folder of people's verdicts. An empty one means the stage's own folder in the run folder."""
 
 ColumnName = Annotated[str, Role("column")]
 """An option that names a column of text: `text`, or one of strings that an earlier stage of the recipe adds, such as
@@ -39,7 +39,7 @@ ColumnName = Annotated[str, Role("column")]
 
 
 NUMBERS = ("double", "float", "int32", "int64")
-"""Types of columns of numbers."""
+"""Arrow types of columns that count as numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,20 +97,20 @@ class RequestError(KunError):
 
 
 class TransientError(RequestError):
-    """Worth trying again; `retry_after` is the server's own wish in seconds, if it gave one."""
+    """The request is worth trying again; after `retry_after` seconds, if the server asks for such a pause."""
 
 
 class RejectedError(RequestError):
-    """The server refuses this very input; trying again cannot help, other rows are not concerned."""
+    """The server refuses this very input. Trying again cannot help, and other rows are not concerned."""
 
 
 class FatalError(RequestError):
-    """The server refuses us; every further request would fail in the same way."""
+    """The server refuses the run as a whole: every further request would fail in the same way."""
 
 
 class Drop(Exception):  # a verdict, not an error: stages raise it to drop a row
-    """Raised by a `RowStage` to drop its row, and by `parse` of a source: a reason (a fixed word, counted) and the
-    measured value.
+    """A `RowStage` raises it to drop its row, and `parse` of a source to leave out a record. It takes the reason (a
+    fixed word, which is counted) and the measured value.
 
     `added` are columns that the row keeps even so, for example the instruction that was refused.
     """

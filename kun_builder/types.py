@@ -40,8 +40,9 @@ PromptText: TypeAlias = str | Sequence[Message]
 class Record:
     """One record of an input file, parsed or broken.
 
-    `index` counts records of the file from 0, broken ones included, blank lines not; `offset` is the byte in the
-    (decompressed) stream where it begins, if known. A broken record has `error` and its first bytes in `raw`.
+    `index` counts the records of the file from 0; broken ones count, blank lines do not. `offset` is the byte in the
+    (decompressed) stream at which the record begins, if known. A broken record has the reason in `error` and its first
+    bytes in `raw`.
     """
 
     index: int
@@ -95,12 +96,14 @@ class Source:
 class RowStage:
     """A stage that works row by row and may ask models: `async def run(row, generate, *, options...) -> Row`.
 
-    `run` returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
-    with their annotations and defaults, are its whole configuration. `adds` maps column names to Arrow type names:
-    `string`, `binary`, `bool`, `int32`, `int64`, `float`, `double`, or `list<...>` of one. `quantities` says of columns
-    of numbers among them what they mean. `version` changes when the result for the same input changes. `forms` is
-    for a stage that adds `instruction`: name and RE2 pattern of each form in which it may ask; the first that matches
-    is counted in report and card.
+    run: returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
+        with their annotations and defaults, are the options of the stage in a recipe; there are no others.
+    adds: the columns that the stage adds, each with its Arrow type: `string`, `binary`, `bool`, `int32`, `int64`,
+        `float`, `double`, or `list<...>` of one.
+    quantities: what the columns of numbers among them mean, by the name of the column.
+    version: must change when the result for the same input changes.
+    forms: for a stage that adds `instruction`: (name, RE2 pattern) of each form in which an instruction may ask. Report
+        and card count the first one that matches.
     """
 
     name: str
@@ -142,10 +145,11 @@ class Workspace(Protocol):
         """Processes that `map` uses."""
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
-        """What `function` makes of each of `items`, in order, in processes where rows are many: all must pickle."""
+        """Yield `function` of each of `items`, in order. If rows are many, other processes compute it: function, items
+        and results must be picklable."""
 
     def need_disk(self, size: int) -> None:
-        """Raise RunError if the disk of `folder` has not `size` bytes left."""
+        """Raise RunError if the disk of `folder` has less than `size` bytes left."""
 
     def progress(self, share: float) -> None:
         """Tell the user which share of the work is done, 0..1."""
@@ -181,13 +185,16 @@ class Request:
     """One request to a model, in neutral terms; each engine translates it into its dialect.
 
     max_new_tokens: upper limit of tokens to generate. temperature: 0 is greedy. repetition_penalty: 1 is none.
-    seed: for sampling; None lets the server choose. top_logprobs: how many alternatives to report per token.
-    choices: the answer must be one of these strings, where the server can enforce it.
-    schema: a JSON schema (a dict) that the answer must satisfy, instead of `choices`. The server is held to it where it
-        can be; every answer is checked, asked for once more with another seed, then its row is dropped as `off_schema`.
-        `Completion.data` has the value. Servers rarely show the schema to the model: the prompt says what is wanted.
-    on_length, on_empty: what a truncated or empty answer means: `keep` it, `drop` the row, or `retry` once, with twice
-        the tokens or with another seed, then drop. They are rules of ours and no part of the journal's key.
+    top_p, seed: for sampling above temperature 0. With a seed of None the server chooses one.
+    stop: strings at which the answer ends; they are not part of it.
+    top_logprobs: how many alternatives to report per token.
+    choices: the answer must be one of these strings, if the server can enforce it.
+    schema: a JSON schema (a dict) that the answer must satisfy, instead of `choices`. The server enforces it if it can.
+        Every answer is checked: one that does not satisfy it is asked for once more with another seed, then the row is
+        dropped as `off_schema`. `Completion.data` has the value. Servers rarely show the schema to the model, so the
+        prompt must say what is wanted.
+    on_length, on_empty: what to do with a truncated or empty answer: `keep` it, `drop` the row, or `retry` once, with
+        twice the tokens or with another seed, and then drop. They are no part of the journal's key.
     """
 
     prompt: str | tuple[Message, ...]
@@ -215,11 +222,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered, without what it thought before. `finish_reason` is `stop` or `length`, or the server's
-    own word for another end, which drops the row; token counts are the server's own, reasoning included.
+    """What a model answered, without what it thought before.
 
-    `tokens` is empty where no log-probabilities were asked for or the server gives none; `key` finds the generation in
-    the journal again; `cached` tells that it came from there.
+    finish_reason: `stop`, `length` (cut off), or the server's own word for another end, which drops the row.
+    prompt_tokens, completion_tokens: the server's own counts, reasoning included.
+    tokens: empty if no log-probabilities were asked for or the server gives none.
+    key: finds the generation in the journal again. cached: whether it came from there.
     """
 
     text: str
@@ -231,15 +239,16 @@ class Completion:
     key: str = ""
     cached: bool = False
     reasoning_tokens: int = 0
-    """Of the generated tokens, those of reasoning; estimated where the server does not tell."""
+    """How many of `completion_tokens` are reasoning; an estimate if the server does not tell."""
     data: Any = field(default=None, hash=False)
     """The value of an answer that was asked for by `schema`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Who a model is, asked before a run starts. `revision` is a commit, or the digest of a local file; `fingerprint`
-    is what else a server says of its present state, which no result depends on."""
+    """Who a model is, asked before a run starts. `revision` is a commit or the digest of a local file, empty if it is
+    unknown; `context_length` is in tokens, 0 if it is unknown. `fingerprint` is what else the server says of its
+    present state: no result depends on it."""
 
     id: str
     revision: str = ""
@@ -249,10 +258,10 @@ class ModelInfo:
     tokenizer: str = ""
     license: str = ""
     variant: str = ""
-    """What else its answers depend on: a digest of the further request fields that the recipe sends along."""
+    """Digest of fields that the recipe adds to every request, since answers depend on them; empty without any."""
     fingerprint: str = ""
     trained_for: tuple[str, ...] = ()
-    """Stages whose prompts, as their options have them, the model was trained with: it is asked in no other words."""
+    """Stages for whose prompts the model was trained. At these it is asked in no other words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +323,7 @@ class Endpoint(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """A kind of server. `connect(spec, *, options...)` is an async context manager that yields one `Endpoint` per
-    server; what it started, it stops."""
+    server, and in the end stops whatever it has started."""
 
     name: str
     connect: Callable[..., AbstractAsyncContextManager[Sequence[Endpoint]]]
@@ -325,7 +334,9 @@ class Generate(Protocol):
     """All that a stage sees of models. Journal, pool, window and engine are behind it."""
 
     async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
-        """Ask `model`; `parameters` are the fields of `Request`. Asking the same twice in a run costs once."""
+        """Ask `model`; `parameters` are the fields of `Request`. Asking the same twice costs once.
+
+        Raises Drop or RejectedError if there is no good answer. A stage lets them pass: they cost only its row."""
 
     def info(self, model: str) -> ModelInfo:
         """Who `model` is."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _API = "/v1"
 _ROUTES = ("/chat/completions", "/completions", "/models")
-"""What people leave at the end of an address that they copy."""
+"""Routes that people leave at the end of an address that they have copied."""
 _KEY = 8
 """Characters of the shortest value of a query that may be a key."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def read(cls, url: str) -> Address:
-        """Raises ModelError if `url` is not an http(s) address."""
+        """Read an address as people write it. Raises ModelError if `url` is not an http(s) address."""
         from yarl import URL
 
         try:
@@ -66,7 +66,7 @@ class Address:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown: a password, and long values of the query, which may be keys."""
+        """What must not be shown: the password, and values of the query of 8 or more characters, which may be keys."""
         password = self.base.password
         return (*([password] if password else []), *(v for v in self.base.query.values() if len(v) >= _KEY))
 
@@ -80,23 +80,23 @@ class Proxy:
 
     @property
     def shown(self) -> str:
-        """For people: without user and password."""
+        """The address for people: without user and password."""
         from yarl import URL
 
         return f"the proxy {URL(self.url).with_user(None)} ({self.variable} in the environment)"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Its password."""
+        """What must not be shown: the proxy's password."""
         from yarl import URL
 
         return tuple(filter(None, (URL(self.url).password,)))
 
 
 def proxy_for(address: Address) -> Proxy | None:
-    """The proxy that leads to `address`, None where there is none: a server on this machine is asked directly.
+    """The proxy that leads to `address`; None if there is none. A server on this machine is always asked directly.
 
-    Raises ModelError for a proxy of a kind that nobody here speaks, or whose address is none.
+    Raises ModelError for a proxy of a kind that is not supported, or with an address that cannot be read.
     """
     from urllib.request import getproxies
 
@@ -128,8 +128,8 @@ def _check(proxy: Proxy, address: Address) -> None:
 
 
 def _bypassed(base: URL, listed: str) -> bool:
-    """Whether `no_proxy` names the server: a host or the end of one, with a port or without, an address or a network
-    (`10.0.0.0/8`), or `*`. What the system's own settings say counts too."""
+    """Whether `no_proxy` or the system's own settings say that the server is asked without a proxy. An entry is a host
+    or the end of one, with or without a port, an IP address or network (`10.0.0.0/8`), or `*`."""
     from urllib.request import proxy_bypass
 
     host = (base.host or "").lower().rstrip(".")
@@ -155,7 +155,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """An IP address or network, None for a name."""
+    """`text` as an IP address or network; None if it is a name."""
     try:
         return ipaddress.ip_network(text.strip("[]"), strict=False)
     except ValueError:

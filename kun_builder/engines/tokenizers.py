@@ -83,7 +83,7 @@ class ChatTemplate:
 
     tokenizer: Any
     prefix: str = ""
-    """The begin-of-sequence token, where the server's tokenizer adds it by itself."""
+    """The begin-of-sequence token if the tokenizer adds it by itself, else ""."""
 
     def render(self, messages: Sequence[Message], thinking: Thinking = "auto") -> str:
         """The raw prompt for these messages, with the system's text in the user's turn if the template has no place
@@ -114,7 +114,7 @@ def load_template(name: str, spec: ModelSpec | None = None) -> ChatTemplate:
 
 
 def _named(name: str, spec: ModelSpec | None) -> tuple[str, str]:
-    """The name to look for, and the revision if it is the model's own."""
+    """The name to look for, and the model's revision if the tokenizer is the model's own, else ""."""
     if name not in {"", "auto"}:
         return name, spec.revision if spec and name == spec.model else ""
     if spec is None:
@@ -141,7 +141,7 @@ def _folder(name: str, revision: str) -> Path:
 
 
 def _from_hub(name: str, revision: str) -> Path:
-    """Load by `AutoTokenizer`, which converts old kinds too, and write it out under its Hub id or path."""
+    """Load a tokenizer by `AutoTokenizer`, which converts old kinds too, and write it into the cache under its name."""
     tokenizer = _auto_tokenizer(name, revision)
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer {name} has no `tokenizer.json` and cannot be converted to one", hint=_HINT)

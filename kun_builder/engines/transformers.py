@@ -64,7 +64,7 @@ def is_model_folder(model: str) -> bool:
 
 
 def _about(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
-    """What to load, and what is known of it before it is loaded; a folder's revision is the digest of its files."""
+    """What to load, and the facts that are known before it is loaded. The revision of a folder is its files' digest."""
     contract = read_contract(spec.model, spec.revision)
     facts: dict[str, Any] = {"prompt": contract.style if contract else spec.prompt}
     if not is_model_folder(spec.model):
@@ -107,7 +107,7 @@ class TransformersEndpoint:
         return await self._endpoint.healthy()
 
     async def queued(self) -> int | None:
-        """Unknown: the server does not tell."""
+        """Always None: the server does not tell."""
         return None
 
     async def complete(self, request: Request) -> Completion:

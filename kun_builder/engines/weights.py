@@ -56,13 +56,13 @@ DEFAULT = "qwen2.5-coder-1.5b"
 GROUP = "kun_builder.weights"
 
 Elsewhere = Callable[[Path, int, str], None]
-"""`fetch(partial, size, sha256)` writes the file of so many bytes to `partial`, or goes on with what is there of it;
-its `str` says where that comes from. Raises ModelError."""
+"""`fetch(partial, size, sha256)` writes the file of `size` bytes to `partial`, going on with what is there of it. `str`
+of the function says where the file comes from. Raises ModelError if it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A GGUF file: `id` names the model (a Hub repository, or the file's name), `sha256` this very file."""
+    """A GGUF file. `id` is the model's name (a Hub repository, or the file's name), `sha256` the file's digest."""
 
     id: str
     path: Path
@@ -127,7 +127,7 @@ def fetch(name: str, known: Known, folder: Path) -> Path:
 
 
 def _is_whole(path: Path, known: Known) -> bool:
-    """Whether the file is there, right; a wrong one is removed."""
+    """Whether the file is there and has the pinned digest. A wrong file is deleted."""
     if not path.is_file():
         return False
     if path.stat().st_size == known.size and digest(path) == known.sha256:
@@ -172,7 +172,7 @@ def _from_hub(repo: str, file: str, revision: str | None, folder: Path | None = 
 
 
 def _http_error() -> type[Exception]:
-    """The base of what the Hub client's transport raises; it is httpx under one name or another."""
+    """The base class of the errors of the Hub client's transport, which is httpx under one name or another."""
     from huggingface_hub import get_session
 
     module = sys.modules[type(get_session()).__module__.partition(".")[0]]
@@ -184,7 +184,7 @@ def _http_error() -> type[Exception]:
 
 
 def _elsewhere(name: str) -> Elsewhere | None:
-    """What a package offers for the model, if one does."""
+    """What an installed package offers to fetch the model with; None if none does."""
     for entry in entry_points(group=GROUP, name=name):
         other: Elsewhere = entry.load()
         return other

@@ -3,8 +3,8 @@
     {"id": "wudao/part-1.json:17", "instruction": "...", "output": "...", "good": false, "kinds": ["invented"],
      "stratum": "kept", "stratum_rows": 812, "stage": null, "reason": null, "measured": {"score": 0.71}}
 
-Only `good` is demanded, and of an instruction for which there is no answer only that is judged. Measured values may
-also stand beside `good`, as they do in files that the page of `kun-build review` did not make.
+Only `good` is required. If there is an instruction without an answer, the instruction alone is judged. Measured values
+may also stand beside `good`, as they do in files that the page of `kun-build review` did not make.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TRUTH: Mapping[Any, bool] = {True: True, False: False, "good": True, "bad": Fal
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One judgement. `stratum_rows` is the number of rows that the drawn one stands for, together with its like."""
+    """One judgement of one row. `stratum_rows` is the number of rows in the stratum that the row was drawn from."""
 
     good: bool
     id: str = ""
@@ -53,15 +53,15 @@ class Verdict:
     reason: str = ""
     """Why the run rejected the row, as `step: reason`; empty if it was kept."""
     value: float | None = None
-    """The number that it was rejected for; None if that was no number, or is not known."""
+    """The measured value for which the row was rejected; None if that is no number or is not known."""
     run: str = ""
     seen: str = ""
-    """Digest of the words that were judged, where a run waited for the verdict."""
+    """Digest of the words that were judged, if a run waited for the verdict; else empty."""
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
-    """The verdicts in one file. Raises RunError with file and line for what is none."""
+    """The verdicts in one file. Raises RunError, with file and line, for a line that is no verdict."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -105,7 +105,7 @@ def _verdict(line: bytes, place: str) -> Verdict:
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """Values that stages measured: all numbers that are not the page's own."""
+    """The values that stages measured: all numbers in the record that the page itself has not written."""
     own = ("good", "stratum_rows", "value")
     return {
         str(name): float(value)
