@@ -43,7 +43,7 @@ def write_note(path: Path, value: object) -> None:
 
 
 def make_private(folder: Path) -> Path:
-    """Make `folder` and, if it is new, let nobody but the user look into it: raw text and answers will be there."""
+    """Make `folder` and, if it is new, let only the user read it, since raw text and answers will be in it."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

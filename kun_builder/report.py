@@ -56,7 +56,7 @@ class SplitReport:
     homepage: str = ""
     citation: str = ""
     redistributable: bool | None = None
-    """Whether the raw text may be passed on; None where nobody has said so."""
+    """Whether the raw text may be passed on; None if neither source nor recipe says."""
     plugin: str = ""
     title: str = ""
     """The name of the corpus; empty if it is the user's own and the recipe gives no name."""
@@ -104,7 +104,7 @@ class StepFacts:
         return f"{self.package} {self.package_version}, stage version {self.version}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, without what is not known."""
+        """The facts as plain data, without those that are not known."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod

@@ -42,7 +42,7 @@ def generation_limit(max_new_tokens: int, top_logprobs: int) -> int:
 
 
 async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, of at most `limit` bytes once it is unpacked: some gateways compress what nobody asked them to.
+    """Read a body of at most `limit` unpacked bytes. Some gateways compress answers although that was not asked for.
 
     Raises TooLong, NotAsked for an encoding other than gzip and deflate, zlib.error for a broken one."""
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()

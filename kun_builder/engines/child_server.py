@@ -174,7 +174,7 @@ def follow_parent() -> None:
 
 
 def report(address: str) -> None:
-    """Tell the parent the address; what is printed later goes to the log, since nobody reads the pipe then."""
+    """Print the address for the parent. What is printed later goes to the log, since the pipe is not read any more."""
     print(address, flush=True)
     os.dup2(2, 1)
 

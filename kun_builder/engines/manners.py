@@ -22,7 +22,7 @@ from kun_builder.types import Message, Request
 Kind = Literal["chat", "completion"]
 Thinking = Literal["auto", "on", "off"]
 ThinkingOption = Thinking | bool
-"""As a recipe says it: YAML reads a bare `on` or `off` as true or false."""
+"""The option as a recipe has it: YAML reads a bare `on` or `off` as true or false."""
 
 
 _SECRET_NAME = re.compile(

@@ -52,7 +52,7 @@ kun_api = 1
 log = logging.getLogger(__name__)
 
 Post = Callable[..., Awaitable[tuple[Any, Mapping[str, str]]]]
-"""As `Server.post`."""
+"""A function that sends a request, with the parameters and the result of `Server.post`."""
 
 _PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 _BROKEN_BY_INPUT = frozenset({500})  # what some servers answer where a chat template raises

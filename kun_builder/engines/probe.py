@@ -1,5 +1,5 @@
-"""What servers tell about themselves: model, context length, queue, token counts. Each route is somebody's extension
-of the common protocol, so a server that does not have it is the normal case."""
+"""What servers tell about themselves: model, context length, queue, token counts. Each of these routes is an extension
+of the common protocol by some servers, so it is normal that a server lacks it."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Generator:
         )
 
     async def count_tokens(self, model: str, text: str) -> int:
-        """Number of tokens of `text` for `model`. Raises RejectedError when nobody has told after several attempts."""
+        """Number of tokens of `text` for `model`. Raises RejectedError if several attempts have failed."""
         failures: list[str] = []
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Lines: split before anything is parsed, so that a record nobody wants costs a line end and no more."""
+"""Records in lines. Lines are split before anything is parsed, so that a record that is not wanted costs little."""
 
 from __future__ import annotations
 

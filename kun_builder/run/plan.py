@@ -125,7 +125,7 @@ class Segment:
 
     @property
     def label(self) -> str:
-        """For people and folder names: the labels of its steps."""
+        """A name for people and folders: the labels of the segment's steps."""
         return "+".join(step.label for step in self.steps)
 
     @property
