@@ -80,7 +80,7 @@ class Member:
         return EndpointReport(self.url, self.answered, self.failed, self.set_aside, window, self.limits)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
     """A place in a member's window, since when, and the tokens that its request is taken for."""
 
@@ -94,7 +94,7 @@ class Place:
         self.member.rate.take(-self.tokens, requests=-1)
 
 
-@dataclass(eq=False, frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Asked:
     """A request that has no place yet; `avoid` is the address of an endpoint that another is better than."""
 
@@ -107,17 +107,20 @@ def choose(members: Sequence[Member], avoid: str, tokens: float) -> tuple[Member
     """The member with room that will answer a request of so many tokens soonest: fewest in flight, weighted by its
     pace; another than `avoid` if it can be. Where only limits per minute are in the way, seconds until they are not."""
     best, least, pauses = None, 0.0, list[float]()
-    usual = min((member.pace for member in members if member.pace), default=1.0)
     for member in members:
         if not (member.available and member.window.room):
             continue
-        if wait := member.rate.pause(tokens):
+        if member.limits and (wait := member.rate.pause(tokens)):
             member.window.held_back()
             pauses.append(wait)
             continue
-        load = (member.window.in_flight + 1) * (member.pace or usual)
+        load = (member.window.in_flight + 1) * (member.pace or _usual_pace(members))
         if member.url == avoid:
             load += 1e9
         if best is None or load < least:
             best, least = member, load
     return best, min(pauses, default=0.0)
+
+
+def _usual_pace(members: Sequence[Member]) -> float:
+    return min((member.pace for member in members if member.pace), default=1.0)

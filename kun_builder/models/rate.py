@@ -48,10 +48,9 @@ class Rate:
 
     def pause(self, tokens: float) -> float:
         """Seconds until a request of so many tokens may be sent."""
-        if not self._buckets:
-            return 0.0
         now = self._clock()
-        return max(bucket.pause(tokens if name == TOKENS else 1, now) for name, bucket in self._buckets.items())
+        pauses = (bucket.pause(tokens if name == TOKENS else 1, now) for name, bucket in self._buckets.items())
+        return max(pauses, default=0.0)
 
     def take(self, tokens: float, requests: int = 1) -> None:
         """A request of about so many tokens is sent; below zero, with -1 request, it was not sent after all."""

@@ -151,9 +151,9 @@ def test_what_was_not_sent_is_given_back(tmp_path):
         ):
             one._pools[0].spent = lambda: True
             waiting = [asyncio.create_task(one._pools[0].ask(ask_for(number), "")) for number in range(3)]
-            await asyncio.gather(*waiting, return_exceptions=True)
-            one._pools[0].spent = lambda: False
             async with asyncio.timeout(5):
+                await asyncio.gather(*waiting, return_exceptions=True)
+                one._pools[0].spent = lambda: False
                 await one.ask("chat", ask_for(4), Asker())
             return len(server.asked)
 
