@@ -262,8 +262,8 @@ class Generator:
             await asyncio.sleep(_pause(failed, retry_after))
 
     def _wish(self, model: str, pool: Pool, error: TransientError) -> float | None:
-        """The pause in seconds that a server asks for; None if it names none, or another endpoint can be asked.
-        The user is told of one over 60 s; one longer than the model's `wait` ends the run by FatalError."""
+        """The pause in seconds that a server asks for, if any. Over 60 s: None if another endpoint can be asked,
+        FatalError if it is longer than the model's `wait`, else the user is told."""
         wish = error.retry_after
         if wish is None or wish <= _LONG_PAUSE:
             return wish
