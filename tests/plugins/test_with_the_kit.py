@@ -25,7 +25,7 @@ JUDGED = likely({"好": 0.95, "差": 0.05})
 ANSWERS = {"score": JUDGED, "verify": JUDGED, "polish": GOOD}
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY.stages))
+@pytest.mark.parametrize("name", sorted(REGISTRY.stages.keys() - {"review"}))  # which waits for people
 def test_stage(name, tmp_path):
     """Schema, order, ids, reasons, repeatability and pickling of each built-in stage are right."""
     (tmp_path / "benchmark.jsonl").write_text(json.dumps({"question": ENGLISH}))
