@@ -125,9 +125,10 @@ def test_a_stage_that_cannot_be_ended_is_named_and_ctrl_c_ends_the_run(tmp_path,
         assert run.wait(60) == 130, said.read_text()
         assert named in said.read_text()
         assert "run the same command again to go on" in said.read_text()
-        assert server.stats()["answered"] == (9 if text == "blocks" else 0)
+        before = server.counts()["answered"]  # of a held-up loop, requests that were not sent yet are not
+        assert 1 <= before <= 9 if text == "blocks" else before == 0
         Path("hang").unlink()
         registry = load_plugins([tmp_path / "plugins"])
         report = build(load_recipe(path, registry), registry)
-        assert server.stats()["answered"] == 9
+        assert server.counts()["different"] == 9
     assert report.splits["web"].kept == 9
