@@ -3,7 +3,7 @@
 These are the names that a plugin needs; everything else is the engine's own business.
 """
 
-from kun_builder.declarations import ColumnName, FileName, ModelName, Quantity, Section, TokenizerName
+from kun_builder.declarations import ColumnName, FileName, ModelName, Preset, Quantity, Section, TokenizerName
 from kun_builder.drops import drop_rows
 from kun_builder.errors import Drop, KunError
 from kun_builder.hookspecs import hookimpl
@@ -43,6 +43,7 @@ __all__ = [
     "ModelInfo",
     "ModelName",
     "ModelSpec",
+    "Preset",
     "Prompt",
     "Quantity",
     "Record",

@@ -1,12 +1,14 @@
 """What plugins declare so that the engine need not know it.
 
-What the name in an option means, what their numbers mean, and which sections of recipes are theirs.
+What the name in an option means, what their numbers mean, which sections of recipes are theirs, and which stages they
+put together under a name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -73,4 +75,19 @@ class Section:
 
     name: str
     model: type[BaseModel]
+    version: str = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Stages under one name: `preset: NAME` in a recipe stands for them, where the recipe has no `stages:` of its own.
+
+    stages: in order, as a recipe has them: the name of a stage, or one name with its options,
+        `{"length": {"max_tokens": 512}}`. They may be other plugins': they are checked when a recipe names the preset.
+    title: what comes of them, in one sentence, for `kun-build plugins NAME`.
+    """
+
+    name: str
+    stages: tuple[str | Mapping[str, Mapping[str, Any]], ...]
+    title: str = ""
     version: str = "1"

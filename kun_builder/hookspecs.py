@@ -1,10 +1,10 @@
-"""The hooks of kun-builder: four, each returns a list. `from kun_builder import hookimpl` marks an implementation."""
+"""The hooks of kun-builder: five, each returns a list. `from kun_builder import hookimpl` marks an implementation."""
 
 from __future__ import annotations
 
 import pluggy
 
-from kun_builder.declarations import Section
+from kun_builder.declarations import Preset, Section
 from kun_builder.types import Engine, Source, Stage
 
 hookspec = pluggy.HookspecMarker("kun_builder")
@@ -30,3 +30,8 @@ def kun_engines() -> list[Engine]:  # type: ignore[empty-body]
 @hookspec
 def kun_sections() -> list[Section]:  # type: ignore[empty-body]
     """Sections of recipes that commands of this plugin's package read."""
+
+
+@hookspec
+def kun_presets() -> list[Preset]:  # type: ignore[empty-body]
+    """Stages that recipes name together."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Ge
+from kun_method import presets
 from kun_training.section import kun_sections
 
 from kun_builder import ModelName, Prompt, TokenizerName
@@ -78,6 +79,11 @@ class Catalog:
     )
     absent: tuple = ()
     sections: dict = field(default_factory=lambda: {"training": SimpleNamespace(value=kun_sections()[0])})
+    presets: dict = field(
+        default_factory=lambda: {
+            one.name: SimpleNamespace(value=one, plugin="kun-test") for one in (presets.VERIFIED, presets.KUN)
+        }
+    )
 
 
 CATALOG = Catalog()

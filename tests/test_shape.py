@@ -77,9 +77,9 @@ def test_functions_are_small():
 
 
 def test_hooks_are_documented_and_fit_a_screen():
-    """There are four hooks with one prefix, each with a sentence, in a file of one screen."""
+    """There are five hooks with one prefix, each with a sentence, in a file of one screen."""
     hooks = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "kun_builder_spec")}
-    assert sorted(hooks) == ["kun_engines", "kun_sections", "kun_sources", "kun_stages"]
+    assert sorted(hooks) == ["kun_engines", "kun_presets", "kun_sections", "kun_sources", "kun_stages"]
     assert all(hook.__doc__ for hook in hooks.values())
     assert len(Path(hookspecs.__file__).read_text().splitlines()) < 40
 

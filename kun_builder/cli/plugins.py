@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +46,9 @@ class _Plugins(Command):
 @plugins_dir_option
 @output_options
 def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
-    """List sources, stages, engines and sections, or explain NAME: options, an example, and a source's sample record.
+    """List what recipes can name, or explain NAME: options, an example, and a source's sample record.
 
-    NAME is that of a source, stage, engine or section of recipes, or of a plugin.
+    NAME is that of a source, stage, engine, section or preset of recipes, or of a plugin.
     """
     from kun_builder.recipe.recipe import Plugins
 
@@ -57,7 +57,9 @@ def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
     found = [(kind, entry) for kind, entry in entries if name in ("", entry.value.name, entry.plugin)]
     if not found:
         known = {each for _, entry in entries for each in (entry.value.name, entry.plugin)}
-        raise PluginError(f"there is no source, stage, engine, section or plugin `{name}`{suggest(name, known)}")
+        raise PluginError(
+            f"there is no source, stage, engine, section, preset or plugin `{name}`{suggest(name, known)}"
+        )
     if out.format == "json":
         out.json([_facts(kind, entry) for kind, entry in found])
     elif out.format == "quiet":
@@ -71,7 +73,9 @@ def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
 
 
 def _entries(registry: Registry) -> Iterator[tuple[str, Entry[Any]]]:
-    for kind in ("source", "stage", "engine", "section"):
+    from kun_builder.recipe.plugins import KINDS
+
+    for kind in KINDS.values():
         for _, entry in sorted(getattr(registry, f"{kind}s").items()):
             yield kind, entry
 
@@ -120,9 +124,11 @@ def _explain(kind: str, entry: Entry[Any]) -> None:
 
     about = f"{kind} {entry.value.name}: plugin {entry.plugin} of {entry.package} {entry.version}".strip()
     lines = [about, "", documentation(entry)]
-    if kind != "section":
+    if kind not in ("section", "preset"):
         lines += ["", "Options:", *([f"  {show(option)}" for option in entry.options] or ["  none"])]
     lines += ["", "Example:", *(f"  {line}" for line in example(kind, entry).splitlines())]
+    if kind == "preset":
+        lines += ["", "The same as:", *(f"  {line}" for line in _yaml({"stages": [*entry.value.stages]}).splitlines())]
     if kind == "source":
         facts = {"license": entry.value.license, "homepage": entry.value.homepage}
         lines += ["", *(f"{name}: {value}" for name, value in facts.items() if value)]
@@ -132,18 +138,15 @@ def _explain(kind: str, entry: Entry[Any]) -> None:
 
 
 def documentation(entry: Entry[Any]) -> str:
-    """The docstring of the function that does the work, or else that of the plugin."""
+    """The docstring of the function that does the work, or the title, or else the docstring of the plugin."""
     value = entry.value
     names = ("run", "parse", "connect", "model")
     function = next((found for name in names if (found := getattr(value, name, None))), None)
-    return inspect.getdoc(function) or entry.owner.doc
+    return inspect.getdoc(function) or getattr(value, "title", "") or entry.owner.doc
 
 
 def example(kind: str, entry: Entry[Any]) -> str:
     """A fragment of a recipe that uses the entry, with its options as they are by default."""
-    import yaml
-
-    from kun_builder.recipe.file import Dumper
     from kun_builder.recipe.parts import EMBEDDED
 
     name, options = entry.value.name, dict(_example_options(entry))
@@ -153,11 +156,21 @@ def example(kind: str, entry: Entry[Any]) -> str:
         fragment = {"splits": {split: {"source": name, "path": f"data/{entry.value.files[0]}", **options}}}
     elif kind == "stage":
         fragment = {"stages": [{name: options} if options else name]}
+    elif kind == "preset":
+        fragment = {"preset": name}
     elif kind == "section":
         fragment = {name: entry.value.model().model_dump(mode="json")}
     else:
         servers = {} if name == EMBEDDED else {"endpoints": ["http://127.0.0.1:8000"]}
         fragment = {"models": {"chat": {"engine": name, **servers, **options}}}
+    return _yaml(fragment)
+
+
+def _yaml(fragment: Mapping[str, Any]) -> str:
+    import yaml
+
+    from kun_builder.recipe.file import Dumper
+
     return yaml.dump(fragment, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None).rstrip()
 
 

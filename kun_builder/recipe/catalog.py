@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from kun_builder.declarations import Section
+from kun_builder.declarations import Preset, Section
 from kun_builder.recipe.options import Option
 
 
@@ -41,6 +41,14 @@ class DescribedSection(Described, Protocol):
         """What the plugin has declared."""
 
 
+class DescribedPreset(Described, Protocol):
+    """Stages that a plugin has put together under a name."""
+
+    @property
+    def value(self) -> Preset:
+        """What the plugin has declared."""
+
+
 class Catalog(Protocol):
     """What a recipe may name: `kun_builder.recipe.plugins.Registry`."""
 
@@ -59,6 +67,10 @@ class Catalog(Protocol):
     @property
     def sections(self) -> Mapping[str, DescribedSection]:
         """Sections that plugins own, by name."""
+
+    @property
+    def presets(self) -> Mapping[str, DescribedPreset]:
+        """Presets by name."""
 
     @property
     def absent(self) -> tuple[str, ...]:

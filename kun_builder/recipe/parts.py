@@ -1,4 +1,4 @@
-"""The three sections of a recipe that only the plugins can explain: models, splits and stages.
+"""What only the plugins can explain in a recipe: models, splits, and stages, also where a preset names them.
 
 Each reader notes what is wrong in the RecipeFile and leaves the faulty part out; the caller raises it all at once.
 """
@@ -24,31 +24,11 @@ from kun_builder.recipe.secrets import read_api_key, read_headers
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 from kun_builder.types import ModelSpec
 
-_CLEANING: tuple[str | dict[str, Any], ...] = ("normalize", "length", "language", "perplexity", "dedup")
-PRESETS: Mapping[str, tuple[str | dict[str, Any], ...]] = {
-    "verified": (
-        *_CLEANING,
-        {"label": {"candidates": 2}},
-        {"refine": {"columns": ["instruction"]}},
-        {"score": {"threshold": 0.2}},
-        "polish",
-        {"refine": {"columns": ["output"]}},
-        "verify",
-    ),
-    "kun": (
-        *_CLEANING,
-        {"label": {"outline": False}},
-        {"refine": {"columns": ["instruction"]}},
-        "score",
-        {"polish": {"whole": False}},
-        {"refine": {"columns": ["output"]}},
-    ),
-}
-"""The stages of a recipe that names none, by the name of its `preset:`. `kun` judges instructions alone, as COIG-Kun
-does; `verified`, the default, asks for what the whole text answers and looks at each pair."""
-
 EMBEDDED, SERVER = "llamacpp", "openai"
 """Engines of a model that names none: without endpoints, and with."""
+
+PRESET = "verified"
+"""The preset of a recipe that names neither one nor stages."""
 
 _SPEAK_OPENAI = frozenset({"vllm", "sglang", "ollama", "llama-server", "llama.cpp", "lmstudio"})
 """Servers that people take for engines: they speak the protocol of `openai`."""
@@ -109,12 +89,16 @@ def _checked(
     return None if faults else complete
 
 
-def _find(file: RecipeFile, place: Place, kind: str, name: str, catalog: Catalog) -> Described | None:
+def _find(file: RecipeFile, place: Place, kind: str, name: str, catalog: Catalog, of: str = "") -> Described | None:
     entries: Mapping[str, Described] = getattr(catalog, f"{kind}s")
     if name not in entries:
-        lost = f" (plugins that could not be loaded: {', '.join(catalog.absent)})" if catalog.absent else ""
-        file.complain(place, f"unknown {kind} `{name}`{suggest(name, entries)}{lost}")
+        file.complain(place, f"unknown {kind} `{name}`{of}{suggest(name, entries)}{_lost(catalog)}")
     return entries.get(name)
+
+
+def _lost(catalog: Catalog) -> str:
+    """The end of a complaint about what is not there: which plugins could not be loaded, if any."""
+    return f" (plugins that could not be loaded: {', '.join(catalog.absent)})" if catalog.absent else ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------
@@ -250,22 +234,47 @@ def locate(path: str, folder: Path) -> str:
 
 def read_stages(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
     """The stages, in order; a model that is not named is the recipe's only one."""
-    preset = file.data.get("preset", next(iter(PRESETS)))
-    if "preset" in file.data and "stages" in file.data:
+    if "stages" not in file.data:
+        return _preset(file, catalog)
+    if "preset" in file.data:
         file.complain(("preset",), "`preset` and `stages` say the same thing twice: leave one of them out")
-    items = file.data.get("stages", list(PRESETS.get(preset, ())) if isinstance(preset, str) else [])
+    items = file.data["stages"]
     if not isinstance(items, list) or not items:
         file.complain(
             ("stages",), "`stages` must be a list, for example `stages: [normalize, {length: {max_tokens: 512}}]`"
         )
         return ()
+    return _stages(file, ("stages",), items, catalog)
+
+
+def _preset(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
+    """The stages of the preset that the recipe names, or of the default one."""
+    name = file.data.get("preset", PRESET)
+    entry = catalog.presets.get(name) if isinstance(name, str) else None
+    if entry:
+        of = f" of preset `{name}` (plugin `{entry.plugin}`)"
+        return _stages(file, ("preset",), entry.value.stages, catalog, of)
+    if "preset" in file.data:
+        known = " or ".join(map(repr, catalog.presets)) or "left out, as no plugin here gives one"
+        file.complain(("preset",), f"`preset` must be {known}, not {name!r}{_lost(catalog)}")
+    else:
+        file.complain((), f"`stages` must be given: no plugin here gives the preset `{PRESET}`{_lost(catalog)}")
+    return ()
+
+
+def _stages(
+    file: RecipeFile, place: Place, items: Sequence[Any], catalog: Catalog, of: str = ""
+) -> tuple[StageSpec, ...]:
+    """The stages `items`, which stand at `place`. `of`: whose they are, for complaints, if not the recipe's own."""
     models = file.data.get("models")
     names = tuple(models) if isinstance(models, dict) else ()
-    specs = (_stage(file, ("stages", number), item, catalog, names) for number, item in enumerate(items))
+    specs = (_stage(file, (*place, number), item, catalog, names, of) for number, item in enumerate(items))
     return tuple(spec for spec in specs if spec)
 
 
-def _stage(file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: tuple[str, ...]) -> StageSpec | None:
+def _stage(
+    file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: tuple[str, ...], of: str
+) -> StageSpec | None:
     if isinstance(item, str):
         name, values = item, None
     elif isinstance(item, dict) and len(item) == 1:
@@ -274,13 +283,13 @@ def _stage(file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: 
     else:
         file.complain(place, "a stage is a name, or one name with its options: `- length: {max_tokens: 512}`")
         return None
-    found = _find(file, place, "stage", name, catalog)
+    found = _find(file, place, "stage", name, catalog, of)
     if not found:
         return None
     if not isinstance(values, dict | None):
         file.complain(place, f"stage `{name}`: its options must be a mapping, like `{name}: {{...}}`")
         return None
-    complete = _checked(file, place, found.options, _with_models(values or {}, found, models), f"stage `{name}`")
+    complete = _checked(file, place, found.options, _with_models(values or {}, found, models), f"stage `{name}`{of}")
     if complete is None:
         return None
     for option in found.options:
@@ -288,7 +297,7 @@ def _stage(file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: 
         if option.role == "model" and value is not None and not models:
             file.complain(("models",), _needed("models", "{chat: {}}"))
         elif option.role == "model" and value is not None and value not in models:
-            what = f"stage `{name}`: `{option.name}` is `{value}`, which is no model of this recipe"
+            what = f"stage `{name}`{of}: `{option.name}` is `{value}`, which is no model of this recipe"
             file.complain((*place, option.name), what + suggest(value, models))
     return StageSpec(name, complete)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kun_builder.declarations import NUMBERS, Quantity, Section
+from kun_builder.declarations import NUMBERS, Preset, Quantity, Section
 from kun_builder.drops import VERDICT
 from kun_builder.errors import PluginError, suggest
 from kun_builder.recipe.option_values import adapter, check_options
@@ -26,12 +26,11 @@ _TYPES: dict[str, tuple[type[Any], ...]] = {
     "stage": (RowStage, BatchStage, DatasetStage),
     "engine": (Engine,),
     "section": (Section,),
+    "preset": (Preset,),
 }
 _TAKEN = {
     "source": {option.name for option in SPLIT_OPTIONS},
-    "stage": set[str](),
     "engine": {option.name for option in MODEL_OPTIONS},
-    "section": set(),
 }
 """Words that a recipe has already beside the options of a split or a model."""
 
@@ -53,7 +52,7 @@ def checked_options(kind: str, value: Any) -> tuple[Option, ...]:
     try:
         options = merge(_functions(value))
         _check_types(options)
-        taken = sorted(_TAKEN[kind] & {option.name for option in options})
+        taken = sorted(_TAKEN.get(kind, set()) & {option.name for option in options})
         if taken:
             raise PluginError(f"option `{taken[0]}` has a meaning in every recipe", hint="give it another name")
     except PluginError as error:
@@ -83,6 +82,9 @@ def _functions(value: Any) -> list[tuple[Option, ...]]:
     """The options of each function of `value`, whose signatures are checked on the way."""
     if isinstance(value, Section):
         _check_section(value)
+        return []
+    if isinstance(value, Preset):
+        _check_preset(value)
         return []
     if isinstance(value, Source):
         parts = [options_of(value.parse, ("data",))]
@@ -117,6 +119,17 @@ def _check_section(section: Section) -> None:
         field = error.errors(include_url=False)[0]["loc"]
         what = f"its field `{'.'.join(map(str, field))}` has no default"
         raise PluginError(what, hint="a recipe may leave the section out") from error
+
+
+def _check_preset(preset: Preset) -> None:
+    """Its stages have the form of those in a recipe."""
+    if not isinstance(preset.stages, list | tuple) or not preset.stages:
+        raise PluginError(f"its `stages` are {preset.stages!r}", hint='list them: `stages=("normalize", "dedup")`')
+    for stage in preset.stages:
+        one = isinstance(stage, dict) and len(stage) == 1 and all(isinstance(value, dict) for value in stage.values())
+        if not (one or isinstance(stage, str)):
+            hint = 'a stage is a name, or one name with its options: `{"length": {"max_tokens": 512}}`'
+            raise PluginError(f"its `stages` have {stage!r}", hint=hint)
 
 
 def _check_forms(stage: RowStage) -> None:

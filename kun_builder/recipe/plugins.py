@@ -24,20 +24,26 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from kun_builder import hookspecs
-from kun_builder.declarations import Section
+from kun_builder.declarations import Preset, Section
 from kun_builder.errors import KunError, PluginError, suggest
 from kun_builder.recipe.options import Option
 from kun_builder.recipe.plugin_checks import checked_options, checked_values
 from kun_builder.types import API_VERSION, Engine, Source, Stage
 
 GROUP = "kun_builder"
-KINDS = {"kun_sources": "source", "kun_stages": "stage", "kun_engines": "engine", "kun_sections": "section"}
+KINDS = {
+    "kun_sources": "source",
+    "kun_stages": "stage",
+    "kun_engines": "engine",
+    "kun_sections": "section",
+    "kun_presets": "preset",
+}
 """The hooks, and what their values are called."""
 
 _UNSAID = 1  # a plugin without `kun_api` is from before there were others
 _SLOW = 5.0  # seconds of an import after which it is mentioned
 _MARK = "put `@kun_builder.hookimpl` above `def kun_sources():`"
-_T_co = TypeVar("_T_co", bound=Source | Stage | Engine | Section, covariant=True)
+_T_co = TypeVar("_T_co", bound=Source | Stage | Engine | Section | Preset, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Entry(Generic[_T_co]):
-    """One source, stage, engine or section with its options and the plugin that owns it."""
+    """One source, stage, engine, section or preset with its options and the plugin that owns it."""
 
     value: _T_co
     owner: Plugin
@@ -109,6 +115,7 @@ class Registry:
     stages: Mapping[str, Entry[Stage]]
     engines: Mapping[str, Entry[Engine]]
     sections: Mapping[str, Entry[Section]]
+    presets: Mapping[str, Entry[Preset]]
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -186,8 +193,8 @@ class _Loader:
             self._manager.check_pending()
         for name in sorted(self._disable - set(self._plugins)):
             self._problems.append(Problem("", f"no plugin `{name}` to disable{suggest(name, self._plugins)}", ""))
-        found = {kind: self._gather(hook, kind) for hook, kind in KINDS.items()}
-        return Registry(found["source"], found["stage"], found["engine"], found["section"], tuple(self._problems))
+        found = {f"{kind}s": self._gather(hook, kind) for hook, kind in KINDS.items()}
+        return Registry(**found, problems=tuple(self._problems))
 
     def _leave_out(self, plugin: Plugin, what: str, hint: str) -> None:
         self._problems.append(Problem(plugin.name, f"{plugin} {what}", hint))

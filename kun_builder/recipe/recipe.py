@@ -24,7 +24,7 @@ from kun_builder.recipe.option_values import faults_of
 from kun_builder.recipe.parts import SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
 from kun_builder.types import ModelSpec
 
-_SECTIONS = ("models", "splits", "stages")
+_SECTIONS = ("models", "splits", "stages", "preset")
 _NAME = re.compile(r"\w[\w.-]*")
 _NO_FOLDER = "is an address; it must be a folder of a file system, with locks and renames"
 _VARIABLE = re.compile(r"\$\{[A-Z_][A-Z0-9_]*\}")
@@ -79,13 +79,9 @@ class Cluster(_Frozen):
 
 
 class Settings(_Frozen):
-    """What a recipe says besides models, splits and stages."""
+    """What a recipe says besides what plugins explain: models, splits, and stages or their preset."""
 
     name: str = Field(default="", description="Name of the run folder, `runs/<name>`; by default the recipe's own.")
-    preset: Literal["verified", "kun"] = Field(
-        default="verified",
-        description="The stages, where `stages` are not given: every pair verified, or Kun's method as published.",
-    )
     executor: Literal["local", "ray"] = Field(
         default="local", description="What runs the stages: this machine, or a Ray cluster."
     )

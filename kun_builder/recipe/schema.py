@@ -8,7 +8,7 @@ from typing import Any
 from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.option_values import adapter
 from kun_builder.recipe.options import REQUIRED, Option
-from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, SERVER
+from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, PRESET, SERVER
 from kun_builder.recipe.recipe import Settings
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 
@@ -25,6 +25,11 @@ def json_schema(catalog: Catalog) -> JsonSchema:
         "models": _named([_model(name, engine.options) for name, engine in catalog.engines.items()]),
         "splits": _named([_split(name, source.options) for name, source in catalog.sources.items()]),
         "stages": {"type": "array", "minItems": 1, "items": _stage(catalog.stages)},
+        "preset": {
+            "enum": list(catalog.presets),
+            "default": PRESET,
+            "description": "The stages, where `stages` are not given.",
+        },
     }
     for name, section in catalog.sections.items():
         own = section.value.model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")

@@ -13,11 +13,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from kun_method.presets import VERIFIED
 
 from kun_builder.cli import main as cli
 from kun_builder.cli.main import COMMANDS
 from kun_builder.cli.plugins import example
-from kun_builder.recipe.parts import PRESETS
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 
@@ -209,7 +209,7 @@ def test_default_stages_in_the_written_recipe_are_the_default(kun, tmp_path):
     text = (tmp_path / "recipe.yaml").read_text()
     commented = text[text.index("# stages:") : text.index("\n\n# format")]
     stages = yaml.safe_load(commented.replace("# ", "", 1).replace("\n# ", "\n"))["stages"]
-    assert [{"length": {"max_tokens": 512}} if s == "length" else s for s in PRESETS["verified"]] == stages
+    assert [{"length": {"max_tokens": 512}} if s == "length" else s for s in VERIFIED.stages] == stages
 
 
 def test_plan_shows_all_options(kun, tmp_path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from kun_method.presets import VERIFIED
 from recipes import CATALOG, SMALL, Catalog, complaints
 
 from kun_builder import Prompt
 from kun_builder.errors import RecipeError
 from kun_builder.recipe.file import RecipeFile
-from kun_builder.recipe.parts import PRESETS
 from kun_builder.recipe.recipe import Plugins, load_recipe, plugin_settings
 
 # --- what a good recipe becomes --------------------------------------------------------------------------------
@@ -20,7 +20,7 @@ def test_smallest_recipe(recipe):
     assert (made.name, str(made.output), made.executor, made.shard_rows) == ("news", "runs/news", "local", 2000)
     assert (made.models["chat"].engine, made.models["chat"].options) == ("llamacpp", {"threads": 0, "slots": None})
     assert [stage.name for stage in made.stages] == [
-        s if isinstance(s, str) else next(iter(s)) for s in PRESETS["verified"]
+        s if isinstance(s, str) else next(iter(s)) for s in VERIFIED.stages
     ]
     assert made.stages[1].options == {"max_tokens": 512, "by": "tokens", "tokenizer": "auto", "bounds": None}
     assert made.stages[5].options == {"model": "chat", "prompt": Prompt("Ask: {text}\n"), "n": 3, "candidates": 2}

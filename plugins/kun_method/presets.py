@@ -1,0 +1,33 @@
+"""The method as recipes name it by `preset:`. Both clean the texts first, by the stages of `kun_clean`."""
+
+from __future__ import annotations
+
+from kun_builder import Preset
+
+_CLEANING = ("normalize", "length", "language", "perplexity", "dedup")
+
+VERIFIED = Preset(
+    name="verified",
+    title="Asks for what the whole text answers, takes the better of two instructions, and looks at each pair.",
+    stages=(
+        *_CLEANING,
+        {"label": {"candidates": 2}},
+        {"refine": {"columns": ["instruction"]}},
+        {"score": {"threshold": 0.2}},
+        "polish",
+        {"refine": {"columns": ["output"]}},
+        "verify",
+    ),
+)
+KUN = Preset(
+    name="kun",
+    title="Judges instructions alone, as COIG-Kun does.",
+    stages=(
+        *_CLEANING,
+        {"label": {"outline": False}},
+        {"refine": {"columns": ["instruction"]}},
+        "score",
+        {"polish": {"whole": False}},
+        {"refine": {"columns": ["output"]}},
+    ),
+)
