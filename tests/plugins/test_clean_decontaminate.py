@@ -6,7 +6,7 @@ import json
 
 import pyarrow as pa
 import pytest
-from kun_clean import decontaminate, minhash
+from kun_clean import decontaminate, shingles
 from samples import DATA, needs_samples
 
 from kun_builder import KunError
@@ -75,7 +75,7 @@ def test_real_benchmark_against_real_text():
     """GAOKAO questions are all found again; of encyclopaedia articles, at most one in a hundred shares a passage."""
     bench = DATA / "bench" / "gaokao_bench.jsonl"
     questions = [json.loads(line)["question"] for line in bench.read_text(encoding="utf-8").splitlines()]
-    long = ["Question: " + question for question in questions if len(minhash.words([question])[0]) >= 20]
+    long = ["Question: " + question for question in questions if len(shingles.words([question])[0]) >= 20]
     assert len(long) > 2000
     assert all(reason for reason, _ in run(long, str(bench)))
     lines = (DATA / "corpus" / "wiki_cmrc2018.jsonl").read_text(encoding="utf-8").splitlines()

@@ -371,13 +371,13 @@ print(json.dumps([result.counts.rows_in, len(result.shards), memory]))
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_a_shard(tmp_path, corpus):
-    """630 MB of text pass in less than 300 MB, interpreter and Arrow included, however many rows a shard may have."""
+    """630 MB of text pass in less than 350 MB, interpreter and Arrow included, however many rows a shard may have."""
     command = [sys.executable, "-c", _MEMORY, str(corpus / "b/part-1.jsonl"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows, shards, megabytes = json.loads(done.stdout)
     assert rows == 35_000
     assert shards > 5
-    assert megabytes < 300
+    assert megabytes < 350
 
 
 @needs_samples

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -84,6 +86,19 @@ def cluster():
     cluster.shutdown()
 
 
+@contextmanager
+def under_way(folder):
+    """A build in a thread of its own, which a test that fails does not leave behind: its status and its future."""
+    said = []
+    status = Status(say=said.append)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield status, said, pool.submit(built, folder, status)
+        except BaseException:
+            status.ending = "the test failed"
+            raise
+
+
 def workers(node):
     """Processes of the row workers of a node."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
@@ -140,24 +155,23 @@ def test_a_run_that_is_told_to_end_ends_in_order(tmp_path, cluster):
 
 def test_a_worker_and_a_node_die(tmp_path, cluster, local):
     """Nothing is lost; only what was in flight on the dead one is asked again."""
-    said, kills = [], []
-    status = Status(say=said.append)
+    kills = []
     head, other = cluster.head_node, next(iter(cluster.worker_nodes))
     with simulator(slots=32, speed=2) as server:
         folder = recipe(tmp_path / "x", server.url, cluster.address)
-        run = threading.Thread(target=built, args=(folder, status))
-        run.start()
-        wait_for(lambda: server.counts()["answered"] > 60)
-        kills.append(time.monotonic())
-        workers(head)[0].kill()
-        wait_for(lambda: [line for line in said if "died" in line])
-        at = server.counts()["answered"]
-        wait_for(lambda: server.counts()["answered"] > at + 60)
-        kills.append(time.monotonic())
-        cluster.remove_node(other, allow_graceful=False)
-        run.join(400)
+        with under_way(folder) as (status, said, run):
+            wait_for(lambda: server.counts()["answered"] > 60)
+            kills.append(time.monotonic())
+            [worker] = workers(head)
+            worker.kill()
+            wait_for(lambda: [line for line in said if "died" in line])
+            at = server.counts()["answered"]
+            wait_for(lambda: server.counts()["answered"] > at + 60)
+            kills.append(time.monotonic())
+            assert len(workers(other)) == 1
+            cluster.remove_node(other, allow_graceful=False)
+            run.result(400)
         counts, repeated = server.counts(), server.repeated()
-    assert not run.is_alive()
     assert (dataset(folder), status.done, status.in_flight) == (local[0], ROWS, 0)
     assert sum("died and was begun again on" in line for line in said) >= 2
     assert counts["different"] == 3 * ROWS

@@ -7,6 +7,7 @@ Reading, dataset stages and writing are this process's own.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pickle
 import time
@@ -240,9 +241,10 @@ def open_ray(recipe: Recipe, status: Status, rows: RowSettings | None, budget: B
 
 
 def _workers(recipe: Recipe, load: bytes, rows: RowSettings) -> list[Any]:
-    """The workers of row segments, spread over the nodes: at most as many as the smallest fixed `concurrency`, which
-    they share."""
+    """The workers of row segments, dealt out to the nodes one by one: at most as many as the smallest fixed
+    `concurrency`, which they share."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from kun_builder.run.executors.ray_worker import RowWorker
 
@@ -254,9 +256,11 @@ def _workers(recipe: Recipe, load: bytes, rows: RowSettings) -> list[Any]:
         max_restarts=RESTARTS,
         max_task_retries=-1,  # a call waits until its worker is there again; deaths are counted by shard
         concurrency_groups={"shards": NEIGHBOURS},  # beside the one call at a time that looks after it
-        scheduling_strategy="SPREAD",
     )(RowWorker)
-    return [actor.remote(load, settings) for _ in range(number)]
+    # Not Ray's "SPREAD": it looks at load, of which workers that have only just been asked for have none.
+    places = [NodeAffinitySchedulingStrategy(node, soft=True) for node in sorted(node_names())]
+    dealt = itertools.islice(itertools.cycle(places), number)
+    return [actor.options(scheduling_strategy=place).remote(load, settings) for place in dealt]
 
 
 def _kill(workers: Sequence[Any]) -> None:
