@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kun_builder.drops import RESULT_COLUMNS, TURNS
@@ -26,6 +28,8 @@ _SHARED = 20
 """Characters that a value must have in common with the text to count as a part of it."""
 _NUMBERS = 20
 """Length from which on a list of whole numbers may be the text in another form: token ids, code points."""
+_LONG = rf"(?:[^\pZ\pC][\pZ\pC]*){{{_SHARED}}}"
+"""Arrow's regular expression (RE2) for a text with at least `_SHARED` characters that are no white space."""
 _SPACE, _NO_WORD = re.compile(r"\s+"), re.compile(r"[\W_]+")
 Forms = tuple[str, str]
 """Two forms of a text: one without spaces, one of letters and digits alone without regard to case and width. Cleaning
@@ -46,20 +50,36 @@ def without_text(table: pa.Table) -> pa.Table:
     and bytes, together and one by one. The result's own columns stay: see `refuse_copies`.
     """
     texts = _texts(table)
-    forms = [_forms(text) for text in texts]
-    digests = [None if text is None else hashlib.sha256(text.encode()).hexdigest() for text in texts]
+
+    @functools.cache
+    def forms(row: int) -> Forms:
+        return _forms(texts[row].as_py())
+
     schema = _schema(table.schema)
     columns = []
     for field in schema:
         if field.name == DIGEST:
-            columns.append(pa.array(digests, pa.string()))
+            columns.append(pa.array(map(_digest, texts.cast(pa.binary()).to_pylist()), pa.string()))
         elif field.name not in _KEPT and _may_hold_text(field.type):
-            values = table[field.name].to_pylist()
-            copied = [_copies(value, text) for value, text in zip(values, forms, strict=True)]
-            columns.append(_emptied(table[field.name], copied))
+            columns.append(_emptied(table[field.name], _copying(table[field.name], texts, forms)))
         else:
             columns.append(table[field.name])
     return pa.table(columns, schema=schema)
+
+
+def _digest(text: bytes | None) -> str | None:
+    return None if text is None else hashlib.sha256(text).hexdigest()
+
+
+def _copying(column: pa.ChunkedArray, texts: pa.Array, forms: Callable[[int], Forms]) -> list[bool]:
+    """Whether each row's value passes its text on."""
+    look = pc.is_valid(column)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        few = pc.and_(pc.string_is_ascii(column), pc.less(pc.binary_length(column), _SHARED))
+        long = pc.fill_null(pc.match_substring_regex(texts, _LONG), False)
+        # Fewer plain letters than count as a part of a text can only be all of a text that is as short.
+        look = pc.and_not(look, pc.fill_null(pc.and_(few, long), False))
+    return [suspect and _copies(column[row].as_py(), forms(row)) for row, suspect in enumerate(look.to_pylist())]
 
 
 def _emptied(column: pa.ChunkedArray, empty: Sequence[bool]) -> pa.ChunkedArray:
@@ -106,7 +126,7 @@ def refuse_copies(paths: Iterable[Path]) -> None:
 
 
 def _refuse_copies(table: pa.Table) -> None:
-    texts = [_bare(text) for text in _texts(table)]
+    texts = [_bare(text) for text in _texts(table).to_pylist()]
     for name in (*RESULT_COLUMNS, TURNS) if TURNS in table.column_names else RESULT_COLUMNS:
         for row_id, value, text in zip(table["id"].to_pylist(), table[name].to_pylist(), texts, strict=True):
             if len(text) >= _SHARED and text in _bare("".join(value or ())):
@@ -116,8 +136,10 @@ def _refuse_copies(table: pa.Table) -> None:
                 )
 
 
-def _texts(table: pa.Table) -> list[Any]:
-    return table["text"].to_pylist() if "text" in table.column_names else [None] * len(table)
+def _texts(table: pa.Table) -> pa.Array:
+    if "text" not in table.column_names:
+        return pa.nulls(len(table), pa.string())
+    return pa.concat_arrays([pa.array([], pa.string()), *table["text"].chunks])
 
 
 def _schema(schema: pa.Schema) -> pa.Schema:

@@ -109,6 +109,23 @@ def test_what_is_no_text_stays(harmless, kind):
     assert without_text(table).schema.field("more").type == kind
 
 
+@pytest.mark.parametrize(("text", "label"), [("zh", None), (" z\u3000h\n", None), (TEXT + "zh", "zh"), ("", "zh")])
+def test_label_that_is_the_text(text, label):
+    """A few plain letters pass a text on only where they are all of it."""
+    assert withheld(row(text=text, label="zh"))[0]["label"] == label
+
+
+_SPACED = st.text(st.sampled_from("ab \n\u3000\x1c\u200b茶，１\ufdfa"), max_size=30)
+
+
+@given(st.lists(st.tuples(_SPACED, _SPACED | st.text("ab", max_size=25), st.booleans()), min_size=1))
+def test_short_labels_are_judged_like_any_value(rows):
+    """Strings of a type that Arrow looks through at once are emptied where those of any other type are."""
+    table = pa.Table.from_pylist([row(text=text, label=label + text if has else label) for text, label, has in rows])
+    viewed = table.set_column(table.schema.get_field_index("label"), "label", table["label"].cast(pa.string_view()))
+    assert without_text(table)["label"].to_pylist() == without_text(viewed)["label"].to_pylist()
+
+
 def test_another_spelling_of_the_text():
     """A column with the text as it was before cleaning, in other widths, cases and punctuation, is emptied."""
     text = "HTTP status codes, explained in plain words for people who keep servers."
