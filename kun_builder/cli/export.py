@@ -26,7 +26,9 @@ _RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option("--system", default="", metavar="TEXT", help="System text before every pair [none].")
 @click.option("--against", type=_RUN, metavar="DIR", help="dpo: another run over the same texts and instructions.")
-@click.option("--by", default="pair_score", metavar="COLUMN", help="dpo: the measure that says which is better.")
+@click.option(
+    "--by", default="", metavar="COLUMN", help="dpo: the measure that says which is better [as the stages declare it]."
+)
 @click.option(
     "--margin", type=click.FloatRange(0, min_open=True), default=0.1, metavar="N", help="dpo: least difference [0.1]."
 )

@@ -72,27 +72,48 @@ def export_run(run: Path, shape: str, output: Path, *, system: str = "") -> dict
 
 
 def export_preferences(
-    run: Path, other: Path, output: Path, *, by: str = "pair_score", margin: float = 0.1, system: str = ""
+    run: Path, other: Path, output: Path, *, by: str = "", margin: float = 0.1, system: str = ""
 ) -> dict[str, int]:
     """Write preference pairs out of two runs over the same texts; returns their number by split.
 
-    Two answers to one instruction that differ by at least `margin` in the measured column `by` make a pair: the higher
-    is chosen, whichever run it is from. Kept and rejected rows count, as far as they were measured. Raises RunError if
-    no two rows are so, or if neither run has the column.
+    Two answers to one instruction that differ by at least `margin` in the measured column `by` make a pair: the better
+    is chosen, whichever run it is from. Better is what the column's stage has declared, else the higher value. Kept and
+    rejected rows count, as far as they were measured.
+
+    by: by default the last column of which a stage of `run`, from the one that adds the answers on, has declared which
+    side is better. Raises RunError if there is none, if no two rows are so, or if neither run has the column.
     """
     (ours, report), (theirs, _) = _open(run), _open(other)
+    by, lower = _comparison(run, report, by)
     written = {}
     for split in report.splits:
         answers = _answers(theirs, split, by)
-        found = list(_preferences(_answers(ours, split, by), answers, margin, system))
+        found = list(_preferences(_answers(ours, split, by), answers, margin, lower, system))
         written[split] = _write(output, split, iter(found))
     if not sum(written.values()):
         raise RunError(
             f"{run} and {other} have no two answers to one instruction that differ by {margin:g} in `{by}`",
-            hint="both need the same texts and instructions, and a step that measures answers, such as `verify`;"
+            hint="both need the same texts and instructions, and a step that measures answers;"
             " --by names another column, --margin asks for less",
         )
     return written
+
+
+def _comparison(run: Path, report: RunReport, by: str) -> tuple[str, bool]:
+    """The column that answers are compared by, and whether the lower value is the better one."""
+    sides = [
+        {name: quantity.better for name, quantity in (step.quantities or {}).items() if quantity.better}
+        for step in report.steps
+    ]
+    answered = max((at for at, step in enumerate(report.steps) if "output" in (step.adds or ())), default=0)
+    judged = [name for declared in sides[answered:] for name in declared]
+    if not by and not judged:
+        raise RunError(
+            f"no step of {shown(run)} says which of two answers is the better one",
+            hint="--by names a column of numbers; a stage says it by `quantities={...: Quantity(better='higher')}`",
+        )
+    by = by or judged[-1]
+    return by, [declared[by] for declared in sides if by in declared][-1:] == ["lower"]
 
 
 def need_pairs(folder: RunFolder) -> None:
@@ -134,13 +155,14 @@ def _preferences(
     ours: Mapping[tuple[str, str], tuple[float, str]],
     theirs: Mapping[tuple[str, str], tuple[float, str]],
     margin: float,
+    lower: bool,
     system: str,
 ) -> Iterator[Record]:
     for key, one in ours.items():
         other = theirs.get(key)
         if other is None or one[1] == other[1] or abs(one[0] - other[0]) < margin:
             continue
-        better, worse = (one, other) if one[0] > other[0] else (other, one)
+        better, worse = (one, other) if (one[0] > other[0]) != lower else (other, one)
         yield {
             "prompt": prompt_of(key[1], system),
             "chosen": [{"role": "assistant", "content": better[1]}],

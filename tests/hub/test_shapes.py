@@ -134,6 +134,45 @@ def test_the_better_of_two_answers_is_chosen(two_runs, tmp_path):
         assert row["rejected"] == [{"role": "assistant", "content": worse[number][1]}]
 
 
+def declare(run, *steps):
+    """Put steps behind those of a run: (columns they add, which side of each number is better)."""
+    path = RunFolder(run).report_path
+    said = json.loads(path.read_bytes())
+    for adds, better in steps:
+        quantities = {name: {"better": side} for name, side in better.items()}
+        said["steps"].append({"label": "x", "stage": "x", "adds": adds, "quantities": quantities})
+    path.write_text(json.dumps(said), "utf-8")
+
+
+def chosen(runs, out, **options):
+    export_preferences(*runs, out, **options)
+    return [json.loads(line)["chosen"] for line in (out / "wudao.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_the_stages_say_which_answer_is_better(two_runs, tmp_path):
+    """Without `by`, it is the last number behind the answers whose stage has declared a better side, and that side."""
+    with pytest.raises(RunError, match=r"no step of .* says which of two answers is the better one") as caught:
+        export_preferences(*two_runs, tmp_path / "out")
+    assert "--by names a column" in caught.value.hint
+    declare(two_runs[0], ({"perplexity": "double"}, {"perplexity": "lower"}))  # of the text: no answer is there yet
+    declare(two_runs[0], ({"output": "string"}, {}), ({"score": "double"}, {"score": "higher"}))
+    declare(two_runs[0], ({"tokens": "int64"}, {"tokens": ""}))
+    higher = chosen(two_runs, tmp_path / "out")
+    assert higher == chosen(two_runs, tmp_path / "named", by="score")
+    declare(two_runs[0], ({"score": "double"}, {"score": "lower"}))
+    lower = chosen(two_runs, tmp_path / "lower")
+    assert len(lower) == len(higher) == 20
+    assert all(one != other for one, other in zip(lower, higher, strict=True))
+    assert chosen(two_runs, tmp_path / "also", by="score") == lower
+
+
+def test_a_number_before_the_answers_says_nothing_of_them(two_runs, tmp_path):
+    """A declared number of a step before the one that adds `output` is not what answers are compared by."""
+    declare(two_runs[0], ({"score": "double"}, {"score": "higher"}), ({"output": "string"}, {}))
+    with pytest.raises(RunError, match="says which of two answers"):
+        export_preferences(*two_runs, tmp_path / "out")
+
+
 def test_trl_reads_preferences(two_runs, tmp_path):
     """TRL takes them as conversational preference data."""
     from trl.data_utils import is_conversational
