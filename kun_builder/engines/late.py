@@ -26,12 +26,20 @@ log = logging.getLogger(__name__)
 class LateEndpoint:
     """Opens an endpoint by `start` at the first request, or at once if there is no note yet of who answers there."""
 
-    def __init__(self, name: str, settings: object, start: Callable[[], AbstractAsyncContextManager[Endpoint]]) -> None:
-        """`settings`: all that decides who answers, weights included, as JSON. `start` opens the endpoint."""
+    def __init__(
+        self,
+        name: str,
+        settings: object,
+        start: Callable[[], AbstractAsyncContextManager[Endpoint]],
+        in_flight: int = 0,
+    ) -> None:
+        """`settings`: all that decides who answers, weights included, as JSON. `start` opens the endpoint. `in_flight`:
+        how many requests at once are enough for it."""
         key = hashlib.sha256(json.dumps([kun_builder.__version__, settings]).encode()).hexdigest()[:32]
         self._note = cache_folder() / "embedded" / f"{key}.json"
         self.url = f"the embedded {name}"
         """A name for people until the server is started, then its address."""
+        self.in_flight = in_flight
         self._start = start
         self._noted: ModelInfo | None = None
         self._endpoint: Endpoint | None = None

@@ -16,6 +16,7 @@ from kun_builder.engines.http import Server, open_session
 from kun_builder.engines.late import LateEndpoint
 from kun_builder.engines.manners import ThinkingOption, thinking_of
 from kun_builder.engines.openai import OpenAIEndpoint
+from kun_builder.engines.probe import enough_for
 from kun_builder.engines.weights import DEFAULT, find_weights
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Endpoint, Engine, ModelSpec
@@ -67,7 +68,7 @@ async def connect(
             yield OpenAIEndpoint(server, asked, facts, thinking=thinking_of(thinking))
 
     decisive = [child.parameters, facts, spec.prompt, thinking_of(thinking)]
-    async with LateEndpoint(weights.id, decisive, start) as endpoint:
+    async with LateEndpoint(weights.id, decisive, start, enough_for(slots)) as endpoint:
         yield [endpoint]
 
 

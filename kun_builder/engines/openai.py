@@ -41,7 +41,7 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
-from kun_builder.engines.probe import is_healthy, model_facts, queue_length, token_count
+from kun_builder.engines.probe import Facts, enough_for, is_healthy, model_facts, queue_length, token_count
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
 from kun_builder.engines.tokenizers import token_counter
 from kun_builder.errors import FatalError, RejectedError, RequestError, TransientError
@@ -103,7 +103,7 @@ class OpenAIEndpoint:
         carrier: Post | None = None,
     ) -> None:
         """carrier: sends the requests of rows, for example in batches; trial questions at the start go directly."""
-        self.url = server.url
+        self.url, self.in_flight = server.url, 0
         self._carrier = carrier or server.post
         self._server = server
         self._spec = spec
@@ -281,11 +281,12 @@ class OpenAIEndpoint:
         return openai_answer(body, self.url, stop, reasoning_is_answer=habits.swallows, habits=habits, shown=shown)
 
     async def _introduce(self) -> ModelInfo:
-        about, owner = await model_facts(self._server, self._spec) if self._asked else (ModelInfo(self._spec.model), "")
-        self._model = self._model or about.id
-        self._penalty = "repeat_penalty" if owner == "llamacpp" else "repetition_penalty"
+        facts = await model_facts(self._server, self._spec) if self._asked else Facts(ModelInfo(self._spec.model))
+        self._model = self._model or facts.info.id
+        self._penalty = "repeat_penalty" if facts.owner == "llamacpp" else "repetition_penalty"
+        self.in_flight = enough_for(facts.slots)
         variant = variant_of(self._extra, self._thinking, self._thinking_tokens)
-        self._about = replace(about, **{"variant": variant, **self._facts})
+        self._about = replace(facts.info, **{"variant": variant, **self._facts})
         return self._about
 
     async def _ask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from kun_builder.engines.http import Server
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError
@@ -13,6 +13,7 @@ from kun_builder.types import ModelInfo, ModelSpec
 
 log = logging.getLogger(__name__)
 
+_NEXT = 2  # requests that wait for a slot; llama.cpp has four threads for connections more than slots, earlier two more
 _NOT_OURS = frozenset({401, 403, 404, 405})
 """Statuses which say that the server lacks the route, or that the key does not open it."""
 _QUEUES = re.compile(
@@ -22,9 +23,17 @@ _QUEUES = re.compile(
 )
 
 
-async def model_facts(server: Server, spec: ModelSpec) -> tuple[ModelInfo, str]:
-    """Who answers at an OpenAI-style server, from `/v1/models` and, where they exist, `/props` and `/info`; and whose
-    software it is (`owned_by`: `vllm`, `sglang`, `llamacpp`, ...).
+class Facts(NamedTuple):
+    """Who answers at a server; whose software it is (`owned_by`: `vllm`, `sglang`, `llamacpp`, ...); how many requests
+    it works on at once, 0 where it does not tell."""
+
+    info: ModelInfo
+    owner: str = ""
+    slots: int = 0
+
+
+async def model_facts(server: Server, spec: ModelSpec) -> Facts:
+    """What an OpenAI-style server says of itself at `/v1/models` and, where they exist, `/props` and `/info`.
 
     Raises ModelError if several models are served and the recipe names none, and whatever `/v1/models` raises.
     """
@@ -41,7 +50,16 @@ async def model_facts(server: Server, spec: ModelSpec) -> tuple[ModelInfo, str]:
         prompt=spec.prompt,
         tokenizer=spec.tokenizer or root or spec.model or entry["id"],
     )
-    return info, entry.get("owned_by") or ""
+    slots = props.get("total_slots")
+    return Facts(info, entry.get("owned_by") or "", slots if isinstance(slots, int) else 0)
+
+
+def enough_for(slots: int) -> int:
+    """How many requests keep a server of so many slots busy; 0 if it does not tell.
+
+    llama.cpp has a thread for each open request and few more of them than slots: where requests in flight hold them
+    all, nobody is told of its health or its queue."""
+    return slots + _NEXT if slots else 0
 
 
 async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from kun_builder.types import Endpoint, Request
 FIRST_PROBE = 0.5
 """Seconds until an endpoint that was set aside is first probed."""
 _HEALTH = 5.0  # seconds in which a healthy endpoint says so
+_FORGET = 0.99  # how much of its slowest answer is remembered after another one
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Member:
     def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int, limits: Mapping[str, float]) -> None:
         self.endpoint, self.url = endpoint, endpoint.url
         self.limits, self.rate = limits, Rate(limits, sharers)
-        at_once = concurrency or getattr(endpoint, "in_flight", 0)  # a batch API says how many it waits for
-        self.window = Window(at_once, sharers=sharers)
+        self._told = not concurrency  # a batch API says how many it waits for, llama.cpp has so many slots
+        self.window = Window(concurrency or self._at_once, sharers=sharers)
         self.pace = 0.0
         """Smoothed seconds per token of one request; 0 before the first answer."""
-        self.aside = self.leaving = False
-        """Set aside because it does not answer; to be given nothing more because nobody names it any longer."""
+        self.aside = self.leaving = self.doubted = False
+        """Set aside because it does not answer; to be given nothing more because nobody names it any longer; given
+        nothing more until it says something, because it may be slow or hang."""
         self.proven = True
         """Whether it has answered since it was last set aside."""
         self.answered = self.failed = self.set_aside = 0
@@ -49,6 +51,8 @@ class Member:
         """Since the last answer."""
         self.heard = time.monotonic()
         """When it last answered, or began to work after a pause."""
+        self.slowest = 0.0
+        """Seconds that its slowest answers take; 0 before the first one."""
         self.probe = FIRST_PROBE
         self.tasks: set[asyncio.Task[Any]] = set()
         self.lost: set[asyncio.Task[Any]] = set()
@@ -59,20 +63,35 @@ class Member:
     @property
     def available(self) -> bool:
         """Whether it may be given requests."""
-        return not (self.aside or self.leaving)
+        return not (self.aside or self.leaving or self.doubted)
+
+    @property
+    def _at_once(self) -> int:
+        return getattr(self.endpoint, "in_flight", 0)
+
+    def answers(self, took: float) -> None:
+        """It has answered, after so many seconds."""
+        self.answered += 1
+        self.slowest = max(took, self.slowest * _FORGET)
+
+    def returns(self) -> None:
+        """It is back, perhaps with other slots than before."""
+        self.aside, self.failures, self.heard = False, 0, time.monotonic()
+        if self._told and self._at_once:
+            self.window.fix(self._at_once)
 
     async def waiting(self) -> int | None:
         """The server's count of waiting requests, None if it tells none; TimeoutError if it does not answer at once."""
         async with asyncio.timeout(_HEALTH):
             return await self.endpoint.queued()
 
-    async def healthy(self) -> bool:
-        """Whether the server says that it is well, at once."""
+    async def healthy(self) -> bool | None:
+        """Whether the server says that it is well; None if it says nothing at once, and does not refuse to either."""
         try:
             async with asyncio.timeout(_HEALTH):
                 return await self.endpoint.healthy()
         except TimeoutError:
-            return False
+            return None
 
     def report(self) -> EndpointReport:
         """What it did so far."""

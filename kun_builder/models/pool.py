@@ -2,9 +2,9 @@
 
 A request waits here for a place in some endpoint's window and for its limits per minute; those of the row that started
 first go first, so that rows end one after the other and do not all come to the same stage at the same time. An endpoint
-whose requests fail one after the other, or that has answered nothing for a while, is asked whether it is healthy; if it
-is not, or fails all the same, it is set aside: what it was working on is asked elsewhere, and it is probed at growing
-intervals until it is back.
+whose requests fail one after the other, or that has answered nothing for a while, is asked whether it is healthy
+(`watch`); if it is not, or fails all the same, it is set aside: what it was working on is asked elsewhere, and it is
+probed at growing intervals until it is back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -21,15 +20,11 @@ from kun_builder.errors import KunError, RejectedError, RequestError, RunError, 
 from kun_builder.models.budget import Spent
 from kun_builder.models.member import FIRST_PROBE, Asked, EndpointReport, Member, Place, choose
 from kun_builder.models.rate import Sizes
+from kun_builder.models.watch import LOOK, SUSPECT, Watch
 from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Request
 
 _REFUSALS = frozenset({429, 503})
-_SUSPECT = 3  # failures in a row after which an endpoint is asked how it is
-_USELESS = 20  # failures in a row after which it is set aside even if it calls itself healthy
-_SILENCE = 10.0  # seconds without an answer after which an endpoint with requests in flight is asked how it is
-_PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, at most
-_LOOK, _LOOK_MOST = 0.02, 2.0  # seconds between looks at the queue of one at work
 _SMOOTH = 0.05
 
 
@@ -76,7 +71,7 @@ class Pool:
 
     async def __aenter__(self) -> Pool:
         await asyncio.gather(*map(self._first_look, self.members))
-        self._watchers = {member: asyncio.create_task(self._watch(member)) for member in self.members}
+        self._watchers = {member: asyncio.create_task(Watch(member, self).run()) for member in self.members}
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -91,7 +86,7 @@ class Pool:
         member = Member(endpoint, *self._shared)
         await self._first_look(member)
         self.members.append(member)
-        self._watchers[member] = asyncio.create_task(self._watch(member))
+        self._watchers[member] = asyncio.create_task(Watch(member, self).run())
         self._failure = None
         self._changed()
         return member
@@ -101,7 +96,7 @@ class Pool:
         member.leaving = True
         self._missed()
         while member.window.in_flight:  # noqa: ASYNC110  # each of them ends somewhere else
-            await asyncio.sleep(10 * _LOOK)
+            await asyncio.sleep(10 * LOOK)
         self._watchers.pop(member).cancel()
         self.members.remove(member)
         self._gone.append(member.report())
@@ -227,11 +222,12 @@ class Pool:
         self._sizes.learn(kind, tokens)
         pace = member.window.answered(kind, place.started, completion.completion_tokens)
         member.pace += (pace - member.pace) * (_SMOOTH if member.pace else 1.0)
-        member.answered += 1
+        member.answers(time.monotonic() - place.started)
         self._alive(member)
 
     def _alive(self, member: Member) -> None:
         member.failures, member.heard = 0, time.monotonic()
+        self.doubt(member, False)
         if not member.proven:
             member.proven, member.probe = True, FIRST_PROBE
         if self._deadline is not None:
@@ -246,55 +242,24 @@ class Pool:
             self._alive(member)
         elif isinstance(error, TransientError):
             member.failures += 1
-            if member.failures >= _SUSPECT:
+            if member.failures >= SUSPECT:
                 member.news.set()
 
-    async def _watch(self, member: Member) -> None:
-        """Look after one endpoint for as long as the pool lives."""
-        pause = _LOOK
-        while True:
-            if member.aside:
-                await self._revive(member)
-            if not member.window.in_flight:
-                pause = _LOOK
-                await member.news.wait()  # the first request, or a suspicion
-            member.news.clear()
-            due = time.monotonic() + pause
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await member.news.wait()
-            if member.failures >= _SUSPECT or self._silent(member):
-                await self._examine(member)
-            elif not member.aside:
-                pause = await self._look(member, pause, time.monotonic() - due)
+    def doubt(self, member: Member, doubted: bool) -> None:
+        """Give an endpoint that says nothing no more requests until it talks again."""
+        if member.doubted == doubted:
+            return
+        member.doubted = doubted
+        if doubted:
+            asked = member.window.in_flight
+            self._status.say(
+                f"model `{self.name}`: {member.url} says nothing; it gets no more than its {asked} requests"
+            )
+        self._changed()
 
-    def _silent(self, member: Member) -> bool:
-        return member.window.in_flight > 0 and time.monotonic() - member.heard > _SILENCE
-
-    async def _look(self, member: Member, pause: float, late: float) -> float:
-        """Ask for the server's queue when that tells something; seconds to the next look."""
-        window = member.window
-        if window.fixed or 2 * window.in_flight < window.limit:
-            return _LOOK if window.searching else min(pause * 2, _LOOK_MOST)
-        asked = time.monotonic()
-        try:
-            waiting = await member.waiting()
-        except TimeoutError:
-            await self._examine(member)
-            return _LOOK_MOST
-        if waiting is None:
-            return _LOOK_MOST
-        window.queue(waiting, late)
-        return max(_LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
-
-    async def _examine(self, member: Member) -> None:
-        """Set the endpoint aside if it is not healthy, or fails all the same."""
-        healthy = await member.healthy() or (not member.failures and await member.healthy())
-        if not healthy or member.failures >= (_USELESS if member.proven else _SUSPECT):
-            self._set_aside(member)
-
-    def _set_aside(self, member: Member) -> None:
-        member.aside, member.proven = True, False
+    def set_aside(self, member: Member) -> None:
+        """Ask elsewhere what a dead endpoint works at, and leave it alone until it is back."""
+        member.aside, member.proven, member.doubted = True, False, False
         member.set_aside += 1
         for task in member.tasks:
             member.lost.add(task)
@@ -312,17 +277,15 @@ class Pool:
             self._deadline = asyncio.get_running_loop().call_later(self.wait, self._give_up)
         self._changed()
 
-    async def _revive(self, member: Member) -> None:
-        """Probe at growing intervals until the endpoint is healthy, and take it back."""
-        while True:
-            await asyncio.sleep(member.probe * random.uniform(0.8, 1.2))
-            member.probe = min(member.probe * 2, _PROBE_MOST)
-            if await member.healthy() and await self._same(member):
-                break
-        member.aside, member.failures, member.heard = False, 0, time.monotonic()
+    async def take_back(self, member: Member) -> bool:
+        """Give the endpoint work again, if it serves what it served before."""
+        if not await self._same(member):
+            return False
+        member.returns()
         self._failure = None
         self._status.say(f"model `{self.name}`: {member.url} is back")
         self._changed()
+        return True
 
     async def _same(self, member: Member) -> bool:
         try:

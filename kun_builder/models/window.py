@@ -170,6 +170,15 @@ class Window:
             elif self._looks >= _LOOKS:
                 self._settle(self.limit)
 
+    def unheard(self) -> None:
+        """The server did not tell its queue in time: what it told before is no reason to grow."""
+        self._idle = False
+
+    def fix(self, limit: int) -> None:
+        """From now on the limit stays at this one, which is of all `sharers`."""
+        self.fixed = True
+        self._set(limit // self._sharers)
+
     def _follow(self, waiting: int, running: int) -> None:
         """Keep about as many requests waiting as are at work."""
         if waiting > 2 * running:

@@ -15,7 +15,7 @@ from servers.scripted_chat import chat
 from serving import ask_for, models
 
 from kun_builder.errors import RunError
-from kun_builder.models import member, pool
+from kun_builder.models import member, watch
 from kun_builder.models.generator import Asker
 from kun_builder.status import Status
 
@@ -96,13 +96,13 @@ def test_an_endpoint_that_hangs_is_set_aside(tmp_path, monkeypatch, concurrency)
 
     With a fixed number of requests at once nobody asks for the server's queue, and its silence alone tells.
     """
-    monkeypatch.setattr(pool, "_SILENCE", 1.0)
-    monkeypatch.setattr(member, "_HEALTH", 0.5)
+    monkeypatch.setattr(watch, "_SILENCE", 0.3)
+    monkeypatch.setattr(member, "_HEALTH", 0.2)
 
     async def main(servers):
         async with models(tmp_path, *servers, concurrency=concurrency) as generator:
             work = asyncio.create_task(rows(generator, range(300)))
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(answered, servers[0], 50)
             os.kill(servers[0].process.pid, signal.SIGSTOP)
             await asyncio.wait_for(work, 30)
             return endpoints(generator)
@@ -186,8 +186,8 @@ def test_an_endpoint_that_comes_back_as_another_model_stays_out(tmp_path):
         async with chat(lambda body: "答") as one, chat(lambda body: "答") as two:
             async with models(tmp_path, one, two, status=Status(say=said.append)) as generator:
                 one._model = "org/other"
-                generator._pools[0]._set_aside(generator._pools[0].members[0])
-                generator._pools[0].members[0].news.set()  # its watcher, which calls `_set_aside` otherwise, looks
+                generator._pools[0].set_aside(generator._pools[0].members[0])
+                generator._pools[0].members[0].news.set()  # its watcher, which calls `set_aside` otherwise, looks
                 await asyncio.sleep(1.5)
                 await generator.ask("chat", ask_for(1), Asker())
                 assert endpoints(generator)[0]["answered"] == 0

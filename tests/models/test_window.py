@@ -98,6 +98,18 @@ def test_finds_a_limit_that_keeps_all_slots_busy(slots, tells):
     assert max(START, 1.2 * slots) <= server.window.limit <= max(2 * START, 5 * slots)
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_server_that_stops_telling_its_queue_gets_no_more(heard):
+    """An empty queue lets the window grow by each gain, but not once the server no longer tells it in time."""
+    server = Server(10_000)
+    server.run(0.3)
+    server.tells = False
+    if not heard:
+        server.window.unheard()
+    server.run(20)
+    assert (server.window.limit > 256) == heard
+
+
 def test_a_server_that_tells_its_queue_is_full_at_once():
     """With 128 slots and a queue figure, 256 is found in a quarter of a second."""
     server = Server(128)
@@ -155,6 +167,9 @@ def test_a_fixed_limit_stays():
     server.run(30)
     assert server.window.limit == 50
     assert server.window.history == [(0.0, 50)]
+    server.window.fix(20)
+    server.run(30)
+    assert server.window.limit == 20
 
 
 def test_the_history_is_bounded():
