@@ -15,6 +15,7 @@ import orjson
 
 from kun_builder.declarations import Quantity
 from kun_builder.errors import RunError
+from kun_builder.types import Completion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +119,44 @@ class StepFacts:
         return cls(**{**known, "models": tuple(known.get("models", ()))})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What one step asked of one model: requests and tokens; `reused` answers came out of the journal."""
+@dataclass
+class Tally:
+    """What was asked of models and what it took, added up where answers arrive, over rows, shards and workers.
 
-    stage: str
-    model: str
+    `reused` answers came out of the journal. `reasoning_tokens` are those of `completion_tokens` in which the model
+    thought before it answered.
+    """
+
     requests: int = 0
     reused: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_prompt_tokens: int = 0
     reasoning_tokens: int = 0
-    """Of `completion_tokens`, those that the model thought in before it answered."""
+
+    def add(self, completion: Completion) -> None:
+        """Count one answer. One from the journal counts as `reused` only, since it was paid for before."""
+        if completion.cached:
+            self.reused += 1
+            return
+        self.requests += 1
+        self.prompt_tokens += completion.prompt_tokens
+        self.completion_tokens += completion.completion_tokens
+        self.cached_prompt_tokens += completion.cached_prompt_tokens
+        self.reasoning_tokens += completion.reasoning_tokens
+
+    def merge(self, other: Tally) -> None:
+        """Add the figures of `other`."""
+        for name in (one.name for one in fields(Tally)):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(kw_only=True)
+class Usage(Tally):
+    """The tally of one step at one model, and what it cost by the recipe's prices."""
+
+    stage: str
+    model: str
     cost: float = 0.0
     reasoning_cost: float = 0.0
     """Of `cost`, what `reasoning_tokens` are charged at."""
@@ -184,7 +210,7 @@ def read_report(path: Path) -> RunReport:
     try:
         data = orjson.loads(path.read_bytes())
         splits = {name: SplitReport.from_json(value) for name, value in data.pop("splits").items()}
-        usage = tuple(Usage(**value) for value in data.pop("usage"))
+        usage = tuple(Usage(**_known(Usage, value)) for value in data.pop("usage"))
         steps = tuple(map(StepFacts.from_json, data.pop("steps")))
         return RunReport(**data, splits=splits, steps=steps, usage=usage)
     except FileNotFoundError as error:

@@ -26,7 +26,7 @@ from kun_builder.models.flaws import all_thought, changed_for, check_end, has_fl
 from kun_builder.models.journal.journal import Journal, question
 from kun_builder.models.pool import Pool
 from kun_builder.models.schema import Mismatch, check_schema, read_answer
-from kun_builder.models.usage import Usage
+from kun_builder.models.usage import LiveUsage
 from kun_builder.status import Status
 from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
 
@@ -74,7 +74,7 @@ class Generator:
         self._status = status
         self._paused: set[str] = set()
         self._under_way: dict[str, list[asyncio.Future[Completion | None]]] = {}
-        self.usage: dict[tuple[str, str], Usage] = {}
+        self.usage: dict[tuple[str, str], LiveUsage] = {}
         """By stage and model, since the generator was opened."""
         self.on_growth: Callable[[], None] = lambda: None
         """Called when `capacity` has changed, so that more rows can be sent on their way."""
@@ -173,10 +173,10 @@ class Generator:
         usage = [{"stage": stage, "model": model, **asdict(one)} for (stage, model), one in self.usage.items()]
         return {"endpoints": endpoints, "usage": usage}
 
-    def _usage(self, stage: str, model: str) -> Usage:
+    def _usage(self, stage: str, model: str) -> LiveUsage:
         usage = self.usage.get((stage, model))
         if usage is None:
-            usage = self.usage[stage, model] = Usage()
+            usage = self.usage[stage, model] = LiveUsage()
         return usage
 
     async def _finished(self, model: str, request: Request, asker: Asker) -> Completion:

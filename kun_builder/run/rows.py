@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.drops import DROPPED, QUARANTINED
 from kun_builder.errors import Drop, FatalError, KunError, RejectedError, RequestError, RunError
 from kun_builder.models.generator import Asker
-from kun_builder.models.usage import Tally
+from kun_builder.report import Tally
 from kun_builder.status import Passage, Status
 from kun_builder.types import Completion, ModelInfo, PromptText, Request, Row
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kun_builder.drops import DROPPED, VERDICT, with_verdicts
-from kun_builder.models.usage import Tally
-from kun_builder.report import StepCounts, replace_file
+from kun_builder.report import StepCounts, Tally, replace_file
 from kun_builder.run.worker import Result, conform
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 
 from kun_builder.drops import DROPPED, QUARANTINED, VERDICT, verdict_columns, with_verdicts
 from kun_builder.errors import KunError, PluginError
-from kun_builder.models.usage import Tally
-from kun_builder.report import StepCounts
+from kun_builder.report import StepCounts, Tally
 from kun_builder.run.rows import CALL_COLUMNS, REFUSED, Outcome
 from kun_builder.types import DatasetStage, Row
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kun_builder.drops import QUARANTINED, VERDICT
 from kun_builder.errors import KunError
-from kun_builder.models.usage import Tally
 from kun_builder.recipe.option_values import check_options
+from kun_builder.report import Tally
 from kun_builder.run.dataset_stage import seen_columns, verdicts_of
 from kun_builder.run.plan import Segment, Step
 from kun_builder.run.rows import REFUSED, Outcome, RowRunner

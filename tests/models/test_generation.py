@@ -17,8 +17,7 @@ from kun_builder.errors import FatalError, ModelError, RejectedError, TransientE
 from kun_builder.models import connect
 from kun_builder.models import generator as generation
 from kun_builder.models.generator import Asker
-from kun_builder.models.usage import Tally
-from kun_builder.report import Usage
+from kun_builder.report import Tally, Usage
 from kun_builder.status import Status
 
 

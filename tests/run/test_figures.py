@@ -10,7 +10,7 @@ import pytest
 from kun_builder import RowStage
 from kun_builder.drops import VERDICT
 from kun_builder.errors import RunError
-from kun_builder.models.usage import Usage
+from kun_builder.models.usage import LiveUsage
 from kun_builder.models.window import Window
 from kun_builder.report import StepCounts
 from kun_builder.run.executors.base import Task
@@ -21,7 +21,7 @@ from kun_builder.run.shards import Shard, ShardRecord
 from kun_builder.run.worker import make_job
 from kun_builder.status import Passage, Status
 
-USAGE = asdict(Usage())
+USAGE = asdict(LiveUsage())
 
 
 def figures(incarnation, done, dropped, requests, in_flight=0):

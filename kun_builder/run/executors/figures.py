@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kun_builder.models.budget import Budget
-from kun_builder.models.usage import Tally, Usage
+from kun_builder.models.usage import LiveUsage
+from kun_builder.report import Tally
 from kun_builder.run.executors.base import rows_of
 from kun_builder.run.shards import ShardRecord
 from kun_builder.status import Passage, Status
@@ -81,7 +82,7 @@ class Merged:
 
     def usage(self) -> list[dict[str, Any]]:
         """Usage by stage and model, summed over all workers, those that died included."""
-        names = [item.name for item in fields(Usage)]
+        names = [item.name for item in fields(LiveUsage)]
         total: dict[tuple[str, str], Counter[str]] = {}
         for one in (*self._past, *(entry for figures in self._last.values() for entry in figures.usage)):
             sums = total.setdefault((one["stage"], one["model"]), Counter())

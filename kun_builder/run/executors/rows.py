@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kun_builder.models.budget import Budget
 from kun_builder.models.connect import EngineEntry
-from kun_builder.models.usage import Tally
+from kun_builder.report import Tally
 from kun_builder.run.executors import watchdog
 from kun_builder.run.executors.base import Task, run_shard
 from kun_builder.run.executors.watchdog import LoopWatch, close_on
