@@ -12,7 +12,8 @@ import yaml
 from kun_method.asking import FORMS
 
 from kun_builder.report import RunReport, SplitReport, StepCounts, StepFacts
-from kun_builder.run.folder import dataset_metadata, write_provenance
+from kun_builder.run.folder import write_provenance
+from kun_builder.run.head import dataset_head
 from kun_builder.run.redact import stays_here
 
 SCHEMA = pa.schema(
@@ -66,7 +67,7 @@ def make_run(
         write_provenance(kept, path / "dataset", split, "parquet", withheld=closed)
         with _writer(path / f"rejected/{split}.parquet", REJECTED) as writer:
             writer.write_table(_rejected(split, rows // 2, text))
-    (path / "dataset/README.md").write_text(dataset_metadata(list(splits), "parquet"))
+    (path / "dataset/README.md").write_text(dataset_head(list(splits), "parquet"))
     lock = {"name": name, "publish": {"license": "cc0-1.0", "license_acknowledged": False, **(publish or {})}}
     (path / "recipe.lock.yaml").write_text(yaml.safe_dump(lock, allow_unicode=True))
     _report(name, splits, seed, threshold, sources or {}).write(path / "report.json")

@@ -11,7 +11,7 @@ from kun_builder.result.cards.facts import CardFacts, ConfigFacts, RunFacts
 from kun_builder.result.limits import limits_of
 from kun_builder.result.own_words import section
 from kun_builder.result.stats import SplitStats
-from kun_builder.run.folder import CONFIGS, readable
+from kun_builder.run.head import CONFIGS, readable
 
 if TYPE_CHECKING:
     from datasets import Features

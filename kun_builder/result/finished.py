@@ -29,7 +29,8 @@ from kun_builder.result.file_facts import FileFacts, file_facts
 from kun_builder.result.forms import forms_of
 from kun_builder.result.stats import SplitStats, owners, read_columns, split_stats
 from kun_builder.result.verdicts import read_evaluation, still_true, summary
-from kun_builder.run.folder import CONFIGS, RunFolder, data_path
+from kun_builder.run.folder import RunFolder
+from kun_builder.run.head import CONFIGS, data_path
 from kun_builder.run.redact import refuse_copies, refuse_text, stays_here, without_text
 from kun_builder.run.verdicts import FOLDER, verdicts_in
 

@@ -26,7 +26,7 @@ from kun_builder.result.manifest import FORMAT, MANIFEST
 from kun_builder.result.own_words import merge, with_words, words_of
 from kun_builder.result.plots import pictures, to_png, to_svg
 from kun_builder.result.stats import read_columns
-from kun_builder.run.folder import CONFIGS
+from kun_builder.run.head import CONFIGS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -24,19 +24,17 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from kun_builder.cache import make_private
 from kun_builder.drops import RESULT_COLUMNS, VERDICT, result_columns
 from kun_builder.errors import RunError, shown
 from kun_builder.report import RunReport, read_report, replace_file
+from kun_builder.run.head import data_path, dataset_head, readable
 from kun_builder.run.ownership import Ownership
 from kun_builder.run.redact import without_text
 from kun_builder.run.shards import Shard
 from kun_builder.run.worker import conform
 
-CONFIGS = ("default", "provenance")
-"""Configurations of the dataset: instruction and output, or text; and all that may be known of the same rows."""
 ROWS_PER_FILE = 500_000
 """Most rows of one Parquet file of the result: some hundred megabytes, which suits the Hub's viewer and streaming."""
 
@@ -188,7 +186,7 @@ class DatasetWriter:
 
     def finish(self) -> None:
         """Write the metadata that `load_dataset` needs, and put the new folders in the old ones' place."""
-        (self._new / "README.md").write_text(dataset_metadata(readable(self._rows), self._format), encoding="utf-8")
+        (self._new / "README.md").write_text(dataset_head(readable(self._rows), self._format), encoding="utf-8")
         self._folder.owned.claim(*(place.name for place in self._swaps.values()))
         self._folder.owned.claim(*(f".{place.name}.old" for place in self._swaps.values()))
         self._folder.report_path.unlink(missing_ok=True)  # from here to the new report, the run is not finished
@@ -241,28 +239,6 @@ def parquet_paths(folder: Path, split: str, rows: int) -> list[Path]:
     """Paths of the Parquet files for this many rows of a split."""
     files = max(1, -(-rows // ROWS_PER_FILE))
     return [folder / f"{split}-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
-
-
-def readable(rows: Mapping[str, int]) -> list[str]:
-    """The splits that the metadata names: those with rows, since `datasets` loads no empty ones; else all."""
-    return [split for split, count in rows.items() if count] or list(rows)
-
-
-def dataset_metadata(splits: Sequence[str], file_format: str) -> str:
-    """The YAML head of a dataset's README: configurations and splits, explicit, so that no other file is data."""
-
-    def config(name: str) -> dict[str, Any]:
-        files = [{"split": split, "path": data_path(name, split, file_format)} for split in splits]
-        return {"config_name": name, "data_files": files}
-
-    configs = [{**config("default"), "default": True}, config("provenance")]
-    return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
-
-
-def data_path(config: str, split: str, file_format: str) -> str:
-    """Where a split of a configuration is in the dataset, as a glob. JSONL lies in the places that COIG-Kun uses."""
-    folder = {"default": "data/" if file_format == "parquet" else "", "provenance": "provenance/"}[config]
-    return f"{folder}{split}-*.parquet" if file_format == "parquet" else f"{folder}{split}.jsonl"
 
 
 def write_rejected(folder: RunFolder, split: str, shards: Sequence[Shard], schema: pa.Schema) -> int:

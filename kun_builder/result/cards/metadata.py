@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kun_builder.errors import PublishError
 from kun_builder.result.cards.facts import CardFacts
+from kun_builder.run.head import configurations
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData
@@ -59,12 +60,11 @@ def _corpora(facts: CardFacts) -> list[str]:
 
 
 def _add_configs(data: DatasetCardData, facts: CardFacts) -> None:
-    """Put columns, sizes and file patterns of each configuration into the metadata."""
+    """Put file patterns, columns and sizes of each configuration into the metadata."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
-    from datasets.utils.metadata import MetadataConfigs
 
-    infos, configs = DatasetInfosDict(), MetadataConfigs()
+    infos = DatasetInfosDict()
     for name, config in facts.configs.items():
         splits = SplitDict()
         for split, (rows, size) in config.sizes.items():
@@ -76,11 +76,8 @@ def _add_configs(data: DatasetCardData, facts: CardFacts) -> None:
             download_size=config.download_size,
             dataset_size=sum(size for _, size in config.sizes.values()),
         )
-        configs[name] = {"data_files": [{"split": split, "path": path} for split, path in config.paths.items()]}
-        if name == "default":
-            configs[name]["default"] = True
     infos.to_dataset_card_data(data)
-    configs.to_dataset_card_data(data)
+    data["configs"] = configurations({name: config.paths for name, config in facts.configs.items()})
 
 
 def check_card(text: str, facts: CardFacts) -> None:
