@@ -89,13 +89,27 @@ def check_contracts(steps: Iterable[Asking], models: Mapping[str, ModelSpec]) ->
 
 
 def read_contract(model: str, revision: str = "") -> PromptContract | None:
-    """The contract of a model folder or of a Hub repository; None where there is none or the Hub cannot be asked."""
+    """The contract of a model folder or of a Hub repository; None where there is none or the Hub cannot be asked.
+
+    It is read once until its file changes: what a run has checked first is what its models are asked by. Raises
+    TrainingError for a file that is no contract.
+    """
     if not model:
         return None
     path = Path(model).expanduser() / CONTRACT_FILE
-    content = path.read_bytes() if path.is_file() else None if path.parent.exists() else _from_hub(model, revision)
-    if content is None:
-        return None
+    if path.is_file():
+        return _from_file(model, path, path.stat().st_mtime_ns)
+    content = None if path.parent.exists() else _from_hub(model, revision)
+    return None if content is None else _parsed(model, content)
+
+
+@functools.lru_cache(maxsize=32)
+def _from_file(model: str, path: Path, changed: int) -> PromptContract:
+    """The contract in a file that was last changed at `changed`."""
+    return _parsed(model, path.read_bytes())
+
+
+def _parsed(model: str, content: bytes) -> PromptContract:
     try:
         data = orjson.loads(content)
         prompts = {str(stage): dict(options) for stage, options in data["prompts"].items()}

@@ -1,6 +1,7 @@
 """The prompt contract: a trained model is asked in the words that it was trained with."""
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -86,6 +87,18 @@ def test_models_without_a_contract_are_free(tmp_path, monkeypatch):
     assert read_contract("") is None
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert read_contract("org/model") is None
+
+
+def test_a_contract_is_read_once_until_it_changes(tmp_path):
+    """The check before a run, the engine and the stages have one and the same contract; another file is another one."""
+    TRAINED.write(tmp_path)
+    first = read_contract(str(tmp_path))
+    assert first == TRAINED
+    assert read_contract(str(tmp_path)) is first
+    chat_style = PromptContract("chat", TRAINED.prompts)
+    chat_style.write(tmp_path)
+    os.utime(tmp_path / CONTRACT_FILE, ns=(1, 1))
+    assert read_contract(str(tmp_path)) == chat_style
 
 
 def test_a_damaged_contract_names_the_model(tmp_path):
