@@ -104,6 +104,11 @@ class StepFacts:
         """The package, its version and the version of the stage, for people."""
         return f"{self.package} {self.package_version}, stage version {self.version}"
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What decides what it does: the version of the stage and what was set for it, by name."""
+        return {"version": self.version, **self.options}
+
     def to_json(self) -> dict[str, Any]:
         """The facts as plain data, without those that are not known."""
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -13,6 +13,7 @@ from kun_builder.cli.output import Output, console, make_table
 
 if TYPE_CHECKING:
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.report import StepFacts
     from kun_builder.run.plan import Plan, Segment
     from kun_builder.types import ModelSpec
 
@@ -109,19 +110,14 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "kind": segment.kind,
         "key": None if asked else segment.key({}),
         "models": asked,
-        "stages": [
-            {
-                "label": step.label,
-                "stage": step.stage.name,
-                "plugin": step.plugin,
-                "package": step.package,
-                "version": step.version,
-                "models": list(step.models),
-                "options": _shown(step.options),
-            }
-            for step in segment.steps
-        ],
+        "stages": [_who(step.facts()) | {"options": _shown(step.options)} for step in segment.steps],
     }
+
+
+def _who(step: StepFacts) -> dict[str, Any]:
+    """Who a step is, as far as one line has room for it."""
+    shown = {name: getattr(step, name) for name in ("label", "stage", "plugin", "package")}
+    return {**shown, "version": step.package_version, "models": list(step.models)}
 
 
 def _shown(options: Any) -> dict[str, Any]:

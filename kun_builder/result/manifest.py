@@ -7,6 +7,7 @@ such as a card and its pictures can be drawn from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -140,12 +141,17 @@ class _Evaluation(_Facts):
     marks: dict[str, _Mark] | None = None
 
 
-class _RunEntry(_Facts):
+class _Chosen(_Facts):
+    """What a recipe decides for the whole of a run."""
+
+    seed: int
+    limit: int | None
+
+
+class _RunEntry(_Chosen):
     name: str
     version: str
     created: str
-    seed: int
-    limit: int | None
     lock: _Lock
     steps: list[Annotated[StepFacts, BeforeValidator(_step)]]
     models: dict[str, _Model]
@@ -199,6 +205,17 @@ def read_manifest(content: bytes) -> dict[str, Any]:
     for name, split in manifest["splits"].items():
         _check_figures(name, split["stats"])
     return manifest
+
+
+def recipe_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe of a run in a manifest has decided: for each step and model, and for the whole.
+
+    Of a model, this is all that every manifest says of it.
+    """
+    steps = [StepFacts.from_json(step) for step in run["steps"]]
+    models = {name: {key: model[key] for key in _Model.model_fields} for name, model in run["models"].items()}
+    whole = {key: run[key] for key in _Chosen.model_fields}
+    return {"steps": {step.label: step.chosen for step in steps}, "models": models, **whole}
 
 
 def _check_figures(split: str, stats: dict[str, Any]) -> None:

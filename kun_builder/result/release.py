@@ -22,7 +22,7 @@ from kun_builder.result.card_facts import card_facts
 from kun_builder.result.cards.cards import card
 from kun_builder.result.cards.metadata import check_card
 from kun_builder.result.file_facts import FileFacts, file_facts
-from kun_builder.result.manifest import FORMAT, MANIFEST
+from kun_builder.result.manifest import FORMAT, MANIFEST, recipe_of
 from kun_builder.result.own_words import merge, with_words, words_of
 from kun_builder.result.plots import pictures, to_png, to_svg
 from kun_builder.result.stats import read_columns
@@ -234,15 +234,9 @@ def _releases(run: FinishedRun, old: Mapping[str, Any], base: Base, made: Sequen
 
 def recipe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two runs' steps and models, one line each; a long text is only named."""
-    before, after = dict(_leaves(_recipe_of(old))), dict(_leaves(_recipe_of(new)))
+    before, after = dict(_leaves(recipe_of(old))), dict(_leaves(recipe_of(new)))
     names = [*before, *(name for name in after if name not in before)]
     return [_difference(n, before.get(n), after.get(n)) for n in names if before.get(n) != after.get(n)]
-
-
-def _recipe_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    steps = {step["label"]: {"version": step["version"], **step["options"]} for step in run["steps"]}
-    models = {name: {key: model[key] for key in ("id", "revision")} for name, model in run["models"].items()}
-    return {"steps": steps, "models": models, "seed": run["seed"], "limit": run["limit"]}
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

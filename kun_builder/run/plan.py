@@ -74,7 +74,11 @@ class Step:
         return {} if isinstance(self.stage, DatasetStage) and not self.measure else self.stage.adds
 
     def facts(self) -> StepFacts:
-        """Who this step is, for reports: prompts in full, other options as JSON can hold them."""
+        """Who this step is: the report has it whole, and rows, keys and `kun-build plan` have parts of it.
+
+        Prompts are in full, other options as JSON can hold them. Of a plugin that is a mere file, `package` is the name
+        of the file without its folder.
+        """
         return StepFacts(
             label=self.label,
             stage=self.stage.name,
@@ -92,12 +96,13 @@ class Step:
 
     def provenance(self, models: Mapping[str, ModelInfo]) -> dict[str, str]:
         """What each row of the result says of this step: whose it is, which model it asked and with which prompts."""
-        model = models[self.models[0]] if self.models else ModelInfo("")
+        who = self.facts()
+        model = models[who.models[0]] if who.models else ModelInfo("")
         prompts = [value.digest for value in self.options.values() if isinstance(value, Prompt)]
         return {
-            "stage": self.label,
-            "version": self.stage.version,
-            "plugin": f"{self.plugin} {self.version}".strip(),
+            "stage": who.label,
+            "version": who.version,
+            "plugin": f"{who.plugin} {who.package_version}".strip(),
             "model": model.id,
             "revision": model.revision,
             "prompts": " ".join(prompts),
@@ -105,11 +110,12 @@ class Step:
 
     def identity(self, models: Mapping[str, ModelInfo]) -> dict[str, Any]:
         """Everything that its result depends on, besides its input."""
+        who = self.facts()
         return {
-            "stage": self.stage.name,
-            "version": self.stage.version,
+            "stage": who.stage,
+            "version": who.version,
             "measure": self.measure,
-            "plugin": [self.plugin, self.version, self.digest],
+            "plugin": [who.plugin, who.package_version, who.digest],
             "options": {name: plain(value) for name, value in self.options.items()},
             "files": self.files,
             "models": {name: [models[name].id, models[name].revision] for name in self.asked},
