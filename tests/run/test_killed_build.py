@@ -5,52 +5,32 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from servers.llm_simulator import simulator
+from simulated_builds import build_command, dataset, write_recipe
 
 from kun_builder.models.journal import records
 from kun_builder.models.journal.journal import Journal
 
-ROOT = Path(__file__).parents[2]
 ROWS = 400
 
 
 def recipe(folder, url):
-    """A recipe with three dependent requests a row, in shards of 100."""
-    folder.mkdir()
-    lines = (f'{{"text": "第{number}篇。{"文" * 200}"}}\n' for number in range(ROWS))
-    (folder / "input.jsonl").write_text("".join(lines), encoding="utf-8")
-    (folder / "recipe.yaml").write_text(
-        f'models: {{chat: {{endpoints: ["{url}"], model: simulated/model, revision: one}}}}\n'
-        f"splits: {{rows: {{source: generic, path: {folder / 'input.jsonl'}}}}}\n"
-        f"plugins: {{dirs: [{ROOT / 'benchmarks' / 'plugins'}]}}\n"
-        f"stages: [ask, judge, rewrite, pair]\n"
-        f"shard_rows: 100\n"
-        f"journal: {folder / 'journal'}\n",
-        encoding="utf-8",
-    )
+    """A recipe in shards of 100."""
+    write_recipe(folder, url, rows=ROWS, shard_rows=100)
 
 
 def build(folder):
     """The build as a process."""
-    command = [Path(sys.executable).parent / "kun-build", folder / "recipe.yaml", "--output", folder / "run", "--quiet"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(build_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def finish(process):
     """Wait for its end."""
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
-
-
-def dataset(folder):
-    """Bytes of the finished data."""
-    parts = (folder / "run" / "dataset" / part for part in ("data", "provenance"))
-    return {path.name: path.read_bytes() for part in parts for path in sorted(part.iterdir())}
 
 
 def on_disk(folder):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
 from servers.llm_simulator import simulator
+from simulated_builds import PLUGINS, build_command, dataset, write_recipe
 
 from kun_builder.errors import Stopped
 from kun_builder.recipe.plugins import load_plugins
@@ -30,38 +29,20 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves files and sockets to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-PLUGINS = Path(__file__).parents[2] / "benchmarks" / "plugins"
 ROWS = 300
 STORE = 80 << 20
 
 
 def recipe(folder, url, ray=""):
-    """Batches and three dependent requests a row, in shards of 30."""
-    folder.mkdir()
-    lines = (f'{{"text": "第{number}篇。{"文" * 200}"}}\n' for number in range(ROWS))
-    (folder / "input.jsonl").write_text("".join(lines), encoding="utf-8")
-    (folder / "recipe.yaml").write_text(
-        f'models: {{chat: {{endpoints: ["{url}"], model: simulated/model, revision: one}}}}\n'
-        f"splits: {{rows: {{source: generic, path: {folder / 'input.jsonl'}}}}}\n"
-        f"plugins: {{dirs: [{PLUGINS}]}}\n"
-        f"stages: [normalize, ask, judge, rewrite, pair]\n"
-        f"shard_rows: 30\n"
-        f"journal: {folder / 'journal'}\n" + (f"executor: ray\nray: {{address: '{ray}', actors: 2}}\n" if ray else ""),
-        encoding="utf-8",
-    )
-    return folder
+    """Batches before the requests, in shards of 30; `ray` is the address of a cluster."""
+    more = f"executor: ray\nray: {{address: '{ray}', actors: 2}}\n" if ray else ""
+    return write_recipe(folder, url, rows=ROWS, shard_rows=30, before=["normalize"], more=more)
 
 
 def built(folder, status):
     """The report of a build in this process."""
     registry = load_plugins([PLUGINS])
     return build(load_recipe(folder / "recipe.yaml", registry, output=folder / "run"), registry, status=status)
-
-
-def dataset(folder):
-    """Bytes of the finished data."""
-    parts = (folder / "run" / "dataset" / part for part in ("data", "provenance"))
-    return {path.name: path.read_bytes() for part in parts for path in sorted(part.iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +166,7 @@ def test_a_killed_driver_is_started_again(tmp_path, cluster, local):
     """A build whose own process is killed goes on where it was; what had been written down is not asked again."""
     with simulator(slots=32, speed=3) as server:
         folder = recipe(tmp_path / "x", server.url, cluster.address)
-        command = [Path(sys.executable).parent / "kun-build", folder / "recipe.yaml", "--output", folder / "run", "-q"]
+        command = build_command(folder)
         first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: server.counts()["answered"] > 200)
         killed = time.monotonic()
