@@ -3,7 +3,16 @@
 These are the names that a plugin needs; everything else is the engine's own business.
 """
 
-from kun_builder.declarations import ColumnName, FileName, ModelName, Preset, Quantity, Section, TokenizerName
+from kun_builder.declarations import (
+    ColumnName,
+    FileName,
+    LikelihoodModel,
+    ModelName,
+    Preset,
+    Quantity,
+    Section,
+    TokenizerName,
+)
 from kun_builder.drops import drop_rows
 from kun_builder.errors import Drop, KunError
 from kun_builder.hookspecs import hookimpl
@@ -40,6 +49,7 @@ __all__ = [
     "FileName",
     "Generate",
     "KunError",
+    "LikelihoodModel",
     "ModelInfo",
     "ModelName",
     "ModelSpec",

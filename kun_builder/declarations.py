@@ -19,10 +19,16 @@ class Role:
     """Marks an option whose string is a name that the engine resolves before the run starts."""
 
     kind: Literal["model", "tokenizer", "file", "column", "verdicts"]
+    needs: Literal["", "prompt_logprobs"] = ""
+    """What the model that is named must be able to do: a field of `ModelInfo`."""
 
 
 ModelName = Annotated[str, Role("model")]
 """An option that names one of the recipe's `models:`."""
+
+LikelihoodModel = Annotated[str, Role("model", needs="prompt_logprobs")]
+"""A `ModelName` whose model must say how likely a text is (`prompt_logprobs` of `Request`). One that cannot is refused
+before the first row is read."""
 
 TokenizerName = Annotated[str, Role("tokenizer")]
 """An option that names a tokenizer: a Hub id, a path, `characters`, or `auto`, which becomes the tokenizer of

@@ -193,6 +193,9 @@ class Request:
         Every answer is checked: one that does not satisfy it is asked for once more with another seed, then the row is
         dropped as `off_schema`. `Completion.data` has the value. Servers rarely show the schema to the model, so the
         prompt must say what is wanted.
+    prompt_logprobs: also tell how likely the prompt itself is, token by token: `Completion.prompt_logprobs`. It is the
+        prompt that counts: ask for one token; a model that thinks gets no room to. Few servers can, and
+        `ModelInfo.prompt_logprobs` says which.
     on_length, on_empty: what to do with a truncated or empty answer: `keep` it, `drop` the row, or `retry` once, with
         twice the tokens or with another seed, and then drop. They are no part of the journal's key.
     """
@@ -209,11 +212,12 @@ class Request:
     on_length: Literal["keep", "drop", "retry"] = "retry"
     on_empty: Literal["keep", "drop", "retry"] = "retry"
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    prompt_logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token with its log-probability (natural logarithm) and the best alternatives, itself included."""
+    """One token with its log-probability (natural logarithm) and the best alternatives, itself included."""
 
     text: str
     logprob: float
@@ -242,6 +246,9 @@ class Completion:
     """How many of `completion_tokens` are reasoning; an estimate if the server does not tell."""
     data: Any = field(default=None, hash=False)
     """The value of an answer that was asked for by `schema`."""
+    prompt_logprobs: tuple[Token, ...] = ()
+    """The prompt's tokens from the second on, as the model saw them: before the first there is nothing to expect it by.
+    Empty if they were not asked for or the server gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +269,8 @@ class ModelInfo:
     fingerprint: str = ""
     trained_for: tuple[str, ...] = ()
     """Stages for whose prompts the model was trained. At these it is asked in no other words."""
+    prompt_logprobs: bool = False
+    """Whether the server tells how likely the tokens of a prompt are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kun_builder.engines.prompt_tokens import of_openai, of_tgi
 from kun_builder.engines.reasoning import Habits, ends_reasoning, reasoning_beside
 from kun_builder.errors import RejectedError, RequestError, TransientError
 from kun_builder.prompts import restore
@@ -79,7 +80,11 @@ def openai_answer(
         tokens = _tokens(_mapping(choice.get("logprobs")))
         if beside or thought:
             tokens = _of_answer(tokens, text)
-        return Completion(text, finish, prompt, completion, cached, tokens, reasoning_tokens=reasoning)
+        return Completion(
+            *(text, finish, prompt, completion, cached, tokens),
+            reasoning_tokens=reasoning,
+            prompt_logprobs=of_openai(body),
+        )
     except _UNKNOWN as error:
         raise _unknown_shape(error, body, endpoint, shown) from error
 
@@ -123,6 +128,7 @@ def tgi_answer(
             0,
             _of_answer(tokens, text) if thought else tokens,
             reasoning_tokens=_share(len(thought), len(body["generated_text"]), count(details["generated_tokens"])),
+            prompt_logprobs=of_tgi(details),
         )
     except _UNKNOWN as error:
         raise _unknown_shape(error, body, endpoint, shown) from error

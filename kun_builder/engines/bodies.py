@@ -36,9 +36,10 @@ class NotAsked(Exception):
     """A body in a content encoding that was not asked for and that cannot be read here."""
 
 
-def generation_limit(max_new_tokens: int, top_logprobs: int) -> int:
-    """Bytes that an answer of so many tokens, each with so many alternatives, can have at most."""
-    return _ROOM + max_new_tokens * (_PER_TOKEN + _PER_ALTERNATIVE * top_logprobs)
+def generation_limit(max_new_tokens: int, top_logprobs: int, prompt_tokens: int = 0) -> int:
+    """Bytes that an answer of so many tokens, each with so many alternatives, can have at most, if it also tells of so
+    many tokens of the prompt."""
+    return _ROOM + max_new_tokens * (_PER_TOKEN + _PER_ALTERNATIVE * top_logprobs) + prompt_tokens * _PER_TOKEN
 
 
 async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from kun_builder.engines.http import SECRET
+from kun_builder.engines.prompt_tokens import FIELD
 from kun_builder.errors import ModelError
 from kun_builder.types import Message, Request
 
@@ -178,4 +179,6 @@ def optional_fields(request: Request, kind: Kind, penalty: str) -> dict[str, Any
         fields["stop"] = request.stop
     if top := request.top_logprobs:
         fields |= {"logprobs": True, "top_logprobs": top} if kind == "chat" else {"logprobs": top}
+    if request.prompt_logprobs:
+        fields[FIELD] = 0
     return fields

@@ -42,6 +42,7 @@ from kun_builder.engines.manners import (
     variant_of,
 )
 from kun_builder.engines.probe import Facts, enough_for, is_healthy, model_facts, queue_length, token_count
+from kun_builder.engines.prompt_tokens import FIELD, most_tokens
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
 from kun_builder.engines.tokenizers import token_counter
 from kun_builder.errors import FatalError, RejectedError, RequestError, TransientError
@@ -112,7 +113,7 @@ class OpenAIEndpoint:
         self._about: ModelInfo | None = None
         self._model = spec.model
         self._fingerprint, self._changed = "", False
-        self._penalty = "repetition_penalty"
+        self._owner, self._penalty = "", "repetition_penalty"
         self._refusals = Refusals(server.url)
         self._forced = Forced(server.url, self._forced_answer)
         self._lock = asyncio.Lock()
@@ -143,7 +144,24 @@ class OpenAIEndpoint:
             self._trying = False
         context = max(0, about.context_length - self._room)
         logprobs = any(token.top for token in answer.tokens)
-        return replace(about, context_length=context, logprobs=logprobs, fingerprint=self._fingerprint)
+        return replace(
+            about,
+            context_length=context,
+            logprobs=logprobs,
+            fingerprint=self._fingerprint,
+            prompt_logprobs=await self._tells_of_prompts(),
+        )
+
+    async def _tells_of_prompts(self) -> bool:
+        """Whether log-probabilities of a prompt come. Only vLLM is asked: no other server of this kind has them, and
+        some would refuse the field."""
+        if self._owner != "vllm":
+            return False
+        try:
+            body = await self._tried("completion", {FIELD: 0})
+        except FatalError:  # it has no route for raw prompts
+            return False
+        return not isinstance(body, RequestError) and bool(self._read(body).prompt_logprobs)
 
     async def _learn_habits(self, kind: Kind, answer: Completion) -> None:
         """Learn whether the model thinks where a short answer does not show it: the template may write the opening tag,
@@ -249,7 +267,7 @@ class OpenAIEndpoint:
         while True:
             lessons = refusals.lessons
             fields = refusals.apply(optional_fields(request, kind, self._penalty) | forced)
-            room = self._room
+            room = 0 if request.prompt_logprobs else self._room
             try:
                 post = self._server.post if self._trying else self._carrier
                 body = await self._ask(kind, request.prompt, request.max_new_tokens + room, fields, post=post)
@@ -262,7 +280,7 @@ class OpenAIEndpoint:
                     raise
                 continue
             answer = self._read(body, request.stop if "stop" in refusals.names else (), forced=bool(forced))
-            if not self._habits.thinks or room or self._trying or not self._thinking_tokens:
+            if not self._habits.thinks or room or self._trying or not self._thinking_tokens or request.prompt_logprobs:
                 return answer
             if not self._room:  # the start has not shown it
                 self._notice_thinking(self._about.context_length if self._about else 0)
@@ -283,6 +301,7 @@ class OpenAIEndpoint:
     async def _introduce(self) -> ModelInfo:
         facts = await model_facts(self._server, self._spec) if self._asked else Facts(ModelInfo(self._spec.model))
         self._model = self._model or facts.info.id
+        self._owner = facts.owner
         self._penalty = "repeat_penalty" if facts.owner == "llamacpp" else "repetition_penalty"
         self.in_flight = enough_for(facts.slots)
         variant = variant_of(self._extra, self._thinking, self._thinking_tokens)
@@ -300,7 +319,8 @@ class OpenAIEndpoint:
     ) -> Any:
         manners = manners or self._manners.get(kind) or Manners()
         body = manners.body(self._model, prompt, tokens, {**fields, **self._extra})
-        limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0)
+        told = most_tokens(prompt) if FIELD in fields else 0
+        limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0, told)
         answer = (await (post or self._server.post)(_PATHS[kind], body, limit=limit))[0]
         self._recognise(answer)
         return answer

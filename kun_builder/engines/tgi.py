@@ -33,6 +33,7 @@ from kun_builder.engines.manners import (
     variant_of,
 )
 from kun_builder.engines.probe import is_healthy, queue_length, token_count
+from kun_builder.engines.prompt_tokens import TGI_FIELD, most_tokens
 from kun_builder.engines.reasoning import Habits, opens_reasoning
 from kun_builder.engines.tokenizers import CHARACTERS, ChatTemplate, load_template, token_counter
 from kun_builder.errors import RejectedError
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 
 _SHORT = "Say yes."
 _MOST_STOPS = 4
-_FIXED: Mapping[str, Any] = {"details": True, "decoder_input_details": False, "return_full_text": False}
+_FIXED: Mapping[str, Any] = {"details": True, TGI_FIELD: False, "return_full_text": False}
 
 
 @asynccontextmanager
@@ -82,8 +83,8 @@ class TGIEndpoint:
         self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
-        """Who answers here, from `/info`; asks a short question to see whether alternatives come with the answer, and
-        whether the model thinks first."""
+        """Who answers here, from `/info`; asks two short questions to see whether alternatives come with the answer,
+        log-probabilities with the prompt, and whether the model thinks first."""
         about = await self._server.get("/info")
         info = ModelInfo(
             id=about["model_id"],
@@ -95,8 +96,14 @@ class TGIEndpoint:
         )
         self._room, self._context = 0, info.context_length
         answer = await self.complete(Request(short_question(info.prompt), SHORT_TOKENS, top_logprobs=1))
+        prompt = await self.complete(Request(_SHORT, 1, prompt_logprobs=True))
         context = max(0, info.context_length - self._room)
-        return replace(info, context_length=context, logprobs=bool(answer.tokens))
+        return replace(
+            info,
+            context_length=context,
+            logprobs=bool(answer.tokens),
+            prompt_logprobs=bool(prompt.prompt_logprobs),
+        )
 
     async def healthy(self) -> bool:
         """Whether requests can be sent now."""
@@ -127,7 +134,7 @@ class TGIEndpoint:
         if habits.opens:
             self._notice_thinking()
         while True:
-            room = self._room
+            room = 0 if request.prompt_logprobs else self._room
             lessons = refusals.lessons
             fields = refusals.apply(_fields(request))
             try:
@@ -140,7 +147,7 @@ class TGIEndpoint:
                 answer = tgi_answer(body, headers, self.url, stop, habits=habits, shown=shown)
                 if habits.thinks:
                     self._notice_thinking()
-                if room == self._room or answer.text or answer.finish_reason != "length":
+                if room == self._room or request.prompt_logprobs or answer.text or answer.finish_reason != "length":
                     return answer
 
     def _notice_thinking(self) -> None:
@@ -151,7 +158,8 @@ class TGIEndpoint:
 
     async def _ask(self, inputs: str, tokens: int, fields: Fields) -> tuple[Any, Mapping[str, str]]:
         parameters = {**_FIXED, "max_new_tokens": tokens, **fields}
-        limit = generation_limit(tokens, fields.get("top_n_tokens", 1))
+        told = most_tokens(inputs) if fields.get(TGI_FIELD) else 0
+        limit = generation_limit(tokens, fields.get("top_n_tokens", 1), told)
         return await self._server.post("/generate", {"inputs": inputs, "parameters": parameters}, limit=limit)
 
     async def _accepts(self, fields: Fields) -> bool:
@@ -191,6 +199,8 @@ def _fields(request: Request) -> Fields:
         fields["stop"] = request.stop[:_MOST_STOPS]  # the answer is cut at the others here
     if request.top_logprobs:
         fields["top_n_tokens"] = request.top_logprobs
+    if request.prompt_logprobs:
+        fields[TGI_FIELD] = True
     if request.schema is not None:
         fields["grammar"] = {"type": "json", "value": request.schema}
     elif request.choices:

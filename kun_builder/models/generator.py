@@ -295,6 +295,7 @@ def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
         key,
         cached,
         c.reasoning_tokens,
+        prompt_logprobs=c.prompt_logprobs,
     )
 
 

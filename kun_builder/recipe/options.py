@@ -34,8 +34,16 @@ class Option:
     @property
     def role(self) -> str:
         """What a name means to the engine: `model`, `tokenizer`, `file`, `column` or `verdicts`; else empty."""
-        roles = [mark.kind for mark in _marks(self.annotation) if isinstance(mark, Role)]
-        return roles[0] if roles else ""
+        return self._mark.kind if self._mark else ""
+
+    @property
+    def needs(self) -> str:
+        """What the model that the option names must be able to do; empty where that is nothing special."""
+        return self._mark.needs if self._mark else ""
+
+    @property
+    def _mark(self) -> Role | None:
+        return next((mark for mark in _marks(self.annotation) if isinstance(mark, Role)), None)
 
     @property
     def type(self) -> str:

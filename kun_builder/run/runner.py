@@ -27,6 +27,7 @@ from kun_builder.recipe.lock import lock, with_publish
 from kun_builder.recipe.plugins import Registry, load_plugins
 from kun_builder.recipe.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts, Tally, Usage, add_counts, read_report, replace_file
+from kun_builder.run.abilities import check_abilities
 from kun_builder.run.dataset_stage import run_dataset_stage
 from kun_builder.run.executors.base import Executor, Task
 from kun_builder.run.executors.batches import quiet_datasets
@@ -64,6 +65,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         since = folder.begin(fresh=fresh)
         budget = open_budget(folder.path, recipe.budget.model_dump(), recipe.models, fresh=fresh)
         with _executor(recipe, registry, plan, since, status, budget) as executor:
+            check_abilities(plan.steps, executor.infos)
             run = _Run(recipe, registry, _resolve(plan, recipe, executor.infos), folder, status, executor, budget)
             return run.finish(run.segments(run.read()), signature)
 

@@ -37,7 +37,7 @@ def check_engine(
 ) -> Completion:
     """Check `engine` against the protocol that `reply` speaks; returns the answer to one good request.
 
-    Checked: who it says is there; an answer, with log-probabilities if it claims to have them; the class of error for
+    Checked: who it says is there; an answer, with the log-probabilities that it claims to have; the class of error for
     each status, with the server's `Retry-After`; a broken connection, an answer that is none, a server that hangs: all
     are worth another attempt; cancelling, which must reach the server; health and queue, which never raise; nothing
     left behind. Raises AssertionError.
@@ -132,6 +132,11 @@ async def _good(engine: Engine, endpoint: Endpoint, request: Request) -> Complet
             good,
             f"engine `{engine.name}`: a token is among its own alternatives, with the log of its probability: {tokens}",
         )
+    if info.prompt_logprobs:
+        asked = Request(request.prompt, max_new_tokens=1, prompt_logprobs=True)
+        told = (await endpoint.complete(asked)).prompt_logprobs
+        expect(told, f"engine `{engine.name}` says that it can tell how likely a prompt is, and does not")
+        expect(all(token.logprob <= 0 for token in told), f"engine `{engine.name}`: no log-probabilities: {told}")
     return completion
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import answered, asked, found, write
 
 from kun_builder.models.journal import commit, records
 from kun_builder.models.journal.journal import Journal, question
-from kun_builder.types import Request
+from kun_builder.types import Request, Token
 
 
 def damage_only(folder):
@@ -47,8 +49,41 @@ def test_the_key_is_all_that_an_answer_depends_on():
         question("m", "r", Request(request.prompt, seed=2)),
         question("m", "r", Request(request.prompt, seed=1, choices=("好",))),
         question("m", "r", Request(request.prompt, seed=1, top_logprobs=1)),
+        question("m", "r", Request(request.prompt, seed=1, prompt_logprobs=True)),
+        question("m", "r", Request(request.prompt, seed=1, schema={})),
+        question("m", "r", Request(request.prompt, seed=1, schema={}, prompt_logprobs=True)),
     ]
-    assert len({key, *(other.key for other in others)}) == 7
+    assert len({key, *(other.key for other in others)}) == 10
+
+
+@pytest.mark.parametrize(
+    ("request_", "key"),
+    [
+        (Request("问", seed=1), "e6fddc1eca31d746e7bde742fc8cafb6"),
+        (Request(({"role": "user", "content": "问"},), 1, top_logprobs=5), "dd92e2503caa101a1f46603ed55a8bc4"),
+        (Request("问", schema={"type": "string"}), "c9edca8f44572cb46217feb23e151c44"),
+    ],
+)
+def test_keys_are_those_of_earlier_versions(request_, key):
+    """What was answered before there was a field `prompt_logprobs` is found again."""
+    assert question("m", "r", request_).key == key
+
+
+def test_the_tokens_of_a_prompt_come_back(tmp_path):
+    """A generation that tells of its prompt keeps what it tells, with the request that asked for it."""
+
+    async def main():
+        pair = asked(0, prompt_logprobs=True)
+        told = replace(pair[1], prompt_logprobs=(Token("茶", -0.5), Token("叶", -7.25)))
+        log = Journal.open(tmp_path)
+        await log.put(pair[0], told)
+        await log.close()
+        return pair[0].key, told
+
+    key, told = asyncio.run(main())
+    found = Journal.open(tmp_path).read(key)
+    assert found.completion == replace(told, key=key, cached=True)
+    assert found.request.prompt_logprobs
 
 
 def test_put_resolves_when_the_record_is_on_disk(tmp_path):

@@ -82,7 +82,11 @@ class Endpoint:
         self.url, self.session, self.fault = url, session, fault
 
     async def info(self):
-        return ModelInfo("" if self.fault == "nobody" else "small", logprobs=self.fault == "logprobs")
+        return ModelInfo(
+            "" if self.fault == "nobody" else "small",
+            logprobs=self.fault == "logprobs",
+            prompt_logprobs=self.fault == "prompt",
+        )
 
     async def healthy(self):
         try:
@@ -146,6 +150,7 @@ def test_good_engine_passes():
     [
         ("nobody", "`info` does not say which model answers"),
         ("logprobs", "says that it has log-probabilities, but there is none"),
+        ("prompt", "says that it can tell how likely a prompt is, and does not"),
         ("free", "tokens in and out are (1, 0): ask for usage"),
         ("careless", "status 424 raises ClientResponseError"),
         ("deaf", "does not hear `Retry-After: 7`: None"),
