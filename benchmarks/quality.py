@@ -1,6 +1,6 @@
 """How good is `verify` at telling good pairs from bad ones? Judged pairs through the real stage, human pairs for drops.
 
-    python benchmarks/quality.py judged.jsonl [human.jsonl ...] [--endpoint URL] [--threshold 0.9]
+    python benchmarks/quality.py judged.jsonl [human.jsonl ...] [--endpoint URL] [--threshold 0.9] [--output FILE]
 
 judged.jsonl has JSON lines with `text`, `instruction`, `output`, `good` (true or false) and `kinds` (names of defects);
 human pairs have `instruction` and `output`. Without an endpoint the embedded model judges, with its journal in a
@@ -21,6 +21,8 @@ from typing import Any
 from kun_method import verify
 from kun_method.aspects import asks_beyond
 from kun_method.context import LONG_QUESTION, about_question, answer_needs_text
+from kun_method.doubts import REASONS
+from kun_method.doubts import asked as doubts_of
 from kun_method.pairs import explains, novelty
 
 from kun_builder import Drop, ModelSpec, Request
@@ -30,15 +32,17 @@ from kun_builder.recipe.plugins import load_plugins
 from kun_builder.status import Status
 
 Pair = Mapping[str, Any]
+_ALL = dict.fromkeys(REASONS, 1e-9)  # all are asked, and none is too low
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What the stage made of one pair: the reason of its drop, "" if kept; and its pair score, which is asked here even
-    where a cheaper check has dropped the pair before."""
+    where a cheaper check has dropped the pair before, and the answers to the further questions, all asked too."""
 
     reason: str
     score: float
+    doubts: Mapping[str, float]
 
     @property
     def rank(self) -> float:
@@ -72,17 +76,24 @@ async def _judged(pair: Pair, asked: Any, threshold: float) -> Verdict:
         text=pair["text"], instruction=pair["instruction"], output=pair["output"], good="好", bad="差"
     )
     score, _ = await verify.verdict(asked, "chat", prompt, "好", "差")
+    further = doubts_of(asked, "chat", _ALL, pair["instruction"], pair["output"], pair["text"])
+    doubts = {doubt: probability async for doubt, probability, _ in further}
     try:
         await verify.run(row, asked, threshold=threshold)
     except Drop as drop:
-        return Verdict(drop.reason, score or 0.0)
-    return Verdict("", score or 0.0)
+        return Verdict(drop.reason, score or 0.0, doubts)
+    return Verdict("", score or 0.0, doubts)
 
 
 def auc(good: Sequence[float], bad: Sequence[float]) -> float:
     """Area under the ROC curve: how often a good pair ranks above a bad one, ties counted half."""
     wins = sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
     return wins / (len(good) * len(bad)) if good and bad else float("nan")
+
+
+def _auc_of(told: Sequence[tuple[Pair, Verdict]], doubt: str) -> float:
+    good, bad = ([v.doubts[doubt] for p, v in told if p["good"] is truth] for truth in (True, False))
+    return auc(good, bad)
 
 
 def human_drops(pairs: Sequence[Pair]) -> Counter[str]:
@@ -118,6 +129,7 @@ def table(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> str:
         f"| recall of the good ones | {good / max(1, all_good):.2f} |",
         f"| ROC-AUC of all checks together | {auc(*ranks):.2f} |",
         f"| ROC-AUC of the pair score | {auc(*scores):.2f} |",
+        *(f"| ROC-AUC of `{doubt}` | {_auc_of(told, doubt):.2f} |" for doubt in REASONS),
         "",
         "| dropped for | good | bad |",
         "|---|---:|---:|",
@@ -135,12 +147,17 @@ def main() -> None:
     parser.add_argument("human", type=Path, nargs="*")
     parser.add_argument("--endpoint", default="")
     parser.add_argument("--threshold", type=float, default=0.9)
+    parser.add_argument("--output", type=Path, help="a file for each pair's verdict, as JSON lines")
     options = parser.parse_args()
     spec = ModelSpec(name="chat")
     if options.endpoint:
         spec = ModelSpec(name="chat", engine="openai", endpoints=(options.endpoint,), tokenizer="characters")
     pairs = _read(options.judged)
-    print(table(pairs, asyncio.run(judge(pairs, spec, options.threshold))))
+    verdicts = asyncio.run(judge(pairs, spec, options.threshold))
+    print(table(pairs, verdicts))
+    if options.output:
+        lines = (json.dumps(vars(verdict), ensure_ascii=False) + "\n" for verdict in verdicts)
+        options.output.write_text("".join(lines), encoding="utf-8")
     for path in options.human:
         human = _read(path)
         drops = ", ".join(f"{reason} {n / len(human):.2%}" for reason, n in human_drops(human).most_common())

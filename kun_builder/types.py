@@ -97,7 +97,8 @@ class RowStage:
     """A stage that works row by row and may ask models: `async def run(row, generate, *, options...) -> Row`.
 
     run: returns the row with the columns of `adds` set, or raises `Drop(reason, value)`. Its keyword-only parameters,
-        with their annotations and defaults, are the options of the stage in a recipe; there are no others.
+        with their annotations and defaults, are the options of the stage in a recipe; there are no others. Beside its
+        columns a row has `redistributable`: whether its corpus allows the text itself to be passed on.
     adds: the columns that the stage adds, each with its Arrow type: `string`, `binary`, `bool`, `int32`, `int64`,
         `float`, `double`, or `list<...>` of one.
     quantities: what the columns of numbers among them mean, by the name of the column.

@@ -1,10 +1,12 @@
 """A `generate` that answers from a script and remembers what it was asked. One character is one token."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from kun_builder import Completion, Drop, ModelInfo
+from kun_builder.types import Token
 
 Answer = str | Completion | Exception | Callable[[Any], str]
 
@@ -53,3 +55,9 @@ def row(text: str = "", **columns: Any) -> dict[str, Any]:
 
 def verdict(drop: Drop) -> tuple[str, str]:
     return drop.reason, drop.value
+
+
+def judged(good: float) -> Completion:
+    """A completion whose first token is 好 with the probability `good`, 差 with the rest."""
+    top = (("好", math.log(good)), ("差", math.log(1 - good)))
+    return Completion("好", tokens=(Token("好", top[0][1], top),))

@@ -219,8 +219,11 @@ class _Run:
 
     def _sharded(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
         key = segment.key(self._executor.identities)
-        job = make_job(segment, shards[0].living().features.arrow_schema)
-        tasks = [self._task(segment, shard, digest([shard.key, key]), job) for shard in shards]
+        closed = {
+            split for split in self._recipe.splits if segment.kind == "rows" and stays_here(self._declared(split))
+        }
+        job = make_job(segment, shards[0].living().features.arrow_schema, closed)
+        tasks = [self._task(segment, shard, digest([shard.key, key, shard.split in closed]), job) for shard in shards]
         records = dict(self._executor.run(tasks))
         done = []
         for number, task in enumerate(tasks):

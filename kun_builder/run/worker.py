@@ -7,7 +7,7 @@ The result has the living rows first and in input order, then the dead ones with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,13 @@ RunRows = Callable[[Sequence[Row], "Sequence[Step]"], tuple[list[Outcome], Mappi
 
 @dataclass(frozen=True)
 class Job:
-    """What to do with a shard: the steps, and the schema of the result."""
+    """What to do with a shard: the steps, and the schema of the result. `closed` are splits of corpora whose text must
+    not be passed on; row stages are told by the key `redistributable` of each row."""
 
     steps: tuple[Step, ...]
     schema: pa.Schema
     rows: bool = False
+    closed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,14 @@ class Result:
     usage: Mapping[tuple[str, str], Tally] = field(default_factory=dict)
 
 
-def make_job(segment: Segment, schema: pa.Schema) -> Job:
-    """The job of a segment on shards of `schema`."""
+def make_job(segment: Segment, schema: pa.Schema, closed: Iterable[str] = ()) -> Job:
+    """The job of a segment on shards of `schema`; `closed` as in `Job`."""
     fields = {name: schema.field(name).type for name in schema.names if name not in VERDICT}
     fields.update({name: arrow_type(kind) for name, kind in segment.adds.items()})
     if segment.kind == "rows":
         fields["calls"] = CALLS
     fields.update(dict.fromkeys(VERDICT, pa.string()))
-    return Job(segment.steps, pa.schema(list(fields.items())), rows=segment.kind == "rows")
+    return Job(segment.steps, pa.schema(list(fields.items())), segment.kind == "rows", frozenset(closed))
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -197,17 +199,17 @@ def _quarantine(row: pa.Table, step: Step, reason: str, value: str) -> pa.Table:
 
 
 def _run_rows(table: pa.Table, job: Job, run_rows: RunRows) -> Result:
-    outcomes, usage = run_rows(_rows(table), job.steps) if table.num_rows else ([], {})
+    outcomes, usage = run_rows(_rows(table, job.closed), job.steps) if table.num_rows else ([], {})
     alive = _typed([outcome for outcome in outcomes if outcome.died_at is None], job)
     dead = sorted((o for o in outcomes if o.died_at is not None), key=lambda outcome: outcome.died_at or 0)
     table = pa.concat_tables([alive, _table(dead, job)]).combine_chunks()
     return Result(table, alive.num_rows, tuple(_row_counts(outcomes, job)), usage)
 
 
-def _rows(table: pa.Table) -> list[Row]:
+def _rows(table: pa.Table, closed: frozenset[str]) -> list[Row]:
     rows: list[Row] = []
     for batch in table.to_batches(max_chunksize=_TURN):
-        rows += batch.to_pylist()
+        rows += ({**row, "redistributable": row["split"] not in closed} for row in batch.to_pylist())
         time.sleep(0)
     return rows
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from .scripts import simplified
+
 _LAW = re.compile(r"《[^《》]+》|[一-龥]{2}(?:法|法典|条例|办法|规定|章程|宪法|准则|细则|公约|协定|规则|宣言)")
 _ARTICLE = re.compile(r"第[零〇一二三四五六七八九十百千\d]{1,9}[条款项]|[前本上下]款|[前本上下]条(?![件款路例约理])")
 _FIGURE = re.compile(
@@ -60,6 +62,7 @@ def about_question(instruction: str) -> tuple[str, str] | None:
     """What makes a short question useless without its text, or no question at all."""
     if len(instruction) > LONG_QUESTION:
         return None
+    instruction = simplified(instruction)
     if words := question_needs_text(instruction):
         return "needs_context", words
     if words := no_question(instruction):
@@ -81,7 +84,7 @@ def question_needs_text(instruction: str) -> str:
 def answer_needs_text(output: str) -> str:
     """The words by which the beginning of an answer points at something above it that is not there, or at a day that
     nobody knows."""
-    beginning = output[:_BEGINNING]
+    beginning = simplified(output[:_BEGINNING])
     if match := _UPWARDS.search(beginning):
         return match[0]
     if (match := _NOW.search(beginning)) and not _DATE.search(output):

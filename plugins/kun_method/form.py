@@ -13,6 +13,7 @@ from kun_builder import Prompt
 
 from .context import LONG_QUESTION
 from .languages import CHINESE_QUESTION, language_of
+from .scripts import simplified
 from .texts import bare, han_share, sentences, shared_run, units
 
 Defect: TypeAlias = tuple[str, object]
@@ -65,10 +66,12 @@ def _without_ends(text: str) -> str:
     return text[begin:end].strip()
 
 
-_ASKED = re.compile(r"^[ \t*#]*(?:问题|指令|question|instruction)[ \t*]*[:：][ \t*]*(?=\S)", re.MULTILINE | re.I)
+_ASKED = re.compile(
+    r"^[ \t*#]*(?:[问問][题題]|指令|question|instruction)[ \t*]*[:：][ \t*]*(?=\S)", re.MULTILINE | re.I
+)
 _SIDES = re.compile(r"^[^，。？！\n]{2,40}的[^。？！\n]{1,60}[、和与][^。？！\n]{1,40}[。.]?$")
 _OWN_TURN = re.compile(r"^\[assistant\][ \t]*\n.*?(?=^\[(?:system|user)\]|\Z)", re.MULTILINE | re.DOTALL)
-_TOPIC = re.compile(r"^[ \t*#]*(?:话题|主题|topic)[ \t*]*[:：][ \t*]*(.+)", re.MULTILINE | re.I)
+_TOPIC = re.compile(r"^[ \t*#]*(?:[话話][题題]|主[题題]|topic)[ \t*]*[:：][ \t*]*(.+)", re.MULTILINE | re.I)
 
 
 def split_outline(answer: str) -> tuple[str, str]:
@@ -141,4 +144,4 @@ def _copied(instruction: str, text: str) -> str:
     """The piece of `text` that makes up nearly all of `instruction`, if it is more than a heading and asks nothing."""
     run = shared_run(instruction[:_ROW], text)
     long = units(run) >= 12 and units(run) >= 0.7 * units(instruction)
-    return run if long and not CHINESE_QUESTION.search(instruction) and not is_request(run) else ""
+    return run if long and not CHINESE_QUESTION.search(simplified(instruction)) and not is_request(run) else ""

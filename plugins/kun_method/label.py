@@ -120,7 +120,7 @@ class _Candidate(NamedTuple):
 
 
 def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
-    outline, instruction = split_outline(in_script_of(text, completion.text))
+    outline, instruction = (in_script_of(text, part) for part in split_outline(completion.text))
     if fault := _fault(completion, instruction, text, prompt, 3 if outline else 2):
         return _Candidate(instruction, fault)
     if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:
@@ -139,4 +139,4 @@ def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt, 
     return defect(instruction, text, prompt, questions)
 
 
-stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS)
+stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS, version="2")

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, get_args
 
 from kun_builder import Prompt
 
+from .scripts import simplified
 from .texts import han_share, letters, units
 
 Task: TypeAlias = Literal[
@@ -25,6 +26,9 @@ Task: TypeAlias = Literal[
     "polish",
     "polish_kun",
     "verify",
+    "alone",
+    "answered",
+    "backed",
     "repair",
     "follow_up_ask",
     "follow_up_answer",
@@ -93,6 +97,7 @@ _ENGLISH_COMMANDS = re.compile(
 
 
 def _chinese_request(sentence: str) -> bool:
+    sentence = simplified(sentence)
     return bool(CHINESE_ASKS.search(sentence) or _COMMANDS.search(sentence))
 
 

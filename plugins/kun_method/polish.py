@@ -13,7 +13,8 @@ from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowS
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
 from .languages import ZH, chosen
-from .pairs import coverage, support
+from .pairs import coverage, support, weakest_clause
+from .raw import as_answer
 from .scripts import in_script_of
 from .texts import closed_gaps
 from .verify import about_answer
@@ -23,6 +24,9 @@ KUN = ZH.prompts["polish_kun"]
 
 _LIVELY = 0.7
 """The least temperature of a further candidate: a greedy one would be the first again."""
+
+_LEAST_OF_CLAUSE = 0.6
+"""Share of a clause's grams that text or question must have, or the text itself is the better answer."""
 
 _LABEL = re.compile(r"^(?:回答|答案|答|改写后的回答|改写|answer)\s*[:：]\s*", re.IGNORECASE)
 
@@ -39,14 +43,20 @@ async def run(
     max_new_tokens: Annotated[int, Field(gt=0)] = 1024,
     candidates: Annotated[int, Field(ge=1, le=16)] = 1,
     whole: bool = True,
+    least_kept: Annotated[float, Field(ge=0, le=1)] = 0.7,
 ) -> Row:
-    """Add `output`, the answer to `instruction` made of `text`, and `raw_answer`, the text as the model was given it.
+    """Add `output`, the answer to `instruction` made of `text`, `raw_answer`, the text as the model was given it, and
+    `polished`, false where the output is that text itself.
 
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
     a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
     asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
     and rid of brackets that have nothing in them but commas.
+
+    The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it or has a clause that
+    it does not back, where the corpus allows its text to be passed on and the text reads as an answer (see `raw`): a
+    small model loses and invents more than it mends. `least_kept: 0` and `whole: false` let any answer stand.
 
     Of several `candidates` goes on the one about which the checks of `verify` that need no model find nothing, and
     among those the one that keeps most of the text and adds least. The first is asked at `temperature`, the others at
@@ -84,9 +94,17 @@ async def run(
         (_read(completion, text, prompt) for completion in completions),
         key=lambda answer: _worth(*answer, instruction, text),
     )
+    guarded = row.get("redistributable", False) and whole and least_kept > 0
+    if guarded and (fault or _loses(output, instruction, text, least_kept)) and (instead := as_answer(text)):
+        return {**row, "output": instead, "raw_answer": text, "polished": False}
     if fault:
         raise Drop(*fault, raw_answer=text, **({"output": output} if output else {}))
-    return {**row, "output": output, "raw_answer": text}
+    return {**row, "output": output, "raw_answer": text, "polished": True}
+
+
+def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
+    """Whether an answer leaves out or adds so much that the text itself is the better one."""
+    return coverage(output, text) < least_kept or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
 
 
 def _read(completion: Completion, text: str, prompt: Prompt) -> tuple[str, Defect | None]:
@@ -106,4 +124,6 @@ def _worth(output: str, fault: Defect | None, instruction: str, text: str) -> tu
     return not fault, not found, coverage(output, text) * support(output, text, instruction)
 
 
-stage = RowStage(name="polish", run=run, adds={"output": "string", "raw_answer": "string"})
+stage = RowStage(
+    name="polish", run=run, adds={"output": "string", "raw_answer": "string", "polished": "bool"}, version="2"
+)

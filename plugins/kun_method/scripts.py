@@ -29,6 +29,11 @@ def in_script_of(text: str, words: str) -> str:
     return words
 
 
+def simplified(words: str) -> str:
+    """`words` in simplified characters: forms of speech are known in these."""
+    return str(_converter("t2s").convert(words))
+
+
 def _counts(text: str) -> tuple[int, int]:
     """How many characters of `text` only traditional script has, and how many only simplified."""
     scripts = [_script(character) for character in text if character >= "\u3400"]

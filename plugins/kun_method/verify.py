@@ -7,6 +7,7 @@ it. Cheap checks come first, each with its number; one forced token of a model d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -15,11 +16,13 @@ from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Quantity, R
 
 from .aspects import asks_beyond
 from .context import LONG_QUESTION, about_question, answer_needs_text
+from .doubts import REASONS, Doubt
+from .doubts import asked as asked_about
 from .fitting import answer_room
 from .form import Defect as Finding
 from .form import leak
 from .languages import ZH, language_of, words
-from .pairs import coverage, explains, invented, novelty, support, turned_negation
+from .pairs import coverage, explains, invented, novelty, support, turned_negation, weakest_clause
 from .raw import as_answer
 from .texts import said_twice
 from .verdict import verdict
@@ -31,6 +34,8 @@ Measured: TypeAlias = dict[str, float | None]
 """The columns that the stage adds."""
 
 _REPAIR_TOKENS = 1024
+_LEAST_OF_CLAUSE = 0.35
+"""Share of a clause's grams that text or question must have: less is a sentence of the model's own."""
 _NEEDED = ("instruction", "output", "text")
 
 
@@ -46,14 +51,22 @@ async def run(
     least_support: Share = 0.8,
     least_novelty: Share = 0.4,
     least_coverage: Share = 0.05,
+    least_alone: Share = 0,
+    least_answered: Share = 0,
+    least_backed: Share = 0,
     on_fail: Literal["drop", "repair", "raw"] = "drop",
 ) -> Row:
-    """Add `support`, `novelty`, `coverage` and `pair_score`, all in 0..1, or drop the pair for the first finding.
+    """Add `support`, `novelty`, `coverage`, `pair_score` and three more, all in 0..1, or drop the pair for the first
+    finding.
 
     The first three are shares of grams (see `pairs`): of the answer found in text or question, of the answer not found
     in the question, of the text kept by the answer. `pair_score` is the probability that `model` calls the pair `good`
     rather than `bad`, by default in the text's language; `model: null` asks none, and it is null. Of a text that was
     cut to fit, what `polish` was given counts.
+
+    `least_alone`, `least_answered` and `least_backed`, where they are above 0, have `model` asked further about a pair
+    that is good so far (see `doubts`): the instruction by itself, the answer to it, each sentence of the answer beside
+    the text. The columns `alone`, `answered` and `backed` are the probabilities of good, null where nothing was asked.
 
     `on_fail: repair` asks once more, with the finding in the prompt, and judges the new answer. `on_fail: raw` puts
     the text itself in the place of an answer that fails, where it reads as one, and judges that; it needs a corpus
@@ -73,9 +86,14 @@ async def run(
     text = row.get("raw_answer") or row["text"]
     limits = least_support, least_novelty, least_coverage
     asked = words(prompt, "verify", text, good, bad)
+    doubts: dict[Doubt, float] = {"alone": least_alone, "answered": least_answered, "backed": least_backed}
 
     async def look(output: str) -> tuple[Finding | None, Measured]:
-        return await _look(generate, model, asked, threshold, limits, (row["instruction"], output, text))
+        pair = row["instruction"], output, text
+        found, measured = await _look(generate, model, asked, threshold, limits, pair)
+        if found or model is None:
+            return found, measured
+        return await _doubted(generate, model, doubts, pair, measured), measured
 
     output = row["output"]
     found, measured = await look(output)
@@ -110,6 +128,17 @@ async def _look(
     return (("low_pair_score", round(score, 4)) if score < threshold else None), measured
 
 
+async def _doubted(
+    generate: Generate, model: str, least: Mapping[Doubt, float], pair: tuple[str, str, str], measured: Measured
+) -> Finding | None:
+    """The finding of the first further question whose answer is too low; all answers are added to `measured`."""
+    async for doubt, probability, judged in asked_about(generate, model, least, *pair):
+        measured[doubt] = round(probability, 4)
+        if probability < least[doubt]:
+            return REASONS[doubt], judged
+    return None
+
+
 async def _second_answer(
     generate: Generate, model: str | None, on_fail: str, instruction: str, output: str, text: str, reason: str
 ) -> str:
@@ -134,11 +163,17 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("needs_context", answer_needs_text(output)),
         ("invented", invented(output, text, instruction)),
         ("contradicts", turned_negation(output, text)),
+        ("unsupported", _unbacked(output, text, instruction)),
         ("repeats", said_twice(output, text)),
         ("off_topic", "" if explains(output, instruction) else instruction),
         ("off_topic", asks_beyond(instruction, output)),
     )
     return next(((reason, words) for reason, words in checks if words), None)
+
+
+def _unbacked(output: str, text: str, instruction: str) -> str:
+    share, clause = weakest_clause(output, text, instruction)
+    return clause if share < _LEAST_OF_CLAUSE else ""
 
 
 def measures(instruction: str, output: str, text: str) -> Measured:
@@ -148,6 +183,7 @@ def measures(instruction: str, output: str, text: str) -> Measured:
         "novelty": round(novelty(output, instruction), 4),
         "coverage": round(coverage(output, text), 4),
         "pair_score": None,
+        **dict.fromkeys(REASONS),
     }
 
 
@@ -165,11 +201,15 @@ def _too_low(measured: Measured, instruction: str, *least: float) -> Finding | N
 stage = RowStage(
     name="verify",
     run=run,
-    adds={"support": "double", "novelty": "double", "coverage": "double", "pair_score": "double"},
+    version="2",
+    adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS), "double"),
     quantities={
         "support": Quantity(title="share of the answer that text or question has", least="least_support"),
         "novelty": Quantity(title="share of the answer that the question has not", least="least_novelty"),
         "coverage": Quantity(title="share of the text that the answer keeps", least="least_coverage"),
         "pair_score": Quantity(title="score of the pair", better="higher", least="threshold"),
+        "alone": Quantity(title="the instruction is understood by itself", least="least_alone"),
+        "answered": Quantity(title="the answer answers it", least="least_answered"),
+        "backed": Quantity(title="the text backs the answer's worst sentence", least="least_backed"),
     },
 )

@@ -29,7 +29,8 @@ def dropped(generate, **columns):
 def test_keeps_the_raw_answer_beside_the_polished_one():
     """The model sees instruction and text; the row gets its answer and the text that it was given."""
     generate = Scripted(["回答：用八十度的水泡两分钟。\n"])
-    assert run(generate) == row(TEXT, instruction=QUESTION, output="用八十度的水泡两分钟。", raw_answer=TEXT)
+    answer = {"output": "用八十度的水泡两分钟。", "raw_answer": TEXT, "polished": True}
+    assert run(generate) == row(TEXT, instruction=QUESTION, **answer)
     model, prompt, _ = generate.asked[0]
     assert model == "chat"
     assert QUESTION in prompt[-1]["content"]
@@ -164,3 +165,41 @@ def test_of_several_answers_the_soundest_goes_on():
 def test_when_all_answers_are_useless_the_row_is_dropped_for_one():
     """Several candidates do not hide what is wrong."""
     assert dropped(Scripted([""]), candidates=2).reason == "empty"
+
+
+LONG = "泡绿茶的水不要太烫，八十度左右最好。先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝。"
+CRUMB = "用八十度的水。"
+INVENTS = LONG + "绿茶富含多种维生素，能够延缓衰老。"
+
+
+def opened(answer, text=LONG, **options):
+    generate = Scripted([answer])
+    return asyncio.run(polish.run(row(text, instruction=QUESTION, redistributable=True), generate, **options))
+
+
+@pytest.mark.parametrize("answer", [CRUMB, INVENTS, "", Completion(LONG[:30], finish_reason="length")])
+def test_the_text_takes_the_place_of_an_answer_that_loses_or_invents(answer):
+    """What a small model leaves out, adds or does not finish: the text itself is the better answer, and is marked."""
+    kept = opened(answer)
+    assert (kept["output"], kept["raw_answer"], kept["polished"]) == (LONG, LONG, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "options"),
+    [
+        ("用热水温杯，放三克茶叶，冲八十度左右的水，等两分钟就可以倒出来喝。水不要太烫。", LONG, {}),
+        (CRUMB, LONG, {"least_kept": 0}),
+        (CRUMB, LONG, {"whole": False}),
+        (CRUMB, LONG + "详见 https://example.org 。", {}),
+    ],
+)
+def test_an_answer_stands_that_keeps_the_text_or_cannot_be_replaced(answer, text, options):
+    """Rewording is what polishing is for; a text that does not read as an answer takes nobody's place."""
+    kept = opened(answer, text, **options)
+    assert (kept["output"], kept["polished"]) == (answer, True)
+
+
+def test_a_text_that_may_not_be_passed_on_is_no_answer():
+    """It takes the place of no answer, whatever that is like."""
+    assert run(Scripted([CRUMB]), text=LONG)["output"] == CRUMB
+    assert verdict(dropped(Scripted([Completion(LONG[:9], finish_reason="length")]), text=LONG))[0] == "truncated"

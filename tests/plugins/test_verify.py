@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kun_method import verify
 from kun_method.context import answer_needs_text, no_question, question_needs_text
-from kun_method.pairs import coverage, explains, grams, invented, novelty, support, turned_negation
+from kun_method.pairs import coverage, explains, grams, invented, novelty, support, turned_negation, weakest_clause
 from kun_method.raw import as_answer
-from scripted import Scripted, row
+from scripted import Scripted, judged, row
 
 from kun_builder import Completion, Drop, KunError
-from kun_builder.types import Token
 
 TEXT = (
     "蝙蝠飞行时从喉部发出频率很高的声波，人耳听不见。声波碰到昆虫或树枝会反射回来，蝙蝠用耳朵接收回声，"
@@ -23,14 +22,6 @@ ANSWER = (
     "蝙蝠飞行时从喉部发出频率很高的声波，声波碰到昆虫或树枝会反射回来，蝙蝠用耳朵接收回声，"
     "根据回声的快慢和强弱判断物体的远近、大小和方向。"
 )
-
-
-def judged(good: float) -> Completion:
-    """A completion whose first token is 好 with the probability `good`, 差 with the rest."""
-    import math
-
-    top = (("好", math.log(good)), ("差", math.log(1 - good)))
-    return Completion("好", tokens=(Token("好", top[0][1], top),))
 
 
 def run(output=ANSWER, question=QUESTION, text=TEXT, judgement=0.99, **options):
@@ -77,6 +68,7 @@ def test_a_good_pair_goes_on_with_its_measures():
                 "output": "蝙蝠判断物体的远近、大小和方向。声波频率很高，人耳听不见。",
             },
         ),
+        ("unsupported", {"output": ANSWER + "成年雄性每天要睡二十个小时。"}),
         ("needs_context", {"question": "图一中红色箭头指的是什么？"}),
         ("needs_context", {"question": "第三十八条规定了什么？"}),
         ("needs_context", {"question": "本条例从什么时候起施行？"}),
@@ -159,6 +151,15 @@ def test_an_answer_points_at_nothing_above_it():
     assert not answer_needs_text("比赛于 2018 年 9 月 30 日周日举行。")
 
 
+def test_the_weakest_clause_is_found_wherever_it_stands():
+    """Average support hides a sentence of the model's own; words that only lead on to a list are none."""
+    share, clause = weakest_clause("具体的操作步骤如下：" + ANSWER + "它们还会定期迁徙到南方。", TEXT, QUESTION)
+    assert share < 0.2
+    assert clause == "它们还会定期迁徙到南方"
+    assert weakest_clause(ANSWER, TEXT, QUESTION)[0] == 1
+    assert weakest_clause("Bats fly far every single night.", TEXT) == (1.0, "")
+
+
 def test_numbers_of_lists_are_not_invented():
     """A list's marks and a numeral written as a digit are no inventions."""
     assert not invented("1. 取三勺糖。\n2. 加水 500 毫升。\n3）搅拌 5 分钟。", "取三勺糖，加水 500 毫升，搅拌五分钟。")
@@ -191,6 +192,7 @@ def test_a_heading_is_no_part_of_the_answer():
     """The title above a text names it; the answer begins below."""
     assert as_answer("蝙蝠怎样辨别方向\n" + TEXT) == TEXT
     assert as_answer("# 蝙蝠\n\n" + TEXT) == TEXT
+    assert as_answer(TEXT + "\n\n## 附加内容\n\n- [录像](https://example.org/a)\n") == TEXT
     assert as_answer(TEXT) == TEXT
 
 

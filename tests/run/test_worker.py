@@ -125,6 +125,20 @@ def test_rows_add_up_and_keep_their_order(texts):
     assert set(refused["_outcome"].to_pylist()) <= {"quarantined"}
 
 
+def test_row_stages_know_whether_a_text_may_be_passed_on():
+    """Rows of a closed split say so to their stages; it is no column of the result."""
+
+    async def told(row, generate):
+        return {**row, "open": row["redistributable"]}
+
+    rows = table(["kk", "kk"]).set_column(1, "split", pa.array(["ours", "theirs"]))
+    stage = RowStage(name="told", run=told, adds={"open": "bool"})
+    job = make_job(segment("rows", stage), rows.schema, {"theirs"})
+    result = run_table(rows, job, lambda rows, steps: asyncio.run(RowRunner(Idle(), Status()).run(0, rows, steps)))
+    assert result.table["open"].to_pylist() == [True, False]
+    assert "redistributable" not in result.table.column_names
+
+
 def test_a_dropped_row_keeps_what_the_stage_adds_to_the_verdict():
     """`Drop(reason, value, column=...)` leaves reason, value and column on the rejected row."""
     result = run("rows", [row(0)], table(["d"]))
