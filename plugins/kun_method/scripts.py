@@ -23,10 +23,20 @@ def in_script_of(text: str, words: str) -> str:
     traditional, simplified = _counts(text)
     said_traditional, said_simplified = _counts(words)
     if said_simplified and traditional > _CLEAR * simplified:
-        return str(_converter("s2tw").convert(words))
+        return _converted(words, "s2tw", "s" if said_traditional > said_simplified else "")
     if said_traditional and simplified > _CLEAR * traditional:
-        return str(_converter("t2s").convert(words))
+        return _converted(words, "t2s", "t" if said_simplified > said_traditional else "")
     return words
+
+
+def _converted(words: str, direction: str, only: str) -> str:
+    """`words` in the other script; of words that are in it for the most part, only the characters of the script `only`,
+    for OpenCC takes those of both scripts (體系, 公里) for simplified ones."""
+    converted = str(_converter(direction).convert(words))
+    if not only or len(converted) != len(words):
+        return converted
+    pairs = zip(words, converted, strict=True)
+    return "".join(theirs if _script(ours) == only else ours for ours, theirs in pairs)
 
 
 def simplified(words: str) -> str:
