@@ -183,3 +183,10 @@ def test_the_engine_knows_no_method():
         for name in ours
         if re.search(rf"\b(import|from) {name}\b", path.read_text("utf-8"))
     ]
+
+
+def test_the_engine_names_no_stage_of_the_method():
+    """What scores, polishes or measures is known from declarations: the words are in no module of the engine."""
+    words = re.compile(r"\b(pair_)?scor(e|es|ed|ing)\b|\bperplexity\b|\bpolish(es|ed|ing)?\b", re.IGNORECASE)
+    found = [f"{path.name}: {hit[0]}" for path in ENGINE if (hit := words.search(path.read_text("utf-8")))]
+    assert not found

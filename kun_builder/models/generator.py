@@ -1,7 +1,7 @@
 """What stands behind `Generate`: journal, then one asking for all who want the same, then pool, window and endpoint.
 
     async with open_models(specs, registry.engines, journal, status) as generator:
-        completion = await generator.ask("chat", Request("..."), Asker(stage="polish"))
+        completion = await generator.ask("chat", Request("..."), Asker(stage="summarise"))
 
 What is answered is on disk before `ask` returns. What fails is tried again, or not, by the kind of its failure.
 """

@@ -5,7 +5,7 @@ messages   {"messages": [{"role": "user", "content": ...}, {"role": "assistant",
 sharegpt   {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}]}      LLaMA-Factory, Axolotl
 dpo        {"prompt": [...], "chosen": [...], "rejected": [...]}, each messages            TRL's preference pairs
 
-The column `turns` of a stage such as `follow_up` goes on the conversation in messages and sharegpt.
+The column `turns`, where a stage adds it, goes on the conversation in messages and sharegpt.
 """
 
 from __future__ import annotations

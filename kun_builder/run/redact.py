@@ -132,7 +132,7 @@ def _refuse_copies(table: pa.Table) -> None:
             if len(text) >= _SHARED and text in _bare("".join(value or ())):
                 raise PublishError(
                     f"row {row_id}: its {name} contains the whole raw text, and the source may not be passed on",
-                    hint="polish the answers of this source, or drop those that polishing left as they were",
+                    hint="let a stage write the answers of this source anew, or drop those that it left as they were",
                 )
 
 

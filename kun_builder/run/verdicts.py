@@ -1,7 +1,7 @@
 """What people said of single rows: JSON lines in the run folder, which calibration and the card read.
 
     {"id": "wudao/part-1.json:17", "instruction": "...", "output": "...", "good": false, "kinds": ["invented"],
-     "stratum": "kept", "stratum_rows": 812, "stage": null, "reason": null, "measured": {"score": 0.71}}
+     "stratum": "kept", "stratum_rows": 812, "stage": null, "reason": null, "measured": {"fit": 0.71}}
 
 Only `good` is required. If there is an instruction without an answer, the instruction alone is judged. Measured values
 may also stand beside `good`, as they do in files that the page of `kun-build review` did not make.
