@@ -1,4 +1,7 @@
-"""Checks before any work is done: names, token and the Hub's address can be right, and the token may write."""
+"""Checks before any work is done: that names, token and the Hub's address can be right, and that the token may write.
+
+A push that would fail in the end for one of these fails at once instead.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def check_place(repo: str, endpoint: str, token: str | None) -> None:
-    """Raise PublishError unless repository, address of the Hub and token are possible ones; no request is made."""
+    """Raise PublishError for a name of a repository, an address of the Hub or a token that cannot be right.
+
+    No request is made for it.
+    """
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
@@ -30,7 +36,7 @@ def check_place(repo: str, endpoint: str, token: str | None) -> None:
 
 
 def check_address(endpoint: str) -> None:
-    """Raise PublishError unless the Hub's address is an address."""
+    """Raise PublishError unless the address of the Hub is one of the web, with a host."""
     try:
         parts = urlsplit(endpoint)
         possible = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -62,9 +68,9 @@ def check_ref(name: str, kind: str) -> None:
 
 
 def check_writable(api: HfApi, repo: str, retry: Retry, *, exists: bool) -> None:
-    """Raise PublishError where the token may not write to `repo`, or not make it.
+    """Raise PublishError where the token may not write to `repo`, or, if there is none yet, may not create it.
 
-    A server that knows neither question decides when it is written to.
+    A server of another make may not know the questions that are asked here. It then decides when it is written to.
     """
     if exists:
         ask = {"repo_id": repo, "repo_type": "dataset", "write": True}
@@ -85,7 +91,10 @@ def check_writable(api: HfApi, repo: str, retry: Retry, *, exists: bool) -> None
 
 
 def _check_person(person: dict[str, Any], repo: str) -> None:
-    """What `whoami` says of the token: its role, and the namespaces that it is of."""
+    """Raise PublishError where the answer of `whoami` says that the token may not write to `repo`.
+
+    It tells which role the token has, and to whose namespaces it belongs.
+    """
     owner = repo.partition("/")[0].lower()
     token = _dict(_dict(person.get("auth")).get("accessToken"))
     orgs = {str(org.get("name", "")).lower(): org for org in map(_dict, person.get("orgs") or ())}

@@ -42,7 +42,10 @@ _LONGEST = 200  # characters of a model's name
 
 @dataclass(frozen=True)
 class Mine:
-    """What the user gives: inputs by split, and by name what the user's own recipe says of models and stages."""
+    """What the user gives for building a published dataset again.
+
+    It is the input of each split, and what the user's own recipe says of models and stages; all by their names.
+    """
 
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -55,7 +58,7 @@ class Mine:
 def read_mine(
     recipe: Path | None, paths: Mapping[str, str], dirs: tuple[Path, ...], endpoints: tuple[str, ...] = ()
 ) -> Mine:
-    """What the command line gives, and beneath it the user's own `recipe`. Raises RecipeError."""
+    """What the user gives on the command line, and for the rest in a `recipe` of the user's own. Raises RecipeError."""
     given = {split: [path] for split, path in paths.items()}
     if recipe is None:
         return Mine(paths=given, dirs=dirs, endpoints=endpoints)
@@ -81,7 +84,7 @@ def _absolute(path: str) -> str:
 
 
 def read_lock(content: bytes) -> dict[str, Any]:
-    """A lock file as plain data of its own. Raises PublishError for what is none, or too large once it is unfolded."""
+    """The lock file as plain data. Raises PublishError if it is none, or if its YAML anchors unfold to far too much."""
     if len(content) > _BYTES:
         raise PublishError(f"the published lock file has {len(content):,} bytes: that is no lock file of kun-builder")
     try:
@@ -178,7 +181,10 @@ def _options(
 def _checked(
     owner: str, values: Mapping[str, Any], own: Mapping[str, Any], known: Sequence[Option], faults: list[str]
 ) -> dict[str, Any]:
-    """The options, those that name files of this machine from the user; an unknown one is the recipe's to refuse."""
+    """The options that a recipe may have from the repository.
+
+    Those that name files of this machine are the user's. An unknown option stays: reading the recipe refuses it later.
+    """
     taken = dict(values)
     for option in known:
         value = values.get(option.name)
@@ -194,7 +200,7 @@ def _checked(
 
 
 def _reads(option: Option, value: Any) -> bool:
-    """Whether this value makes the option read a file: a prompt in one line is the path of one."""
+    """Whether the option would read a file because of this value, as a prompt of one line does: it is a path."""
     if option.role in ("file", "verdicts"):
         return value not in (None, "", [])
     if option.role == "tokenizer":

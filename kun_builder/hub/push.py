@@ -29,7 +29,11 @@ from kun_builder.run.folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where to publish. `replace`: also over what somebody else changed. `token`: None takes the one of `hf auth`."""
+    """Where to publish, and how.
+
+    replace: whether what somebody else has changed in the repository may be overwritten.
+    token: that of the Hub; None takes the one of `hf auth login`.
+    """
 
     repo: str
     revision: str = "main"
@@ -43,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What a push did, or would do. `changed` is false where nothing was to do."""
+    """What a push did, or would do. `changed` is False where the repository held everything already."""
 
     repo: str
     url: str
@@ -63,7 +67,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit has to do to a head; false if nothing."""
+    """What a commit has to write to a revision and to delete in it. It is false where there is nothing to do."""
 
     add: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
@@ -119,7 +123,7 @@ def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry
 
 
 class Unanswered(LookAgain):
-    """A commit was sent and no answer came, so nobody knows whether it was made; `sent` is what it would publish."""
+    """A commit was sent and no answer came, so that nobody knows whether it was made. `sent` is what it publishes."""
 
     def __init__(self, lost: LostAnswer, sent: Published) -> None:
         super().__init__(str(lost), lost.wish)
@@ -127,7 +131,7 @@ class Unanswered(LookAgain):
 
 
 def _own(published: Published, sent: Published | None) -> Published:
-    """What the push did, if the commit that is on the Hub now is the one whose answer was lost; else None."""
+    """What the push did, if the newest commit on the Hub is the one to which no answer came; else None."""
     found = not published.changed and not published.dry_run
     if not (sent and found and (published.pull_request or published.commit != sent.commit)):
         return published
@@ -135,7 +139,9 @@ def _own(published: Published, sent: Published | None) -> Published:
 
 
 def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
-    """Make repository and branch; the revision to look at, none if there is no repository yet.
+    """Create the repository and its branch where they are missing, and return the revision to publish onto.
+
+    A dry run creates nothing; without a repository it returns an empty string.
 
     Raises PublishError where public is not what was meant.
     """
@@ -163,7 +169,10 @@ def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
 
 
 def _bring(repo: Repository, run: FinishedRun, target: Target, head: Head, dry_run: bool) -> Published:
-    """Try once to commit on top of `head`. Raises LookAgain where the repository changed, and has to be read again."""
+    """Try once to commit on top of `head`.
+
+    Raises LookAgain if somebody else has changed the repository meanwhile, so that it has to be read again.
+    """
     release = compose(run, repo.base(head), target.repo)
     change = _change(release, head, target)
     if change:
@@ -224,7 +233,10 @@ def _change(release: Release, head: Head, target: Target) -> Change:
 
 
 def _refuse_vanishing(repo: Repository, release: Release, head: Head) -> None:
-    """The new card names our splits only: what else a reader can load now would be out of reach, also with --yes."""
+    """Raise PublishError where a reader could no longer load a split that is there now.
+
+    The new card names only splits of ours, and so hides any other. This is refused even if the user has said --yes.
+    """
     readme = repo.read(head, "README.md") if "README.md" in head.tree else b""
     if lost := vanishing(readme, head.tree, release.facts, release.rows):
         raise PublishError(
@@ -260,7 +272,7 @@ def _check_tag(repo: Repository, target: Target, head: Head, change: Change) -> 
 
 
 def _tag(repo: Repository, tag: str, commit: str) -> None:
-    """Tag the commit; a tag that an earlier attempt has made is fine."""
+    """Give the commit its tag, unless an earlier attempt has done so."""
     try:
         repo.tag(tag, commit)
     except Conflict as error:
@@ -269,7 +281,10 @@ def _tag(repo: Repository, tag: str, commit: str) -> None:
 
 
 def _read_back(repo: Repository, run: FinishedRun, release: Release, commit: str) -> None:
-    """Look at the Hub as a reader: the commit's files, and the first row of each split. Raises PublishError."""
+    """Look at the Hub as a reader would: at the files of the commit, and at the first row of each split.
+
+    Raises PublishError where they are not what was published.
+    """
     splits = [split for split, rows in release.rows.items() if rows]
     try:
         found, streamed = repo.files(commit), repo.first_rows(commit, splits)

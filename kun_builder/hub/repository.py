@@ -50,8 +50,11 @@ _TIMEOUT = httpx2.Timeout(300, connect=30)
 
 @dataclass(frozen=True)
 class Head:
-    """A revision: its commit, each file's identity (SHA-256, or git's blob id of a small file) and size in bytes, and
-    our manifest."""
+    """What a revision of a repository holds.
+
+    It has its commit, our manifest, and of each file the size in bytes and the identity: its SHA-256, or, of a small
+    file, git's blob id.
+    """
 
     commit: str = ""
     tree: Mapping[str, str] = field(default_factory=dict)
@@ -59,7 +62,7 @@ class Head:
     manifest: Mapping[str, Any] | None = None
 
     def holds(self, path: str, facts: FileFacts) -> bool:
-        """Whether the file is there with this content."""
+        """Whether the revision has the file, and with this content."""
         return self.tree.get(path) in (facts.sha256, facts.git)
 
 
@@ -83,7 +86,7 @@ class Repository:
     # --- reading
 
     def private(self) -> bool | None:
-        """Whether the repository is private; None if it does not exist, as far as the token is allowed to see."""
+        """Whether the repository is private. None if there is none, or none that the token is allowed to see."""
         try:
             return bool(self.retry(f"looking up {self.name}", self._api.repo_info, **self._of).private)
         except PublishError as error:
@@ -92,7 +95,7 @@ class Repository:
             raise
 
     def check_writable(self, *, exists: bool) -> None:
-        """Raise PublishError where the token may not write to it, or not make it."""
+        """Raise PublishError where the token may not write to the repository, or, if there is none, not create it."""
         check_writable(self._api, self.name, self.retry, exists=exists)
 
     def names(self) -> tuple[set[str], set[str]]:
@@ -106,7 +109,7 @@ class Repository:
         return next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
 
     def head(self, revision: str) -> Head:
-        """What a revision holds now."""
+        """What a revision holds at present."""
 
         def sha() -> str:
             found = self._api.repo_info(revision=revision, **self._of).sha
@@ -130,9 +133,9 @@ class Repository:
         return self.retry("listing the repository", listing)
 
     def read(self, head: Head, path: str) -> bytes:
-        """A small file, checked against its identity.
+        """The content of a small file, which is checked against the identity that the Hub gives for it.
 
-        Raises PublishError where the repository does not have it, or has one that would fill the disk.
+        Raises PublishError where the repository does not have it, or has one so large that it would fill the disk.
         """
         if path not in head.tree:
             raise PublishError(f"{self.name} at commit {head.commit[:12]} has no {path}")
@@ -153,7 +156,7 @@ class Repository:
         return self.retry(f"reading {path}", download)
 
     def base(self, head: Head) -> Base:
-        """The release that a revision holds."""
+        """What a new release has to know of the one that the revision holds."""
         if head.manifest is None:
             return Base()
         digests = partial(self._digests, head.commit, head.manifest)
@@ -187,7 +190,7 @@ class Repository:
         return self.retry(f"reading the published rows of {split}", read)
 
     def proposed(self, release: Release) -> str | None:
-        """Address of the open pull request that already proposes exactly this release."""
+        """Address of an open pull request that proposes exactly this release; None if there is none."""
 
         def listing() -> list[Any]:
             of: dict[str, Any] = {"discussion_type": "pull_request", "discussion_status": "open"}
@@ -218,12 +221,12 @@ class Repository:
     # --- writing
 
     def create(self, *, private: bool) -> None:
-        """Make the repository, if it does not exist."""
+        """Create the repository if there is none."""
         create = partial(self._api.create_repo, private=private, exist_ok=True, **self._of)
         self.retry(f"creating {self.name}", create)
 
     def create_branch(self, branch: str) -> None:
-        """Make a branch at the newest commit of main, if there is none of this name."""
+        """Create a branch at the newest commit of main, if there is none of this name."""
         create = partial(self._api.create_branch, branch=branch, exist_ok=True, **self._of)
         self.retry(f"creating the branch {branch}", create)
 

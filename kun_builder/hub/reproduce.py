@@ -38,7 +38,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What came out of building a dataset again. `drift`: versions that differ from those of the first build."""
+    """What came of building a dataset again: each split, compared, and in `drift` the versions that are others now."""
 
     repo: str
     commit: str

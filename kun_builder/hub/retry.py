@@ -1,9 +1,9 @@
-"""Trying again what the Hub may answer next time; by type and status of the error, never by its text.
+"""Trying again what the Hub may answer the next time. It is decided by type and status of the error, never by its text.
 
-429, with the server's own `Retry-After`; 408, 425, 5xx; broken connections and time-outs; answers that are not JSON
-    (an outage page): tried again after a wait that doubles, up to `Retry.tries` times
-409, 412: `Conflict`; somebody wrote at the same time, and the caller has to look again
-401, 403, 404, other 4xx: PublishError at once, with the cure
+* 429, for as long as the server's `Retry-After` says; 408, 425, 5xx; broken connections and time-outs; answers that are
+  no JSON, such as an outage page: these are tried again after a pause that doubles, up to `Retry.tries` times.
+* 409 and 412 raise `Conflict`: somebody wrote at the same time, and the caller has to look again.
+* 401, 403, 404 and any other 4xx raise PublishError at once, with the cure.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Conflict(LookAgain):
 
 
 class ReaderFailed(ConnectionError):
-    """The process that reads a dataset back failed. Its last line is the message, and tells not what the Hub said."""
+    """The process that reads a dataset back failed. The message is its last line; what the Hub said is not known."""
 
 
 class LostAnswer(LookAgain):
@@ -65,7 +65,11 @@ class LostAnswer(LookAgain):
 
 @dataclass(frozen=True)
 class Retry:
-    """How often and how patiently to try. `wait` seconds double up to `longest`; a server's own wish goes first."""
+    """How often to try, and how long to wait in between.
+
+    The first pause is of `wait` seconds; each one is twice as long as the one before, up to `longest`. Where the server
+    says how long to wait, that counts instead, up to ten times `longest`.
+    """
 
     tries: int = 6
     wait: float = 1.0
@@ -74,7 +78,10 @@ class Retry:
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """`function(*args, **kwargs)`, tried again while that can help. Raises PublishError or Conflict."""
+        """Call the function with the arguments, again and again while that can help, and return what it returns.
+
+        Raises PublishError or Conflict.
+        """
         for attempt in range(1, self.tries + 1):
             try:
                 return function(*args, **kwargs)
@@ -83,7 +90,7 @@ class Retry:
         raise AssertionError("the last attempt returns or raises")
 
     def once(self, what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """One attempt at what must not be sent twice. Raises LostAnswer where `__call__` would try again."""
+        """Call a function once, which must not be called twice. Raises LostAnswer where `__call__` would try again."""
         try:
             return function(*args, **kwargs)
         except _RAISED as error:
@@ -105,7 +112,10 @@ class Retry:
         raise PublishError(message, hint="push again; what was uploaded stays")
 
     def failed(self, what: str, error: Exception, attempt: int, *, lost: bool = False) -> None:
-        """Wait if another attempt can help; else raise Conflict, LostAnswer, PublishError, or what is not the Hub's."""
+        """After a failure, wait and return if another attempt can help.
+
+        Else raise Conflict, LostAnswer or PublishError. An error that is not the Hub's is raised as it is.
+        """
         status, wish = _status(error)
         if status in (409, 412):
             raise Conflict(f"{what}: somebody else wrote at the same time") from error
@@ -126,14 +136,14 @@ class Retry:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from: uploads in threads wrap their errors."""
+    """The error, and those that it was raised from, since uploads in threads wrap their errors."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _status(error: Exception) -> tuple[int, float | None]:
-    """HTTP status (0: no answer) and the seconds that the server asked us to wait."""
+    """The HTTP status behind an error, 0 where no answer came, and the seconds that the server asked us to wait."""
     for link in _chain(error):
         if isinstance(link, HfHubHTTPError):
             return link.response.status_code, asked_pause(link.response.headers.get("Retry-After", ""))

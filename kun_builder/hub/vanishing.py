@@ -14,8 +14,11 @@ _DATA = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow")
 
 
 def vanishing(readme: bytes, tree: Iterable[str], ours: Iterable[str], rows: Mapping[str, int]) -> list[str]:
-    """Names of splits, or paths of data files, that are somebody's or an earlier run's and that only `readme`, the
-    repository's card now, or the names of its files make readable. `rows` has the splits that stay."""
+    """What a reader can load now and could not after the commit, as names of splits or paths of data files.
+
+    They are somebody else's, or of an earlier run; readers find them by the repository's present card, `readme`, or by
+    the names of its files. `rows` has the splits that stay.
+    """
     configs = list(_configs(readme))
     if configs:
         named = [split if config == "default" else f"{config}/{split}" for config, split in configs]

@@ -42,8 +42,10 @@ async def connect(
     spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path, sharers: int = 1
 ) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...], Guard]]:
     """Yield who the model is, the pool of its endpoints, its origins (`engines/origin.py`), the guard of its messages
-    (`control.py`). `notes` is the folder that remembers what servers said of themselves, `sharers` the number of
-    processes that share the endpoints.
+    (`control.py`).
+
+    notes: folder in which is remembered what servers have said of themselves.
+    sharers: how many processes of the run ask the same endpoints, this one included.
 
     An endpoint of another kind than the model's `engine` is written `tgi+http://host:port`. Endpoints that do not
     answer yet are set aside as long as one does; those of an `endpoints_file` come and go with their lines. Raises
@@ -85,7 +87,7 @@ async def connect(
 
 
 async def _open(stack: AsyncExitStack, spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[Endpoint]:
-    """All endpoints of the spec, each by its engine, until the stack is closed."""
+    """Open all endpoints of the spec, each by its engine. They are closed with the stack."""
     return [
         endpoint
         for part, engine in _kinds(spec, engines)
@@ -101,7 +103,7 @@ async def _open_one(spec: ModelSpec, engines: Mapping[str, EngineEntry], stack: 
 
 
 async def _known(spec: ModelSpec, endpoints: Sequence[Endpoint], status: Status) -> list[tuple[Endpoint, ModelInfo]]:
-    """The endpoints that answer, each with who it is. Raises ModelError if none does."""
+    """The endpoints that answer, each with the model that it says it serves. Raises ModelError if none answers."""
     answers = await asyncio.gather(*(_introduced(spec, endpoint, status) for endpoint in endpoints))
     known = [(one, answer) for one, answer in zip(endpoints, answers, strict=True) if isinstance(answer, ModelInfo)]
     if not known:
@@ -110,7 +112,7 @@ async def _known(spec: ModelSpec, endpoints: Sequence[Endpoint], status: Status)
 
 
 def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[ModelSpec, Engine]]:
-    """The spec divided by the kinds of its endpoints; each part comes with its engine."""
+    """The spec divided in parts by the kinds of its endpoints, each with the engine that speaks with that kind."""
     urls: dict[str, list[str]] = {} if spec.endpoints else {spec.engine: []}
     for url in spec.endpoints:
         found = _KIND.match(url)
@@ -131,7 +133,10 @@ def _nobody(spec: ModelSpec, endpoints: Sequence[Endpoint], answers: Sequence[ob
 
 
 async def _introduced(spec: ModelSpec, endpoint: Endpoint, status: Status) -> ModelInfo | TransientError:
-    """Who answers at the endpoint. A server that is just starting is waited for; a missing one only for a moment."""
+    """Which model the endpoint serves, or the error if it does not answer.
+
+    A server that is just starting is waited for as long as the recipe allows, one that is not there only for a moment.
+    """
     began, said = time.monotonic(), False
     while True:
         try:

@@ -22,12 +22,12 @@ def check_end(completion: Completion, request: Request) -> None:
 
 
 def has_flaw(flaw: str, completion: Completion) -> bool:
-    """Whether an answer has the flaw `truncated` or, for any other `flaw`, is empty."""
+    """Whether an answer is cut off, if `flaw` is `truncated`, or has no text, if it is `empty`."""
     return completion.finish_reason == "length" if flaw == "truncated" else not completion.text.strip()
 
 
 def size_of(completion: Completion) -> str:
-    """The tokens of a dropped answer, as a verdict's value; with the cure if thinking has taken all of them."""
+    """What the verdict on a dropped answer says: how many tokens it had, and the cure if all of them were thoughts."""
     cure = ", all of them thought: raise `thinking_tokens`" if all_thought(completion) else ""
     return f"{completion.completion_tokens}{cure}"
 

@@ -43,8 +43,11 @@ _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is me
 
 @dataclass(slots=True)
 class Asker:
-    """Who asks: a row at one of its stages. Rows of lower `order` are served first. `answers` counts, and `failures`
-    describes, what the row has met so far, over all of its stages."""
+    """Who asks: a row at one of its stages.
+
+    order: where requests wait, those of the lowest number are sent first.
+    answers, failures: how many answers the row has got so far, and what went wrong, over all of its stages.
+    """
 
     stage: str = ""
     order: int = 0
@@ -54,7 +57,7 @@ class Asker:
 
 @dataclass
 class Model:
-    """One name of the recipe: who it is and where its requests go."""
+    """What stands behind one name in the recipe's `models:`: who the model is, and where its requests go."""
 
     info: ModelInfo
     pool: Pool
@@ -98,13 +101,13 @@ class Generator:
         return self._models[model].info
 
     def identity(self, model: str) -> ModelInfo:
-        """Who `model` is as far as results depend on it: what stands for its revision is filled in."""
+        """Who `model` is as far as results depend on it. Where it tells no revision, what stands for one is there."""
         return replace(
             self._models[model].info, revision=self._models[model].origins[0] + self._models[model].info.variant
         )
 
     async def count_tokens(self, model: str, text: str) -> int:
-        """Number of tokens of `text` for `model`. Raises RejectedError if several attempts have failed."""
+        """Number of tokens of `text` for `model`. Raises RejectedError once `ATTEMPTS` attempts have failed."""
         failures: list[str] = []
         while True:
             try:
@@ -180,7 +183,10 @@ class Generator:
         return usage
 
     async def _finished(self, model: str, request: Request, asker: Asker) -> Completion:
-        """An answer that is on disk: from the journal, from a row that asks the same just now, or from a server."""
+        """An answer that is on disk already, from wherever it comes.
+
+        It comes out of the journal, from another row that asks the same just now, or from a server.
+        """
         info, (origin, *others) = self._models[model].info, self._models[model].origins
         request = self._models[model].guard(request)
         asked = question(info.id, origin + info.variant, request)

@@ -1,4 +1,5 @@
-"""One endpoint of a pool: its window, its limits per minute, its health and what it did; and which one is next."""
+"""One endpoint of a pool, with its window, its limits per minute, its health and its figures; and the choice of the one
+that a request goes to."""
 
 from __future__ import annotations
 
@@ -20,8 +21,11 @@ _FORGET = 0.99  # how much of its slowest answer is remembered after another one
 
 @dataclass(frozen=True)
 class EndpointReport:
-    """What one endpoint did. `window` is its limit of requests in flight over time: (seconds, limit);
-    `limits` are those of the recipe, per minute."""
+    """What one endpoint did: how many requests it answered, how many failed there, how often it was set aside.
+
+    window: its limit of requests in flight over time, as pairs (seconds since the start, limit).
+    limits: those that the recipe sets, per minute.
+    """
 
     url: str
     answered: int
@@ -32,7 +36,7 @@ class EndpointReport:
 
 
 class Member:
-    """One endpoint of a pool with its window and its health."""
+    """One endpoint of a pool, with all that the pool knows of it."""
 
     def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int, limits: Mapping[str, float]) -> None:
         self.endpoint, self.url = endpoint, endpoint.url
@@ -42,13 +46,13 @@ class Member:
         self.pace = 0.0
         """Smoothed seconds per token of one request; 0 before the first answer."""
         self.aside = self.leaving = self.doubted = False
-        """Set aside because it does not answer; to be given nothing more because nobody names it any longer; given
-        nothing more until it says something, because it may be slow or hang."""
+        """Three reasons to give it no requests: it does not answer and was set aside; the recipe's file of endpoints no
+        longer names it, and it leaves once its work is done; it says nothing, and may be slow or may hang."""
         self.proven = True
         """Whether it has answered since it was last set aside."""
         self.answered = self.failed = self.set_aside = 0
         self.failures = 0
-        """Since the last answer."""
+        """How many requests have failed since its last answer."""
         self.heard = time.monotonic()
         """When it last answered, or began to work after a pause."""
         self.slowest = 0.0
@@ -56,13 +60,13 @@ class Member:
         self.probe = FIRST_PROBE
         self.tasks: set[asyncio.Task[Any]] = set()
         self.lost: set[asyncio.Task[Any]] = set()
-        """Those that are being cut off because the endpoint is set aside."""
+        """Those of `tasks` that are being cancelled, because the endpoint was set aside while they waited for it."""
         self.news = asyncio.Event()
-        """Something to look at: the first request after a pause, or failures in a row."""
+        """Set when its `Watch` has something to look at: the first request after a pause, or failures in a row."""
 
     @property
     def available(self) -> bool:
-        """Whether it may be given requests."""
+        """Whether it may be given requests, as far as its health goes."""
         return not (self.aside or self.leaving or self.doubted)
 
     @property
@@ -70,23 +74,26 @@ class Member:
         return getattr(self.endpoint, "in_flight", 0)
 
     def answers(self, took: float) -> None:
-        """It has answered, after so many seconds."""
+        """Note an answer that took so many seconds."""
         self.answered += 1
         self.slowest = max(took, self.slowest * _FORGET)
 
     def returns(self) -> None:
-        """It is back, perhaps with other slots than before."""
+        """Note that it is back. How many requests it works on at once may be another number than before."""
         self.aside, self.failures, self.heard = False, 0, time.monotonic()
         if self._told and self._at_once:
             self.window.fix(self._at_once)
 
     async def waiting(self) -> int | None:
-        """The server's count of waiting requests, None if it tells none; TimeoutError if it does not answer at once."""
+        """How many requests wait at the server by its own count; None if it does not count them.
+
+        Raises TimeoutError if it does not tell within a few seconds.
+        """
         async with asyncio.timeout(_HEALTH):
             return await self.endpoint.queued()
 
     async def healthy(self) -> bool | None:
-        """Whether the server says that it is well; None if it says nothing at once, and does not refuse to either."""
+        """Whether the server says that it is well; None if it says nothing for some seconds, but does not refuse."""
         try:
             async with asyncio.timeout(_HEALTH):
                 return await self.endpoint.healthy()
@@ -94,28 +101,29 @@ class Member:
             return None
 
     def report(self) -> EndpointReport:
-        """What it did so far."""
+        """The figures so far."""
         window = (*self.window.history, (self.window.age, self.window.limit))
         return EndpointReport(self.url, self.answered, self.failed, self.set_aside, window, self.limits)
 
 
 @dataclass(slots=True)
 class Place:
-    """A place in a member's window, since when, and the tokens that its request is taken for."""
+    """A place that a request has in a member's window: when it took it, and how many tokens it is guessed to take."""
 
     member: Member
     started: float
     tokens: float
 
     def give_back(self) -> None:
-        """Nothing was sent."""
+        """Free the place of a request that was not sent after all."""
         self.member.window.failed(refused=False, started=self.started)
         self.member.rate.take(-self.tokens, requests=-1)
 
 
 @dataclass(eq=False, slots=True)
 class Asked:
-    """A request that has no place yet; `avoid` is the address of an endpoint that another is better than."""
+    """A request that waits for a place. `kind` is the stage that asks. `avoid` is empty, or the address of an endpoint
+    at which the request has failed, so that any other one is better."""
 
     request: Request
     kind: str
@@ -123,8 +131,12 @@ class Asked:
 
 
 def choose(members: Sequence[Member], avoid: str, tokens: float) -> tuple[Member | None, float]:
-    """The member with room that will answer a request of so many tokens soonest: fewest in flight, weighted by its
-    pace; another than `avoid` if it can be. Where only limits per minute are in the way, seconds until they are not."""
+    """The member that will answer a request of so many tokens soonest, and 0; or None, and the seconds to wait.
+
+    It is the one with the least work in flight, weighted by the time that it takes for a token, among those that have
+    room. The member at the address `avoid` is taken only where there is no other. If none can be taken and only limits
+    per minute are in the way, the number is the seconds until the first of them allows it; else it is 0.
+    """
     best, least, pauses = None, 0.0, list[float]()
     for member in members:
         if not (member.available and member.window.room):

@@ -75,7 +75,10 @@ class Roster:
 
     @asynccontextmanager
     async def following(self, pool: Pool, check: Callable[[Endpoint], Awaitable[None]]) -> AsyncIterator[None]:
-        """Keep the pool to what the file lists during the block; `check` raises KunError for what must not join."""
+        """During the block, give the pool the endpoints that the file lists, and take those away that it lists no more.
+
+        check: asked before an endpoint joins; it raises KunError for one that must not.
+        """
         task = asyncio.create_task(self._follow(pool, check))
         try:
             yield

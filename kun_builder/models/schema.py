@@ -21,13 +21,13 @@ class Mismatch(Exception):
 
 
 def check_schema(schema: Mapping[str, Any], stage: str) -> None:
-    """Raise PluginError unless `schema`, as a stage gave it, is a JSON schema that needs nothing from elsewhere."""
+    """Raise PluginError unless `schema`, as a stage gave it, is a JSON schema that refers to nothing outside of it."""
     if fault := _compiled(_packed(schema, stage))[1]:
         raise _wrong(stage, fault)
 
 
 def read_answer(text: str, schema: Mapping[str, Any], stage: str) -> Any:
-    """The value that an answer holds. Raises Mismatch with the first thing that is wrong with it."""
+    """The value that the JSON of an answer stands for. Raises Mismatch, with the first fault, if it does not fit."""
     from referencing.exceptions import Unresolvable
 
     fenced = _FENCED.fullmatch(text)

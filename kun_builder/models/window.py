@@ -32,14 +32,14 @@ _TOKENS = 8.0  # a request costs about as much as so many tokens before its firs
 
 @dataclass(slots=True)
 class Sample:
-    """Time per token of requests that ran wholly at one limit, by kind."""
+    """Seconds per token of the requests that ran from beginning to end at one limit, added up for each stage."""
 
     limit: int
     count: int = 0
     kinds: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, kind: str, value: float) -> None:
-        """Count one answer."""
+        """Count one answer of a stage, which took `value` seconds per token."""
         entry = self.kinds.get(kind)
         if entry is None:
             self.kinds[kind] = [1.0, value]
@@ -49,7 +49,10 @@ class Sample:
         self.count += 1
 
     def slower_than(self, other: Sample) -> float | None:
-        """How many times longer answers take than in `other`, over the kinds that both have; None if there are none."""
+        """How many times longer answers take here than in `other`, over the stages that both have answers of.
+
+        None if there is no such stage.
+        """
         total = weight = 0.0
         for kind, (n, value) in self.kinds.items():
             if kind in other.kinds:
@@ -61,10 +64,17 @@ class Sample:
 
 
 class Window:
-    """The limit of one endpoint. `start` and `answered` or `failed` frame each request; `queue` hears the server."""
+    """The limit of requests in flight at one endpoint.
+
+    `start` must be called when a request goes out, and `answered` or `failed` when it comes back. What the server says
+    of its queue goes to `queue`.
+    """
 
     def __init__(self, fixed: int = 0, clock: Callable[[], float] = time.monotonic, sharers: int = 1) -> None:
-        """`fixed` is a limit that stays, 0 adapts; it, and what a server says of its queue, is for all `sharers`."""
+        """fixed: a limit that stays as it is; with 0 the window finds one.
+        sharers: processes of the run that ask the same endpoint. `fixed`, and what the server says of its queue, are of
+        all of them together, and this window keeps to its share.
+        """
         self._sharers = sharers
         self.limit = max(1, fixed // sharers) if fixed else max(1, START // sharers)
         self.in_flight = 0
@@ -90,7 +100,7 @@ class Window:
 
     @property
     def searching(self) -> bool:
-        """Whether the limit is still far from known."""
+        """Whether the limit is still being searched for."""
         return self._searching and not self.fixed
 
     @property
@@ -104,7 +114,7 @@ class Window:
         return self.in_flight < self.limit
 
     def start(self) -> float:
-        """A request goes out; the time, for `answered`."""
+        """Count a request that goes out. Returns the time, which `answered` or `failed` wants back."""
         self.in_flight += 1
         self._starts += 1
         now = self._clock()
@@ -113,11 +123,17 @@ class Window:
         return now
 
     def held_back(self) -> None:
-        """Something else keeps requests from going out: until it is full again, answers say nothing of this limit."""
+        """Note that limits per minute, and not this window, keep requests from going out.
+
+        Until the window is full again, answers say nothing about its limit.
+        """
         self._full_since = None
 
     def answered(self, kind: str, started: float, tokens: int) -> float:
-        """A request came back with an answer of so many tokens; its seconds per token."""
+        """Count a request of the stage `kind` that came back with an answer of so many tokens.
+
+        started: what `start` has returned. Returns the seconds per token that it took.
+        """
         self.in_flight -= 1
         now = self._clock()
         self._latency += 0.05 * (now - started - self._latency)
@@ -131,7 +147,7 @@ class Window:
         return cost
 
     def failed(self, *, refused: bool, started: float) -> None:
-        """A request came back without an answer; `refused` if the server asked for less (429, 503)."""
+        """Count a request that came back without an answer. `refused`: the server has too much to do (429, 503)."""
         self.in_flight -= 1
         if self.fixed or not refused or started < self._judged_from:
             return
@@ -144,13 +160,17 @@ class Window:
             self._set(int(self.limit * cut))
 
     def tells(self) -> None:
-        """The server counts what waits there, so that beginning with too many would be noticed at once."""
+        """Begin with a higher limit, as the server counts its waiting requests: too many would be noticed at once."""
         self._told = True
         if not self.fixed:
             self._set(TOLD_START // self._sharers)
 
     def queue(self, waiting: int, late: float = 0.0) -> None:
-        """The server says that so many requests wait there now; this process is `late` seconds with its own work."""
+        """Adapt to what the server says: `waiting` requests wait there now.
+
+        late: seconds by which this process is behind with its own work. If it is the bottleneck, an empty queue is no
+        reason to send more.
+        """
         self._told = True
         waiting = -(-waiting // self._sharers)
         if self.fixed or self._full_since is None or self._cautious:
@@ -171,11 +191,11 @@ class Window:
                 self._settle(self.limit)
 
     def unheard(self) -> None:
-        """The server did not tell its queue in time: what it told before is no reason to grow."""
+        """Note that the server did not tell its queue in time, so that what it told before is no reason to grow."""
         self._idle = False
 
     def fix(self, limit: int) -> None:
-        """From now on the limit stays at this one, which is of all `sharers`."""
+        """Set a limit that stays from now on. It is that of all `sharers` together."""
         self.fixed = True
         self._set(limit // self._sharers)
 
@@ -189,7 +209,7 @@ class Window:
             self._search_again()
 
     def _judge(self, now: float) -> None:
-        """Enough answers at this limit: is it better than the one before?"""
+        """Go on to another limit, or stay, now that there are enough answers at this one to compare it."""
         sample, self._sample = self._sample, Sample(self.limit)
         if self._cautious:
             self._set(self.limit + max(1, self.limit // 16))
@@ -201,7 +221,7 @@ class Window:
         self._judged_from = now
 
     def _needed(self) -> int:
-        """Answers until the limit is judged."""
+        """How many answers are needed at a limit before it is judged."""
         if self._searching:
             return 32 if self._idle else max(START, self.limit // 2)
         return max(_SURE, self.limit)
@@ -225,7 +245,7 @@ class Window:
         self._set(self.limit * 2)
 
     def _settle(self, limit: int, *, trusted: bool = False) -> None:
-        """The search is over; `trusted` if the server's own count has ended it."""
+        """End the search with this limit. `trusted` says that the server's own count of its queue has ended it."""
         self._searching, self._flat, self._looks, self._idle = False, 0, 0, False
         self._before, self._trusted = None, trusted
         self._retry_search = self._clock() + self._patience
@@ -233,7 +253,10 @@ class Window:
         self._set(limit)
 
     def _hold(self, sample: Sample, now: float) -> None:
-        """Without the server's count: keep to the time per token that this limit had when it was found."""
+        """Hold a limit at a server that does not count its queue, by the time per token that it had when it was found.
+
+        Where answers take much longer than they did then, the limit falls; where they take much less, it rises.
+        """
         if self._told:
             return
         if self._before is None:
@@ -248,7 +271,7 @@ class Window:
             self._search_again()
 
     def _search_again(self) -> None:
-        """Measure this limit, then try twice as many; one doubling without gain ends it."""
+        """Begin another search: measure this limit, then try twice as many. One doubling without a gain ends it."""
         self._searching, self._flat, self._before = True, 1, None
         self._set(self.limit)
 
