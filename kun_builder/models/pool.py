@@ -1,10 +1,12 @@
 """Several endpoints behind one model name, of any kinds: each request goes where it will be answered soonest.
 
-A request waits here for a place in some endpoint's window and for its limits per minute; those of the row that started
-first go first, so that rows end one after the other and do not all come to the same stage at the same time. An endpoint
-whose requests fail one after the other, or that has answered nothing for a while, is asked whether it is healthy
-(`watch`); if it is not, or fails all the same, it is set aside: what it was working on is asked elsewhere, and it is
-probed at growing intervals until it is back.
+A request waits here until some endpoint's window has a place for it and the limits per minute allow it. Requests of the
+row that started first are sent first, so that rows end one after the other and do not all come to the same stage at the
+same time.
+
+An endpoint whose requests fail one after the other, or that has answered nothing for a while, is asked whether it is
+healthy (`watch`). If it is not, or if its requests fail all the same, it is set aside: what it was working on is asked
+elsewhere, and it is probed at growing intervals until it is back.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _SMOOTH = 0.05
 
 
 class Pool:
-    """The endpoints of one model. `async with` keeps an eye on them; `ask` is one attempt at one of them."""
+    """The endpoints of one model, watched within `async with`. `ask` sends one request to one of them."""
 
     def __init__(
         self,
@@ -44,21 +46,22 @@ class Pool:
         check: Callable[[Endpoint], Awaitable[None]] | None = None,
         absent: Collection[str] = (),
     ) -> None:
-        """concurrency: fixed number of requests in flight per endpoint, of all `sharers` processes; 0 adapts.
-        limits: of each endpoint per minute (`rate.py`), of all `sharers` processes.
-        wait: seconds to wait for an endpoint when none is left; then RunError.
-        check: asked before an endpoint is taken back; raises KunError if it is not what it should be.
-        absent: addresses of endpoints that do not answer yet.
+        """concurrency: a fixed number of requests in flight at each endpoint; with 0 it is found while working.
+        sharers: processes of the run that ask the same endpoints, of which `concurrency` and `limits` hold together.
+        limits: requests and tokens per minute of each endpoint, by the names that `rate.py` knows.
+        wait: seconds to wait for an endpoint when none is left; after that, every request raises RunError.
+        check: is called before an endpoint is taken back, and raises KunError if it does not serve what it did.
+        absent: addresses of endpoints that do not answer yet. They are probed from the beginning.
         """
         self.name, self._shared = name, (concurrency, sharers, limits or {})
         self.members = [Member(endpoint, *self._shared) for endpoint in endpoints]
         self.on_change: Callable[[], None] = lambda: None
-        """Called when the limit has changed."""
+        """Is called when `limit` has changed."""
         self.spent: Callable[[], bool] = lambda: False
-        """Asked before each request: whether no more may be asked."""
+        """Is called before each request, and says whether nothing more may be asked in this run."""
         self._status, self.wait, self._check = status, wait, check
         self._queue: list[tuple[int, int, asyncio.Future[Place], Asked]] = []
-        """Heap of those that wait: order of the row, number, place, what is asked."""
+        """A heap of the requests that wait: the order of the row, a running number, the place to be, the request."""
         self._sizes = Sizes()
         self._numbers = itertools.count()
         self._watchers: dict[Member, asyncio.Task[None]] = {}
@@ -82,7 +85,7 @@ class Pool:
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)
 
     async def add(self, endpoint: Endpoint) -> Member:
-        """Take one more endpoint in, which has been asked who it is."""
+        """Take in one more endpoint. The caller has found out that it serves the same model."""
         member = Member(endpoint, *self._shared)
         await self._first_look(member)
         self.members.append(member)
@@ -92,7 +95,7 @@ class Pool:
         return member
 
     async def remove(self, member: Member) -> None:
-        """Give an endpoint nothing more; returns when what is under way there has ended."""
+        """Give an endpoint no further requests, and return once those that are under way there have ended."""
         member.leaving = True
         self._missed()
         while member.window.in_flight:  # noqa: ASYNC110  # each of them ends somewhere else
@@ -109,12 +112,15 @@ class Pool:
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight now."""
+        """How many requests may be in flight now, at all endpoints together."""
         return sum(member.window.limit for member in self.members if member.available)
 
     async def ask(self, request: Request, kind: str, order: int = 0, avoid: str = "") -> Completion:
-        """One attempt at one endpoint, another than `avoid` if it can be. `kind` groups requests of like size; where
-        there is a queue, the lowest `order` is next.
+        """Send a request to one endpoint, once there is a place for it, and return the answer.
+
+        kind: the stage that asks; its requests are taken to be alike in size.
+        order: where requests wait, those of the lowest number are sent first.
+        avoid: address of an endpoint that is taken only if there is no other.
 
         Raises what the endpoint raises, TransientError when it is set aside meanwhile, RunError when none is left, and
         Spent when nothing more may be asked.
@@ -149,7 +155,7 @@ class Pool:
             self._hand_out()
 
     async def count_tokens(self, text: str) -> int:
-        """Number of tokens of `text`, from the first endpoint that tells."""
+        """Number of tokens of `text`, from the first endpoint that tells it. Raises TransientError if none does."""
         error = TransientError(f"model `{self.name}` has no endpoint now")
         for member in sorted(self.members, key=lambda member: member.aside):
             try:
@@ -159,7 +165,7 @@ class Pool:
         raise error
 
     def report(self) -> list[EndpointReport]:
-        """What each endpoint did so far."""
+        """What each endpoint did so far, those included that have been removed."""
         return [*self._gone, *(member.report() for member in self.members)]
 
     # --- places ------------------------------------------------------------------------------------------------
@@ -180,8 +186,10 @@ class Pool:
             raise
 
     def _free(self, asked: Asked) -> Place | None:
-        """A place, if there is one now; where only limits per minute are in the way, those that wait are looked at
-        again as soon as they are not."""
+        """A place for a request, or None if there is none at present.
+
+        If only limits per minute are in the way, a timer hands out places as soon as they allow it.
+        """
         tokens = self._sizes.guess(asked.kind, asked.request)
         member, pause = choose(self.members, asked.avoid, tokens)
         if member is not None:
@@ -201,7 +209,7 @@ class Pool:
         return started
 
     def _hand_out(self) -> None:
-        """Give free places to those that wait."""
+        """Give free places to the requests that wait, in their order."""
         while self._queue:
             _, _, place, asked = self._queue[0]
             if not place.done():
@@ -246,7 +254,7 @@ class Pool:
                 member.news.set()
 
     def doubt(self, member: Member, doubted: bool) -> None:
-        """Give an endpoint that says nothing no more requests until it talks again."""
+        """Give no further requests to an endpoint that says nothing, or, if it talks again, give it some as before."""
         if member.doubted == doubted:
             return
         member.doubted = doubted
@@ -258,7 +266,7 @@ class Pool:
         self._changed()
 
     def set_aside(self, member: Member) -> None:
-        """Ask elsewhere what a dead endpoint works at, and leave it alone until it is back."""
+        """Give up on an endpoint until it is back: the requests that it was working on are asked elsewhere."""
         member.aside, member.proven, member.doubted = True, False, False
         member.set_aside += 1
         for task in member.tasks:
@@ -272,13 +280,13 @@ class Pool:
         self._missed()
 
     def _missed(self) -> None:
-        """An endpoint is not there any longer: if none is left, one is waited for."""
+        """After an endpoint has gone: if none is left, begin to wait for one, for as long as the recipe allows."""
         if self._deadline is None and not any(member.available for member in self.members):
             self._deadline = asyncio.get_running_loop().call_later(self.wait, self._give_up)
         self._changed()
 
     async def take_back(self, member: Member) -> bool:
-        """Give the endpoint work again, if it serves what it served before."""
+        """Give an endpoint requests again. Returns False, and does not, if it no longer serves what it did before."""
         if not await self._same(member):
             return False
         member.returns()
@@ -297,7 +305,7 @@ class Pool:
         return True
 
     def _give_up(self) -> None:
-        """Nothing has answered for as long as the recipe allows."""
+        """End the waiting: no endpoint has answered for as long as the recipe allows. All that wait get a RunError."""
         if any(member.available for member in self.members):
             self._deadline = asyncio.get_running_loop().call_later(min(60.0, self.wait), self._give_up)
             return

@@ -1,8 +1,9 @@
-"""One endpoint under watch: looks at its queue, and whether it is slow, hangs or is gone.
+"""Watching one endpoint of a pool: how long its queue is, and whether it is slow, hangs or has gone.
 
-A server that refuses to talk is gone at once. One that says nothing may hang, or be so slow, or so full of requests of
-ours, that it cannot even tell its health: it is doubted. It keeps what it works at and gets nothing more, until it says
-something or has been silent for so much longer than its answers take that it must hang.
+A server that refuses the connection has gone, and is set aside at once. One that says nothing may hang; but it may also
+be so slow, or have so many requests of ours, that it cannot even tell its health. Such a server is doubted: it keeps
+what it works on and gets nothing more, until it says something, or until it has been silent for so much longer than its
+answers take that it must hang.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ _PROBE_MOST = 30.0  # seconds between probes of an endpoint that is set aside, a
 
 
 class Keeper(Protocol):
-    """Who acts on what is seen: the pool."""
+    """Who acts on what a `Watch` sees: the pool."""
 
     wait: float
     """Seconds to wait for an endpoint that has never answered."""
 
     def set_aside(self, member: Member) -> None:
-        """It is gone or hangs: what it works at is asked elsewhere."""
+        """The endpoint has gone or hangs: ask elsewhere what it was working on."""
 
     def doubt(self, member: Member, doubted: bool) -> None:
-        """It says nothing, or talks again."""
+        """The endpoint says nothing, or, with False, talks again."""
 
     async def take_back(self, member: Member) -> bool:
-        """It is healthy again; False if it is not what it was."""
+        """The endpoint is healthy again. Returns False if it no longer serves what it did before."""
 
 
 class Watch:
@@ -72,7 +73,10 @@ class Watch:
         return member.window.in_flight > 0 and time.monotonic() - member.heard > max(_SILENCE, member.slowest)
 
     async def _look(self, pause: float, late: float) -> float:
-        """Ask for the server's queue when that tells something; seconds to the next look."""
+        """Ask for the server's queue, if it can tell anything now. Returns the seconds until the next look.
+
+        late: seconds by which this process is behind with its own work.
+        """
         window = self._member.window
         if window.fixed or 2 * window.in_flight < window.limit:
             return LOOK if window.searching else min(pause * 2, _LOOK_MOST)
@@ -88,7 +92,11 @@ class Watch:
         return max(LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
 
     async def _examine(self) -> None:
-        """Set the endpoint aside if it is not healthy, or fails all the same; doubt it if it says nothing."""
+        """Ask the endpoint how it is, and act on it.
+
+        It is set aside if it is not healthy, or if its requests fail although it says that it is; it is doubted if it
+        says nothing.
+        """
         member, began = self._member, time.monotonic()
         healthy = await member.healthy()
         if not healthy and not member.failures:
@@ -103,13 +111,13 @@ class Watch:
             self._keeper.set_aside(member)
 
     def _may_be_slow(self) -> bool:
-        """Whether it may just be working at what it has been given."""
+        """Whether an endpoint that says nothing may just be working on its requests, as slowly as it does."""
         member = self._member
         patience = max(_HANGS * _SILENCE, 2 * member.slowest) if member.answered else self._keeper.wait
         return member.window.in_flight > 0 and time.monotonic() - member.heard < patience
 
     async def _revive(self) -> None:
-        """Probe at growing intervals until the endpoint is healthy, and is taken back."""
+        """Probe the endpoint at growing intervals until it is healthy and has been taken back."""
         member = self._member
         while True:
             await asyncio.sleep(member.probe * random.uniform(0.8, 1.2))
