@@ -18,7 +18,8 @@ import orjson
 
 from kun_builder.drops import RESULT_COLUMNS, TEXT_COLUMNS, TURNS
 from kun_builder.errors import RunError, shown
-from kun_builder.report import RunReport, read_report
+from kun_builder.report import RunReport, StepFacts, read_report
+from kun_builder.result.limits import limits_of
 from kun_builder.result.stats import read_columns
 from kun_builder.run.folder import RunFolder
 from kun_builder.run.redact import refuse_copies, stays_here
@@ -101,10 +102,7 @@ def export_preferences(
 
 def _comparison(run: Path, report: RunReport, by: str) -> tuple[str, bool]:
     """The column that answers are compared by, and whether the lower value is the better one."""
-    sides = [
-        {name: quantity.better for name, quantity in (step.quantities or {}).items() if quantity.better}
-        for step in report.steps
-    ]
+    sides = [_sides(step) for step in report.steps]
     answered = max((at for at, step in enumerate(report.steps) if "output" in (step.adds or ())), default=0)
     judged = [name for declared in sides[answered:] for name in declared]
     if not by and not judged:
@@ -114,6 +112,16 @@ def _comparison(run: Path, report: RunReport, by: str) -> tuple[str, bool]:
         )
     by = by or judged[-1]
     return by, [declared[by] for declared in sides if by in declared][-1:] == ["lower"]
+
+
+def _sides(step: StepFacts) -> dict[str, str]:
+    """Which side of its columns of numbers is the better one, where a step says it.
+
+    A report of a version before declarations says it by its thresholds: they keep the higher values.
+    """
+    if step.quantities is None:
+        return {limit.column: "higher" for limit in limits_of([step]) if limit.option == "threshold"}
+    return {name: quantity.better for name, quantity in step.quantities.items() if quantity.better}
 
 
 def need_pairs(folder: RunFolder) -> None:

@@ -135,9 +135,11 @@ def test_the_better_of_two_answers_is_chosen(two_runs, tmp_path):
 
 
 def declare(run, *steps):
-    """Put steps behind those of a run: (columns they add, which side of each number is better)."""
+    """Put steps behind those of a run, which declare nothing: (columns they add, which side of a number is better)."""
     path = RunFolder(run).report_path
     said = json.loads(path.read_bytes())
+    for step in said["steps"]:
+        step.setdefault("quantities", {})
     for adds, better in steps:
         quantities = {name: {"better": side} for name, side in better.items()}
         said["steps"].append({"label": "x", "stage": "x", "adds": adds, "quantities": quantities})
@@ -151,6 +153,7 @@ def chosen(runs, out, **options):
 
 def test_the_stages_say_which_answer_is_better(two_runs, tmp_path):
     """Without `by`, it is the last number behind the answers whose stage has declared a better side, and that side."""
+    declare(two_runs[0])
     with pytest.raises(RunError, match=r"no step of .* says which of two answers is the better one") as caught:
         export_preferences(*two_runs, tmp_path / "out")
     assert "--by names a column" in caught.value.hint
@@ -164,6 +167,11 @@ def test_the_stages_say_which_answer_is_better(two_runs, tmp_path):
     assert len(lower) == len(higher) == 20
     assert all(one != other for one, other in zip(lower, higher, strict=True))
     assert chosen(two_runs, tmp_path / "also", by="score") == lower
+
+
+def test_a_run_from_before_declarations_is_compared_by_its_threshold(two_runs, tmp_path):
+    """Its report does not say which side is better; a threshold keeps the higher values of its column."""
+    assert chosen(two_runs, tmp_path / "out") == chosen(two_runs, tmp_path / "named", by="score")
 
 
 def test_a_number_before_the_answers_says_nothing_of_them(two_runs, tmp_path):
