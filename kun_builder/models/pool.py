@@ -28,6 +28,7 @@ from kun_builder.types import Completion, Endpoint, Request
 
 _REFUSALS = frozenset({429, 503})
 _SMOOTH = 0.05
+_GO_OUT = 2  # requests that are given a place in one turn of the event loop
 
 
 class Pool:
@@ -62,7 +63,7 @@ class Pool:
         self._status, self.wait, self._check = status, wait, check
         self._queue: list[tuple[int, int, asyncio.Future[Place], Asked]] = []
         """A heap of the requests that wait: the order of the row, a running number, the place to be, the request."""
-        self._sizes = Sizes()
+        self._sizes, self._handing = Sizes(), False
         self._numbers = itertools.count()
         self._watchers: dict[Member, asyncio.Task[None]] = {}
         self._gone: list[EndpointReport] = []
@@ -209,14 +210,24 @@ class Pool:
         return started
 
     def _hand_out(self) -> None:
-        """Give free places to the requests that wait, in their order."""
-        while self._queue:
+        """Give free places to the requests that wait, in their order, a few in each turn of the event loop: sending is
+        work, and answers that come meanwhile are read between the turns."""
+        if not self._handing:
+            self._handing = True
+            asyncio.get_running_loop().call_soon(self._hand_out_some)
+
+    def _hand_out_some(self) -> None:
+        self._handing = False
+        for _ in range(_GO_OUT):
+            if not self._queue:
+                return
             _, _, place, asked = self._queue[0]
             if not place.done():
                 if (free := self._free(asked)) is None:
                     return
                 place.set_result(free)
             heapq.heappop(self._queue)
+        self._hand_out()
 
     def _changed(self) -> None:
         self._hand_out()

@@ -103,6 +103,21 @@ def test_put_resolves_when_the_record_is_on_disk(tmp_path):
     asyncio.run(main())
 
 
+def test_what_is_put_is_written_at_once(tmp_path):
+    """Before anything else happens, the record is in the file: a kill that comes then costs nothing."""
+
+    async def main():
+        log = Journal.open(tmp_path)
+        pair = asked(0)
+        durable = log.put(*pair)
+        (path,) = tmp_path.glob("*.log")
+        assert [key.hex() for key, _ in records.scan(path).entries] == [pair[0].key]
+        await durable
+        await log.close()
+
+    asyncio.run(main())
+
+
 def test_one_sync_serves_all_that_came_meanwhile(tmp_path, monkeypatch):
     """A hundred answers in one turn need one commit, not a hundred."""
     syncs = []

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -17,7 +18,10 @@ from serving import ask_for, models
 from kun_builder.errors import RunError
 from kun_builder.models import member, watch
 from kun_builder.models.generator import Asker
+from kun_builder.models.pool import Pool
 from kun_builder.status import Status
+from kun_builder.testing.fakes import Script
+from kun_builder.types import ModelInfo
 
 STAGES = (("label", 40), ("score", 12), ("polish", 100))
 
@@ -231,6 +235,30 @@ def test_earlier_rows_go_first(tmp_path):
             return [body["messages"][0]["content"] for body in server.asked]
 
     assert asyncio.run(main()) == [f"第{order}篇" for order in range(6)]
+
+
+def test_requests_are_sent_a_few_per_turn():
+    """However many places become free, each turn of the event loop sends only a few requests: answers that come are
+    read between them."""
+
+    async def main():
+        own = Pool("chat", [Script("答", 60, ModelInfo("m"))], Status(), concurrency=10)
+        async with own:
+            tasks = [asyncio.create_task(own.ask(ask_for(number), "label")) for number in range(100)]
+            await asyncio.sleep(0)
+            window, seen = own.members[0].window, [own.members[0].window.in_flight]
+            window.fix(100)
+            while seen[-1] < 100:
+                await asyncio.sleep(0)
+                seen.append(window.in_flight)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return seen
+
+    seen = asyncio.run(main())
+    assert seen[0] == 10
+    assert max(after - before for before, after in pairwise(seen)) == 2
 
 
 def test_a_cancelled_request_gives_its_place_back(tmp_path):

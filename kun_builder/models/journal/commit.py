@@ -1,8 +1,8 @@
 """Group commit: one process appends to one log of the journal, and learns when what it wrote is on disk.
 
-An append is written in the same turn of the event loop, so that it survives the death of the process; `fdatasync` runs
-in a thread, a few milliseconds later, once for all appends that came meanwhile, so that it survives the machine's. The
-file grows in advance, by zeros: while one thread waits for a growing file to be synced, a write to it would wait too.
+An append is written at once, so that it survives the death of the process; `fdatasync` runs in a thread, a few
+milliseconds later, once for all appends that came meanwhile, so that it survives the machine's. The file grows in
+advance, by zeros: while one thread waits for a growing file to be synced, a write to it would wait too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -23,7 +24,7 @@ COMMIT_AFTER = 0.008
 """Seconds that a commit waits for further appends. With the disk's own time it is under 20 ms on common disks."""
 
 _AHEAD = 2 << 20
-_TOGETHER = 8  # so many answers of one turn are written at once, without waiting for its end
+_GO_ON = 2  # rows that go on in one turn of the event loop: after each turn, answers that have come are read
 
 Waiting = tuple[bytes, int, "asyncio.Future[None]"]
 
@@ -52,44 +53,34 @@ class LogWriter:
         """Done when the log is complete: True if an index lies beside it."""
         self._thread = thread
         self._size = self._allocated = 0
-        self._fresh: list[tuple[bytes, bytes, asyncio.Future[None]]] = []
         self._written: list[Waiting] = []
+        self._durable: deque[asyncio.Future[None]] = deque()
+        """What is on disk, and whose rows do not know it yet."""
         self._busy = self._ending = False
 
     def append(self, key: bytes, payload: bytes) -> asyncio.Future[None]:
         """Add a record; the future is done when it is on disk, or has a RunError."""
-        loop = asyncio.get_running_loop()
-        durable: asyncio.Future[None] = loop.create_future()
-        if not self._fresh:
-            loop.call_soon(self._write)
-        self._fresh.append((key, records.encode(key, payload), durable))
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        record = records.encode(key, payload)
         self.count += 1
-        if len(self._fresh) >= _TOGETHER:
-            self._write()
+        try:
+            self._write(record)
+        except OSError as error:
+            _fail([durable], self.path, error)
+        else:
+            self._written.append((key, self._size, durable))
+            self._size += len(record)
+        self._next()
         return durable
 
     def seal(self) -> asyncio.Future[bool]:
         """End the log: commit what is under way, then write the index. `sealed` tells when that is done."""
         self._ending = True
-        if not self._busy and not self._fresh:
+        if not self._busy:
             self._finish()
         return self.sealed
 
-    def _write(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        if not fresh:
-            return
-        try:
-            self._write_all(b"".join(record for _, record, _ in fresh))
-        except OSError as error:
-            _fail([durable for *_, durable in fresh], self.path, error)
-        else:
-            for key, record, durable in fresh:
-                self._written.append((key, self._size, durable))
-                self._size += len(record)
-        self._next()
-
-    def _write_all(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         """Write at the log's end. On OSError the end stays where it was; bytes beyond are overwritten or cut off."""
         end = self._size + len(data)
         if end > self._allocated:
@@ -106,7 +97,7 @@ class LogWriter:
         if self._written:
             self._busy = True
             asyncio.get_running_loop().call_later(COMMIT_AFTER, self._commit)
-        elif self._ending and not self._fresh:
+        elif self._ending:
             self._finish()
 
     def _commit(self) -> None:
@@ -120,9 +111,21 @@ class LogWriter:
             _fail([durable for *_, durable in group], self.path, error)
         else:
             self.offsets.update((key, at) for key, at, _ in group)
-            _release(group)
+            if not self._durable:
+                asyncio.get_running_loop().call_soon(self._release)
+            self._durable.extend(durable for *_, durable in group)
         self._busy = False
         self._next()
+
+    def _release(self) -> None:
+        """Let a few rows go on in each turn of the event loop. If all went on at once, answers that come meanwhile
+        would wait, then be read and committed all at once too, and the load would never spread again."""
+        for _ in range(min(_GO_ON, len(self._durable))):
+            durable = self._durable.popleft()
+            if not durable.done():  # its row may have been cancelled
+                durable.set_result(None)
+        if self._durable:
+            asyncio.get_running_loop().call_soon(self._release)
 
     def _finish(self) -> None:
         if not self.offsets:
@@ -143,16 +146,6 @@ class LogWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self.fd)
-
-
-def _release(group: Sequence[Waiting]) -> None:
-    """Let a few rows go on in each turn of the event loop. If all went on at once, answers that come meanwhile would
-    wait, then be read and committed all at once too, and the load would never spread again."""
-    for *_, durable in group[:_TOGETHER]:
-        if not durable.done():  # its row may have been cancelled
-            durable.set_result(None)
-    if len(group) > _TOGETHER:
-        asyncio.get_running_loop().call_soon(_release, group[_TOGETHER:])
 
 
 def _fail(waiting: Sequence[asyncio.Future[None]], path: Path, error: BaseException) -> None:
