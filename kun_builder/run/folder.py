@@ -10,10 +10,8 @@ runs/<name>/dataset/           the publishable folder, which `load_dataset` read
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from kun_builder.drops import RESULT_COLUMNS, VERDICT, result_columns
 from kun_builder.errors import RunError, shown
 from kun_builder.report import RunReport, read_report, replace_file
 from kun_builder.run.head import data_path, dataset_head, readable
+from kun_builder.run.holding import hold
 from kun_builder.run.ownership import Ownership
 from kun_builder.run.redact import without_text
 from kun_builder.run.shards import Shard
@@ -94,18 +93,7 @@ class RunFolder:
                 hint="choose another folder with --output",
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                raise RunError(
-                    f"another kun-build (process {file.read().strip() or 'unknown'}) is working in {self.path}",
-                    hint="wait for it, or give this run another folder with --output",
-                ) from error
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {socket.gethostname()}")
-            file.flush()
+        with hold(self.path):
             yield
 
     def finished(self, signature: str) -> RunReport | None:

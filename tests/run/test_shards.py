@@ -10,7 +10,7 @@ import pytest
 
 from kun_builder import BatchStage, DatasetStage, drop_rows
 from kun_builder.drops import VERDICT
-from kun_builder.errors import PluginError, RunError
+from kun_builder.errors import PluginError
 from kun_builder.run.dataset_stage import run_dataset_stage
 from kun_builder.run.executors.base import Task
 from kun_builder.run.executors.batches import quiet_datasets, run_batch
@@ -233,16 +233,3 @@ def test_rejected_rows_of_all_segments_are_in_one_file(tmp_path, monkeypatch):
     assert rejected.select(["score", "id", "_reason", "_value"]).to_pylist() == [
         {"score": None, "id": f"wudao/f:0-{row}", "_reason": "odd", "_value": str(row)} for row in (1, 3)
     ]
-
-
-def test_a_run_folder_has_one_owner(tmp_path):
-    """A second run in the same folder is refused with the first one's process number."""
-    folder = RunFolder(tmp_path / "run")
-    with (
-        folder.lock(),
-        pytest.raises(RunError, match=r"another kun-build \(process \d+ on \S+\) is working in"),
-        folder.lock(),
-    ):
-        pass
-    with folder.lock():
-        pass
