@@ -59,7 +59,7 @@ bench-cleaning: .venv/.dev  ## the table of measured cleaning in README; CORPUS=
 # torch first, alone and pinned: left to itself, pip would bring a build for GPUs.
 .venv/.dev: .venv/.ready
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[dev,train,ray]'
+	$(PIP) --editable '.[dev,train,ray,s3]'
 	touch $@
 
 clean:

@@ -61,7 +61,8 @@ def find_hub(path: str) -> Iterable[str]:
     if "://" in path:
         raise SourceError(
             f"{shown(path)} is an address, not a dataset of the Hub",
-            hint="source `hub` takes `organization/name`, or a folder that `load_dataset` takes",
+            hint="source `hub` takes `organization/name`, or a folder that `load_dataset` takes; "
+            "`source: generic` takes addresses of files, as `hf://datasets/organization/name/*.parquet`",
         )
     return [path]
 

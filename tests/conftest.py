@@ -30,3 +30,25 @@ def kun(monkeypatch, capsys):
 
     yield run
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server; tests use `s3`."""
+    from servers.s3 import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The server, with the environment that s3fs needs for it."""
+    from s3fs import S3FileSystem
+    from servers.s3 import ENVIRONMENT
+
+    S3FileSystem.clear_instance_cache()  # they keep the keys and the address that they were made with
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server.url}.items():
+        monkeypatch.setenv(name, value)
+    yield s3_server
+    S3FileSystem.clear_instance_cache()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import codecs
 import re
 
-from kun_builder.readers.streams import Read, Stream
+from kun_builder.readers.remote import Read
+from kun_builder.readers.streams import Stream
 
 # A byte order mark, or the zeros around the first characters of JSON, which are ASCII.
 _CODECS = (

@@ -9,16 +9,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from kun_builder.errors import SourceError, shown
+from kun_builder.readers.addresses import is_address, public
+from kun_builder.readers.remote_find import find_objects
 
 
 def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
-    """The files behind `path`: a file, a glob (`**` goes through folders), or a folder and all below it.
+    """The files behind `path`: a file, a glob (`**` goes through folders), or a folder and all below it; or objects
+    behind an address such as `s3://bucket/folder/*.jsonl`.
 
     From a folder come files that match one of `patterns`, hidden ones left out, in the order of their names. Raises
     SourceError, which names `split` and the nearest folder that exists, if there is none.
     """
-    if "://" in path:
-        raise SourceError(f"split `{split}`: {shown(path)} is an address, not a file on this machine", hint=_COPY)
+    if is_address(path):
+        return find_objects(path, patterns, split)
     place = os.path.expanduser(path)
     found = [place] if os.path.exists(place) else sorted(_expand(place))
     files = [file for entry in found for file in (_walk(entry, patterns) if os.path.isdir(entry) else [entry])]
@@ -28,7 +31,6 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
 
 
 _HINT = "`path:` takes a file, a folder, a glob, or a list of these, relative to the recipe"
-_COPY = "copy it to this machine or mount it, and set `path:` to that; `source: hub` reads datasets of the Hub"
 
 
 def _expand(pattern: str) -> list[str]:
@@ -68,7 +70,7 @@ def name_inputs(inputs: Iterable[str], depth: int) -> dict[str, str]:
     """
     parts: dict[tuple[str, ...], str] = {}
     for entry in inputs:
-        parts.setdefault(Path(os.path.abspath(entry) if os.path.exists(entry) else entry).parts, entry)
+        parts.setdefault(_parts(entry), entry)
     depths = dict.fromkeys(parts, depth)
     while True:
         names = defaultdict(list)
@@ -79,6 +81,14 @@ def name_inputs(inputs: Iterable[str], depth: int) -> dict[str, str]:
             return _printable({name: parts[paths[0]] for name, paths in names.items()})
         for path in same:
             depths[path] += 1
+
+
+def _parts(entry: str) -> tuple[str, ...]:
+    """The parts of an input's place. The query of a web address is the first: a name has it only if it must."""
+    if is_address(entry):
+        bare = public(entry)
+        return (entry[len(bare) :], *Path(bare).parts)
+    return Path(os.path.abspath(entry) if os.path.exists(entry) else entry).parts
 
 
 def _printable(names: dict[str, str]) -> dict[str, str]:

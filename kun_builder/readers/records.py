@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,6 +13,7 @@ from kun_builder.readers.encodings import as_utf8
 from kun_builder.readers.foreign import foreign_format
 from kun_builder.readers.lines import Documents, json_lines, text_documents
 from kun_builder.readers.parquet import parquet_rows
+from kun_builder.readers.places import is_ranged, look
 from kun_builder.readers.spans import Span, cut_bytes, cut_groups, open_lines
 from kun_builder.readers.streams import Stream, open_file, unpack
 from kun_builder.types import Record
@@ -25,7 +25,7 @@ _TEXT_NAME = re.compile(r"\.(txt|text|md|markdown)(\.|$)", re.IGNORECASE)
 
 
 class Records:
-    """An iterator over the records of the file `path`, from record `start` on.
+    """An iterator over the records of the file `path`, from record `start` on; it may be an address (`s3://`).
 
     JSON lines, JSON arrays (also `{"RECORDS": [...]}`, and objects printed over several lines or without a line end
     between them), Parquet, CSV, TSV and plain text, bare or inside gz, bz2, xz, zst, tar and zip; the format is told by
@@ -62,9 +62,9 @@ class Records:
 
     def cuts(self, size: int) -> list[Span]:
         """Spans of at least `size` bytes that together are the file. There are none if the file must be read as a
-        whole: it is small, compressed, an array or plain text."""
-        total = os.path.getsize(self._path)
-        if total < 2 * size:
+        whole: it is small, compressed, an array, plain text, or on a web server that sends only all of it."""
+        total = look(self._path).size
+        if total < 2 * size or not is_ranged(self._path):
             return []
         with open_file(self._path) as file:
             if next(unpack(file), None) is not file or as_utf8(file) is not file:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
-from kun_builder.errors import SourceError, shown
-from kun_builder.readers.streams import CHUNK, Stream, open_file
+from kun_builder.readers.addresses import name_of
+from kun_builder.readers.places import open_anywhere, open_stream
+from kun_builder.readers.streams import CHUNK, Stream, counted
 
 Span: TypeAlias = tuple[int, int]
 """First and end (not included): bytes of a file of lines, or row groups of a Parquet file."""
@@ -33,7 +33,8 @@ def cut_groups(path: str, size: int) -> list[Span]:
     import pyarrow.parquet as pq
 
     try:
-        facts = pq.ParquetFile(path).metadata
+        with open_anywhere(path) as file:
+            facts = pq.ParquetFile(file).metadata
     except (pa.ArrowException, OSError):
         return []
     edges, packed = [0], 0
@@ -51,36 +52,21 @@ def cut_groups(path: str, size: int) -> list[Span]:
 @contextmanager
 def open_lines(path: str, span: Span, progress: Callable[[int], None] | None = None) -> Iterator[Stream]:
     """The lines that begin within `span`, as a stream whose `position` counts from the file's first byte."""
-    with open_file(path) as _:  # the errors of a file that cannot be opened are told in one place
-        pass
-    with open(path, "rb", buffering=0) as file:
-        at, end = (_line_start(file, edge) for edge in span)
-        file.seek(at)
-
-        def read(size: int) -> bytes:
-            nonlocal at
-            try:
-                data = file.read(min(size, end - at))
-            except OSError as error:
-                raise SourceError(f"{shown(path)} cannot be read: {error.strerror}") from error
-            at += len(data)
-            if progress:
-                progress(len(data))
-            return data
-
-        stream = Stream(read, Path(path).name)
+    at, end = (_line_start(path, edge) for edge in span)
+    with open_stream(path, at, end) as read:
+        stream = Stream(counted(read, progress), name_of(path))
         stream.position = at
         yield stream
 
 
-def _line_start(file: IO[bytes], at: int) -> int:
+def _line_start(path: str, at: int) -> int:
     """The first position from `at` on at which a line begins, or the end of the file."""
     if at == 0:
         return 0
-    file.seek(at - 1)
     at -= 1
-    while data := file.read(CHUNK):
-        if (end := data.find(b"\n")) >= 0:
-            return at + end + 1
-        at += len(data)
+    with open_stream(path, at) as read:
+        while data := read(CHUNK):
+            if (end := data.find(b"\n")) >= 0:
+                return at + end + 1
+            at += len(data)
     return at

@@ -15,13 +15,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any
 
-from kun_builder.errors import SourceError, shown
+from kun_builder.readers.addresses import name_of
+from kun_builder.readers.places import is_ranged, open_anywhere, open_stream
+from kun_builder.readers.remote import Read
 
 CHUNK = 1 << 20
-Read = Callable[[int], bytes]
 
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 _NESTED = 5  # containers within containers; an archive may contain itself
@@ -32,13 +33,11 @@ class Stream:
     `rest` is its unfinished last record, as (position, bytes), if its reader has found one.
 
     read: gives at most that many bytes, and none only at the end, like the `read` of a raw file.
-    path: a file with the same bytes, if there is one; it can be read in any order.
+    path: a file or an address with the same bytes, if there is one.
     hidden: whether the stream is no data: a dot file, or what macOS adds to archives.
     """
 
-    def __init__(
-        self, read: Read, name: str, *, path: Path | None = None, failure: str = "", hidden: bool = False
-    ) -> None:
+    def __init__(self, read: Read, name: str, *, path: str = "", failure: str = "", hidden: bool = False) -> None:
         self.name, self.path, self.failure, self.hidden = name, path, failure, hidden
         self.position = 0
         self.rest: tuple[int, bytes] | None = None
@@ -79,24 +78,21 @@ def _nothing(size: int) -> bytes:
 
 @contextmanager
 def open_file(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Stream]:
-    """The file as a stream; `progress` is told of the bytes read from disk. Raises SourceError if it cannot be read."""
+    """The file as a stream; `progress` is told of the bytes read of it. Raises SourceError if it cannot be read."""
+    with open_stream(path) as read:
+        yield Stream(counted(read, progress), name_of(path), path=path)
 
-    def read(size: int) -> bytes:
-        try:
-            data = file.read(size)
-        except OSError as error:
-            raise SourceError(f"{shown(path)} cannot be read: {error.strerror}") from error
+
+def counted(read: Read, progress: Callable[[int], None] | None) -> Read:
+    """A `read` that tells `progress` how many bytes it gave."""
+
+    def telling(size: int) -> bytes:
+        data = read(size)
         if progress:
             progress(len(data))
         return data
 
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below; only failing to open is caught here
-    except OSError as error:
-        hint = "take it out of `path:`, or make it readable"
-        raise SourceError(f"{shown(path)} cannot be opened: {error.strerror}", hint=hint) from error
-    with file:
-        yield Stream(read, Path(path).name, path=Path(path))
+    return telling
 
 
 def unpack(stream: Stream, depth: int = 0) -> Iterator[Stream]:
@@ -281,8 +277,8 @@ def _zip(stream: Stream, depth: int) -> Iterator[Stream]:
 @contextmanager
 def seekable(stream: Stream) -> Iterator[IO[bytes]]:
     """The stream's bytes as a file that can be read in any order, copied to a temporary one if need be."""
-    if stream.path:
-        with stream.path.open("rb") as file:
+    if stream.path and is_ranged(stream.path):
+        with open_anywhere(stream.path) as file:
             yield file
         return
     with tempfile.TemporaryFile() as copy:

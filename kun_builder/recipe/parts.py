@@ -20,7 +20,7 @@ from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import Option
-from kun_builder.recipe.secrets import read_api_key, read_headers
+from kun_builder.recipe.secrets import check_paths, read_api_key, read_headers
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 from kun_builder.types import ModelSpec
 
@@ -216,6 +216,7 @@ def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
     paths = (paths,) if isinstance(paths, str) else paths
     if not paths or not all(paths):
         file.complain((*place, "path"), f"split `{name}`: `path` is empty")
+    check_paths(file, (*place, "path"), paths)
     return SplitSpec(source, tuple(locate(path, file.path.parent) for path in paths if path), complete, declared)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kun_builder.errors import shown
+from kun_builder.readers.addresses import may_hold_key, public
 from kun_builder.recipe.file import Place, RecipeFile
 
 _ALL = re.compile(r"\$\{([A-Za-z_]\w*)\}")
@@ -60,3 +62,15 @@ def _variable(file: RecipeFile, place: Place, what: str, name: str) -> str:
 
 def _sendable(value: str) -> bool:
     return value.isascii() and value.isprintable()
+
+
+def check_paths(file: RecipeFile, place: Place, paths: Iterable[str]) -> None:
+    """Note each address of an input that may hold a key: inputs stand in recipe.lock.yaml, which is published."""
+    for path in filter(may_hold_key, paths):
+        what = f"{shown(public(path))} has a password or a query that may be a key, and recipes are published"
+        file.complain(place, f"{what}: {_KEYLESS}")
+
+
+_KEYLESS = (
+    "keys come from the environment (`AWS_ACCESS_KEY_ID`, `HF_TOKEN`, ~/.netrc); download what a signed link gives"
+)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow as pa
@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 
 from kun_builder.errors import SourceError, shown
 from kun_builder.readers import find_files, name_inputs
+from kun_builder.readers.places import Look, look
 from kun_builder.recipe.options import accepted
 from kun_builder.report import StepCounts, replace_file
-from kun_builder.run.machine import cores
 from kun_builder.run.parts import PLACE, STAGE, Part, Reading, blame, cut, large, read_ahead
 from kun_builder.run.plan import digest, file_digests, plain
 from kun_builder.run.sampling import Sample
@@ -94,7 +94,7 @@ def ingest(
         shutil.rmtree(left)
     jobs = [_Job(name, spec, entry, folder, shard_rows, limit, seed, status) for name, (spec, entry) in splits.items()]
     parts = [part for job in jobs for part in job.parts] if load and limit is None else []
-    workers = min(cores(), len(parts))
+    workers = min(os.cpu_count() or 1, len(parts))
     with ExitStack() as stack:
         ahead = None
         if load and workers > 1 and large(parts):
@@ -145,17 +145,20 @@ def _inputs(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]
 
 def _key(split: str, inputs: Mapping[str, str], spec: SplitSpec, entry: Entry[Source]) -> str:
     source = entry.value
-    stamps = [[name, *_stamp(path)] for name, path in inputs.items()]
+    stamps = [[name, *_look(source, path).stamp] for name, path in inputs.items()]
     options = {name: plain(value) for name, value in spec.options.items()}
     files = file_digests(entry.options, spec.options)
     return digest([_FORMAT, split, source.name, source.version, entry.digest, options, files, stamps])
 
 
-def _stamp(path: str) -> list[Any]:
-    """Sizes and times of change, which differ when the content of `path` does; [] if there is no such path."""
-    if os.path.isdir(path):
-        return [[name, _stamp(os.path.join(path, name))] for name in sorted(os.listdir(path))]
-    return [os.stat(path).st_size, os.stat(path).st_mtime_ns] if os.path.exists(path) else []
+def _look(source: Source, path: str) -> Look:
+    """What is known of an input. An address that a source has found itself may be one that only the source can read."""
+    try:
+        return look(path)
+    except SourceError:
+        if source.find is None:
+            raise
+        return Look()
 
 
 # --- rows ------------------------------------------------------------------------------------------------------
@@ -192,7 +195,7 @@ class _Job:
                 self._after = self._writer.resume()
             else:
                 self._writer.clear(0)
-            sizes = {name: os.path.getsize(path) if os.path.isfile(path) else 0 for name, path in inputs.items()}
+            sizes = {name: _look(entry.value, path).size for name, path in inputs.items()}
             self._size = sum(sizes.values())
             wholes = [Part(name, path, entry.value.name, spec.options, sizes[name]) for name, path in inputs.items()]
             done = list(inputs).index(self._after[0]) if self._after else 0  # inputs that an earlier run went through

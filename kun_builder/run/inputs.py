@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kun_builder.errors import RecipeError, SourceError, shown
+from kun_builder.readers.addresses import is_address
 from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.run.ingest import input_key
 
@@ -44,10 +45,11 @@ def _files(recipe: Recipe, registry: Registry) -> Iterator[tuple[Place, str, str
             for name in [value] if isinstance(value, str) else value or ():
                 if name != option.default and not Path(name).expanduser().exists():
                     what = f"stage `{spec.name}`: `{option.name}`: no file at {shown(name)}"
-                    yield ("stages", number, spec.name, option.name), what, _RELATIVE
+                    yield ("stages", number, spec.name, option.name), what, _COPY if is_address(name) else _RELATIVE
 
 
 _RELATIVE = "files are found relative to the recipe, or from here"
+_COPY = "only `path:` of a split takes addresses: copy the file to this machine"
 
 
 def _where(recipe: Recipe, place: Place) -> str:

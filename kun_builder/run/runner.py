@@ -161,12 +161,9 @@ class _Run:
         self._folder, self._status = folder, status
         self._infos, self._executor = executor.infos, executor
         self._started = time.monotonic()
-        self._free = self._started
-        """Since when no model can have been asked."""
         self._read: dict[str, StepCounts] = {}
         self._records: dict[str, int] = {}
         self._phases: dict[str, float] = {}
-        self._idle: dict[str, float] = {}
         self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._dead: list[Shard] = []
@@ -206,16 +203,7 @@ class _Run:
             began = time.monotonic()
             shards = run(segment, shards)
             self._phases[segment.label] = round(time.monotonic() - began, 3)
-            self._tell_idle(segment)
         return shards
-
-    def _tell_idle(self, over: Segment) -> None:
-        """Count for how long models could not be asked until a dataset stage was over, if they wait for it."""
-        now = time.monotonic()
-        if over in self._plan.barriers:
-            self._idle[over.label] = round(now - self._free, 3)
-        if over.models or over in self._plan.barriers:
-            self._free = now
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
@@ -234,7 +222,7 @@ class _Run:
         closed = {
             split for split in self._recipe.splits if segment.kind == "rows" and stays_here(self._declared(split))
         }
-        job = make_job(segment, shards[0].schema, closed)
+        job = make_job(segment, shards[0].living().features.arrow_schema, closed)
         tasks = [self._task(segment, shard, digest([shard.key, key, shard.split in closed]), job) for shard in shards]
         records = dict(self._executor.run(tasks))
         done = []
@@ -265,7 +253,7 @@ class _Run:
         return read_report(self._folder.report_path)
 
     def _write(self, shards: list[Shard]) -> dict[str, int]:
-        schema = rejected_schema(shards[-1].schema)
+        schema = rejected_schema(shards[-1].living().features.arrow_schema)
         writer = DatasetWriter(self._folder, self._recipe.format)
         steps = [step.provenance(self._infos) for step in self._plan.steps]
         kept = {}
@@ -296,7 +284,6 @@ class _Run:
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
             machine=self._executor.machine,
             phases=self._phases,
-            idle=self._idle,
             serving=self._executor.serving(),
         )
 

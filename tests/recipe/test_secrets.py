@@ -84,3 +84,13 @@ def test_password_in_an_endpoint_is_refused_and_not_repeated(recipe):
     """An endpoint with a password in it is refused without repeating it."""
     found = complaints(recipe, SMALL.replace("{}", "{endpoints: ['http://me:topsecret@a']}"))
     assert found == [(1, "model `chat`: an endpoint must not contain a user or password: use `api_key: ${API_KEY}`")]
+
+
+@pytest.mark.parametrize("path", ["https://x.org/a.jsonl?sig=topsecret", "s3://me:topsecret@bucket/a.jsonl"])
+def test_an_address_with_a_key_is_refused_and_not_repeated(recipe, path):
+    """`path:` of a split is published with the recipe, so it may hold no password and no signed link."""
+    text = f"splits:\n  a: {{source: generic, path: ['b.jsonl', '{path}']}}\nstages: [normalize]\n"
+    found = str(complaints(recipe, text))
+    assert "a.jsonl has a password or a query that may be a key" in found
+    assert "topsecret" not in found
+    assert "b.jsonl has" not in found
