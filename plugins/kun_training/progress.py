@@ -58,4 +58,5 @@ def loss_curve(points: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any
         )
         .properties(title=title, width=WIDTH, height=240)
     )
-    return styled(chart.to_dict())
+    specification: dict[str, Any] = styled(chart).to_dict()
+    return specification

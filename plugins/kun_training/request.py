@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kun_builder.errors import TrainingError
+from kun_builder.readers import find_files
+from kun_builder.readers.addresses import is_address
 from kun_builder.recipe.parts import locate
 from kun_training.bases import TINY
 from kun_training.contracts import StageOptions, contract_for
@@ -15,15 +17,19 @@ from kun_training.section import ChatTraining, Training
 from kun_training.seeds import Seeds, Tag, load_seeds
 
 
-def seed_files(training: Training, folder: Path) -> list[Path]:
-    """The seed files, patterns expanded. Raises TrainingError if there are none or a pattern fits nothing."""
-    files: list[Path] = []
+def seed_files(training: Training, folder: Path) -> list[str]:
+    """The seed files, patterns expanded. Raises TrainingError if there are none or a pattern fits nothing, SourceError
+    for an address that does not."""
+    files: list[str] = []
     for pattern in training.seeds:
+        if is_address(pattern):
+            files += find_files(pattern, ("*.json*", "*.parquet"), "seeds")
+            continue
         found = Path(locate(pattern, folder))
         matches = [found] if found.is_file() else sorted(found.parent.glob(found.name))
         if not matches:
             raise TrainingError(f"there is no seed file {pattern}", hint=f"paths are relative to {folder} or to here")
-        files += matches
+        files += map(str, matches)
     if not files:
         raise TrainingError("no seeds are given", hint="give `--seeds FILE`, or `seeds:` under `training:`")
     return files

@@ -24,6 +24,7 @@ import orjson
 
 from kun_builder.errors import TrainingError
 from kun_builder.readers import Records
+from kun_builder.readers.addresses import is_address, name_of, public
 from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT
 from kun_builder.types import Record
 
@@ -116,9 +117,9 @@ def load_seeds(
 
 def read_pairs(paths: Sequence[str | Path], refused: list[Refused]) -> Iterator[Pair]:
     """Pairs of all files, as they come; records that are no pair go to `refused`."""
-    for path in map(Path, paths):
+    for path in map(str, paths):
         for record in _records(path):
-            place = f"{path.name}:{record.index + 1}"
+            place = f"{name_of(path)}:{record.index + 1}"
             if record.error or not isinstance(record.data, dict):
                 refused.append(Refused(place, "unreadable", record.error or "no object"))
                 continue
@@ -195,14 +196,15 @@ def _fault(pair: Pair, max_chars: int) -> tuple[str, str]:
     return "", ""
 
 
-def _records(path: Path) -> Iterator[Record]:
-    """Records of a file as the engine reads those of a corpus. Raises TrainingError for what is no file of records."""
-    if not path.is_file():
+def _records(path: str) -> Iterator[Record]:
+    """Records of a file, or behind an address, as the engine reads those of a corpus. Raises TrainingError for what is
+    no file of records, SourceError for an address that cannot be read."""
+    if not is_address(path) and not Path(path).is_file():
         raise TrainingError(f"seed file {path} does not exist")
-    for record in Records(str(path)):
+    for record in Records(path):
         if record.error.startswith((BROKEN_FILE, UNKNOWN_FORMAT)):
             raise TrainingError(
-                f"seed file {path} cannot be read from record {record.index + 1} on: {record.error}",
+                f"seed file {public(path)} cannot be read from record {record.index + 1} on: {record.error}",
                 hint="JSONL, JSON arrays and Parquet are read, also in gz, zst, tar and zip",
             )
         yield record

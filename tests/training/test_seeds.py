@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kun_training.request import seed_files
+from kun_training.section import Training
 from kun_training.seeds import Pair, check_pairs, is_held_out, load_seeds, read_pairs, select, write_pairs
 from samples import SEEDS, needs_samples, samples
 
-from kun_builder.errors import TrainingError
+from kun_builder.errors import SourceError, TrainingError
 
 FORMS = [
     {"instruction": "问", "input": "", "output": "答"},
@@ -184,3 +186,16 @@ def test_checks_drop_few_human_pairs():
     kept = list(check_pairs(read_pairs(files, refused), refused, max_chars=8000))
     assert len(refused) <= 0.04 * (len(kept) + len(refused))
     assert sum(item.reason not in ("duplicate", "instruction_in_answer") for item in refused) <= 5
+
+
+def test_seeds_in_a_bucket_are_read_as_files_are(s3, tmp_path):
+    """An address in `seeds:` of a recipe, with a glob, gives the pairs and places of the same files."""
+    body = lines(tmp_path / "a.jsonl", [*FORMS, "{cut"]).read_bytes()
+    address = s3.put("seeds", {"in/a.jsonl": body, "in/b.txt": b"no seeds"})
+    found = seed_files(Training(seeds=(f"{address}/in/*.jsonl",)), tmp_path)
+    refused, same = [], []
+    assert list(read_pairs(found, refused)) == list(read_pairs([tmp_path / "a.jsonl"], same))
+    assert refused == same
+    assert len(refused) == 1
+    with pytest.raises(SourceError, match="no file at s3://seeds/out"):
+        seed_files(Training(seeds=("s3://seeds/out/*.jsonl",)), tmp_path)
