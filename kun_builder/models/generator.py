@@ -9,8 +9,6 @@ What is answered is on disk before `ask` returns. What fails is tried again, or 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +17,7 @@ from typing import Any, NoReturn
 
 from kun_builder.engines.process import allow_connections, rare_collections
 from kun_builder.errors import Drop, FatalError, RejectedError, Stopped, TransientError
+from kun_builder.models.attempts import ATTEMPTS, described, pause, used_up
 from kun_builder.models.budget import Budget, Spent
 from kun_builder.models.connect import EngineEntry, connect
 from kun_builder.models.control import Guard
@@ -30,10 +29,8 @@ from kun_builder.models.usage import LiveUsage
 from kun_builder.status import Status
 from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
 
-ATTEMPTS = 10
-"""How often the requests of one row may fail, all of its stages together, before the row is quarantined."""
-_BACKOFF, _BACKOFF_MOST = 0.05, 30.0
 _FEWEST_ROWS = 64
+_LOOK = 0.05  # seconds between looks at whether all that is under way has been answered
 _TOO_LARGE = frozenset({400, 413, 422})
 _BROKE_OFF = frozenset({"error", "reasoning without an answer"})  # no fault of the text: worth one more question
 _NO_ANSWER = 200  # status of what a server takes for an answer, and is none
@@ -113,10 +110,10 @@ class Generator:
             try:
                 return await self._models[model].pool.count_tokens(text)
             except TransientError as error:
-                failures.append(_attempt(error))
+                failures.append(described(error))
                 if len(failures) == ATTEMPTS:
-                    raise _used_up(model, error, failures) from error
-                await asyncio.sleep(_pause(len(failures), self._wish(model, self._models[model].pool, error)))
+                    raise used_up(model, error, failures) from error
+                await asyncio.sleep(pause(len(failures), self._wish(model, self._models[model].pool, error)))
 
     async def ask(self, model: str, request: Request, asker: Asker) -> Completion:
         """The model's answer, from the journal if it has one.
@@ -229,7 +226,7 @@ class Generator:
             self._said = True
             self._status.say(f"{self._status.ending}: nothing more is asked; waiting for answers that are under way")
         while self._under_way or self._ending:  # noqa: ASYNC110  # where another row ends it, this one is cancelled
-            await asyncio.sleep(_BACKOFF)
+            await asyncio.sleep(_LOOK)
         self._ending = True
         if self._status.ending:
             raise Stopped(self._status.ending)
@@ -249,10 +246,10 @@ class Generator:
             try:
                 completion = await pool.ask(request, asker.stage, asker.order, avoid)
             except TransientError as error:
-                asker.failures.append(_attempt(error))
+                asker.failures.append(described(error))
                 wrong = wrong + 1 if error.status == _NO_ANSWER else 0
                 if wrong == _WRONG_ANSWERS or len(asker.failures) >= ATTEMPTS:
-                    raise _used_up(model, error, asker.failures) from error
+                    raise used_up(model, error, asker.failures) from error
                 avoid, failed, retry_after = error.endpoint, failed + 1, self._wish(model, pool, error)
             else:
                 status.requests += 1
@@ -265,7 +262,7 @@ class Generator:
                 return completion
             status.retries += 1
             usage.retries += 1
-            await asyncio.sleep(_pause(failed, retry_after))
+            await asyncio.sleep(pause(failed, retry_after))
 
     def _wish(self, model: str, pool: Pool, error: TransientError) -> float | None:
         """The pause in seconds that a server asks for, if any. Over 60 s: None if another endpoint can be asked,
@@ -302,25 +299,6 @@ def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
         cached,
         c.reasoning_tokens,
         prompt_logprobs=c.prompt_logprobs,
-    )
-
-
-def _pause(failed: int, retry_after: float | None) -> float:
-    """Seconds until the next attempt: what the server asks for, else more after each failure, with random spread."""
-    return (retry_after or min(_BACKOFF_MOST, _BACKOFF * 2.0**failed)) * random.uniform(1.0, 1.5)
-
-
-def _attempt(error: TransientError) -> str:
-    return f"{error.status or 'no answer'} from {error.endpoint}"
-
-
-def _used_up(model: str, error: TransientError, failures: list[str]) -> RejectedError:
-    counted = Counter(failures)
-    tried = ", ".join(f"{what}" + (f" ({n} times)" if n > 1 else "") for what, n in counted.items())
-    return RejectedError(
-        f"model `{model}` failed {len(failures)} times on this row: {tried}; the last time: {error.message}",
-        status=error.status,
-        endpoint=error.endpoint,
     )
 
 

@@ -15,7 +15,7 @@ from serving import ask_for, models, run
 
 from kun_builder.errors import FatalError, ModelError, RejectedError, TransientError
 from kun_builder.models import connect
-from kun_builder.models import generator as generation
+from kun_builder.models.attempts import ATTEMPTS
 from kun_builder.models.generator import Asker
 from kun_builder.report import Tally, Usage
 from kun_builder.status import Status
@@ -167,7 +167,7 @@ def test_the_budget_is_the_rows_own_and_tells_every_attempt(tmp_path):
             asker = Asker(failures=["503 from http://elsewhere"] * 4)
             with pytest.raises(RejectedError) as caught:
                 await generator.ask("chat", ask_for(1), asker)
-            assert len(server.asked) == generation.ATTEMPTS - 4
+            assert len(server.asked) == ATTEMPTS - 4
             assert f"429 from {server.url} (6 times)" in str(caught.value)
             assert "503 from http://elsewhere (4 times)" in str(caught.value)
 
