@@ -12,8 +12,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from kun_builder import Drop, Generate, KunError, ModelName, Prompt, Quantity, Row, RowStage
+from kun_builder import Drop, Generate, KunError, LikelihoodModel, ModelName, Prompt, Quantity, Row, RowStage
 
+from . import gain as gains
 from .aspects import asks_beyond
 from .context import LONG_QUESTION, about_question, answer_needs_text
 from .doubts import REASONS, Doubt
@@ -54,6 +55,9 @@ async def run(
     least_alone: Share = 0,
     least_answered: Share = 0,
     least_backed: Share = 0,
+    gain: LikelihoodModel | None = None,
+    least_gain: Share = 0.01,
+    most_gain: Share = 1.0,
     on_fail: Literal["drop", "repair", "raw"] = "drop",
 ) -> Row:
     """Add `support`, `novelty`, `coverage`, `pair_score` and three more, all in 0..1, or drop the pair for the first
@@ -68,13 +72,18 @@ async def run(
     that is good so far (see `doubts`): the instruction by itself, the answer to it, each sentence of the answer beside
     the text. The columns `alone`, `answered` and `backed` are the probabilities of good, null where nothing was asked.
 
+    `gain: MODEL` also adds `gain`, in 0..1: how much less the answer surprises that model behind the question (see
+    `kun_method.gain`), for two requests of one token; its server must be vLLM or TGI. Only pairs that all else has let
+    through are measured.
+
     `on_fail: repair` asks once more, with the finding in the prompt, and judges the new answer. `on_fail: raw` puts
     the text itself in the place of an answer that fails, where it reads as one, and judges that; it needs a corpus
     whose text may be passed on.
 
     Raises:
         Drop: `needs_context`, `bad_question`, `says_nothing`, `loses_text`, `invented`, `unsupported`, `contradicts`,
-            `repeats`, `off_topic`, each with what was found; `low_pair_score`; `unparseable_score`.
+            `repeats`, `off_topic`, each with what was found; `low_pair_score`; `unparseable_score`; `low_gain`,
+            `high_gain`, `unmeasured_gain`.
         KunError: a column is missing.
     """
     if missing := [column for column in _NEEDED if column not in row]:
@@ -100,6 +109,8 @@ async def run(
     if found and (second := await _second_answer(generate, model, on_fail, row["instruction"], output, text, found[0])):
         output = second
         found, measured = await look(output)
+    if not found:
+        found, measured["gain"] = await gains.look(generate, gain, (row["instruction"], output), least_gain, most_gain)
     if found:
         raise Drop(*found, **measured)
     return {**row, **measured, "output": output}
@@ -184,6 +195,7 @@ def measures(instruction: str, output: str, text: str) -> Measured:
         "coverage": round(coverage(output, text), 4),
         "pair_score": None,
         **dict.fromkeys(REASONS),
+        "gain": None,
     }
 
 
@@ -202,7 +214,7 @@ stage = RowStage(
     name="verify",
     run=run,
     version="2",
-    adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS), "double"),
+    adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS, "gain"), "double"),
     quantities={
         "support": Quantity(title="share of the answer that text or question has", least="least_support"),
         "novelty": Quantity(title="share of the answer that the question has not", least="least_novelty"),
@@ -211,5 +223,6 @@ stage = RowStage(
         "alone": Quantity(title="the instruction is understood by itself", least="least_alone"),
         "answered": Quantity(title="the answer answers it", least="least_answered"),
         "backed": Quantity(title="the text backs the answer's worst sentence", least="least_backed"),
+        "gain": Quantity(title="what the question helps to expect the answer", least="least_gain", most="most_gain"),
     },
 )
