@@ -106,6 +106,23 @@ def _sums_up(number: str, known: str) -> bool:
     return len(number) == 1 or number.replace(",", "") in known.replace(",", "")
 
 
+def facts_kept(output: str, text: str) -> float | None:
+    """The share of the text's different numbers, Latin words (in a text of theirs: names) and quoted names that the
+    answer has; None for a text without any. Marks of lists are no numbers, and 三 is another one than 3."""
+    facts = _facts(text, _WORD if han_share(text) > 0.5 else _NAME)
+    names = {_squeeze(name.lower()) for name in _quoted(text)} - {""}
+    if not facts | names:
+        return None
+    squeezed = _squeeze(output.lower())
+    return (len(facts & _facts(output, _WORD)) + sum(name in squeezed for name in names)) / (len(facts) + len(names))
+
+
+def _facts(text: str, words: re.Pattern[str]) -> set[str]:
+    """Numbers, without commas, and words, in lower case."""
+    body = _LIST_MARK.sub("", text)
+    return {fact.replace(",", "").lower() for fact in (*_NUMBER.findall(body), *words.findall(body))}
+
+
 def _quoted(text: str) -> Iterator[str]:
     for groups in _QUOTED.findall(text):
         yield from filter(None, groups)

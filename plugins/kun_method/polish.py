@@ -16,6 +16,7 @@ from .languages import ZH, chosen
 from .pairs import coverage, support, weakest_clause
 from .raw import as_answer
 from .scripts import in_script_of
+from .substance import ADDS, QUANTITIES, substance
 from .texts import closed_gaps
 from .verify import about_answer
 
@@ -46,7 +47,8 @@ async def run(
     least_kept: Annotated[float, Field(ge=0, le=1)] = 0.7,
 ) -> Row:
     """Add `output`, the answer to `instruction` made of `text`, `raw_answer`, the text as the model was given it, and
-    `polished`, false where the output is that text itself.
+    `polished`, false where the output is that text itself; and, for the report, what the answer keeps of the text:
+    `relative_length` and `facts_kept` (see `substance`).
 
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
     a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
@@ -96,10 +98,10 @@ async def run(
     )
     guarded = row.get("redistributable", False) and whole and least_kept > 0
     if guarded and (fault or _loses(output, instruction, text, least_kept)) and (instead := as_answer(text)):
-        return {**row, "output": instead, "raw_answer": text, "polished": False}
+        return {**row, "output": instead, "raw_answer": text, "polished": False, **substance(instead, text)}
     if fault:
         raise Drop(*fault, raw_answer=text, **({"output": output} if output else {}))
-    return {**row, "output": output, "raw_answer": text, "polished": True}
+    return {**row, "output": output, "raw_answer": text, "polished": True, **substance(output, text)}
 
 
 def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
@@ -125,5 +127,9 @@ def _worth(output: str, fault: Defect | None, instruction: str, text: str) -> tu
 
 
 stage = RowStage(
-    name="polish", run=run, adds={"output": "string", "raw_answer": "string", "polished": "bool"}, version="2"
+    name="polish",
+    run=run,
+    adds={"output": "string", "raw_answer": "string", "polished": "bool", **ADDS},
+    quantities=QUANTITIES,
+    version="2",
 )

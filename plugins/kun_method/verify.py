@@ -25,6 +25,7 @@ from .form import leak
 from .languages import ZH, language_of, words
 from .pairs import coverage, explains, invented, novelty, support, turned_negation, weakest_clause
 from .raw import as_answer
+from .substance import ADDS, QUANTITIES, substance
 from .texts import said_twice
 from .verdict import verdict
 
@@ -66,7 +67,7 @@ async def run(
     The first three are shares of grams (see `pairs`): of the answer found in text or question, of the answer not found
     in the question, of the text kept by the answer. `pair_score` is the probability that `model` calls the pair `good`
     rather than `bad`, by default in the text's language; `model: null` asks none, and it is null. Of a text that was
-    cut to fit, what `polish` was given counts.
+    cut to fit, what `polish` was given counts. `relative_length` and `facts_kept` (see `substance`) are for the report.
 
     `least_alone`, `least_answered` and `least_backed`, where they are above 0, have `model` asked further about a pair
     that is good so far (see `doubts`): the instruction by itself, the answer to it, each sentence of the answer beside
@@ -196,6 +197,7 @@ def measures(instruction: str, output: str, text: str) -> Measured:
         "pair_score": None,
         **dict.fromkeys(REASONS),
         "gain": None,
+        **substance(output, text),
     }
 
 
@@ -214,7 +216,7 @@ stage = RowStage(
     name="verify",
     run=run,
     version="2",
-    adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS, "gain"), "double"),
+    adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS, "gain"), "double") | ADDS,
     quantities={
         "support": Quantity(title="share of the answer that text or question has", least="least_support"),
         "novelty": Quantity(title="share of the answer that the question has not", least="least_novelty"),
@@ -224,5 +226,6 @@ stage = RowStage(
         "answered": Quantity(title="the answer answers it", least="least_answered"),
         "backed": Quantity(title="the text backs the answer's worst sentence", least="least_backed"),
         "gain": Quantity(title="what the question helps to expect the answer", least="least_gain", most="most_gain"),
+        **QUANTITIES,
     },
 )

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kun_method import polish
 from kun_method.fitting import answer_room, fit
+from kun_method.substance import substance
 from kun_method.texts import sentence_ends
 from scripted import Scripted, row, verdict
 
@@ -30,7 +31,7 @@ def test_keeps_the_raw_answer_beside_the_polished_one():
     """The model sees instruction and text; the row gets its answer and the text that it was given."""
     generate = Scripted(["回答：用八十度的水泡两分钟。\n"])
     answer = {"output": "用八十度的水泡两分钟。", "raw_answer": TEXT, "polished": True}
-    assert run(generate) == row(TEXT, instruction=QUESTION, **answer)
+    assert run(generate) == row(TEXT, instruction=QUESTION, **answer, **substance(answer["output"], TEXT))
     model, prompt, _ = generate.asked[0]
     assert model == "chat"
     assert QUESTION in prompt[-1]["content"]
