@@ -189,6 +189,8 @@ class RunReport:
     """What the run was made on: processors, architecture, memory. Servers are machines of their own."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each segment took in the run that finished."""
+    idle: Mapping[str, float] = field(default_factory=dict)
+    """Seconds in which no model could be asked, by design: by the stage that had to see all rows first."""
     serving: Mapping[str, Any] = field(default_factory=dict)
     """What the serving layer measured: windows over time, retries, endpoints."""
 

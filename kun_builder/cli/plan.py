@@ -36,8 +36,9 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
     """Check RECIPE (./recipe.yaml) and show its segments, stages with all options, models and keys.
 
     The key of a segment stands for all that its result depends on besides its input; that of one which asks models
-    is known only when they have been asked who they are. Asks no model and reads no input; where a file is missing, it
-    says so in the end and exits with 1.
+    is known only when they have been asked who they are. Below stands for which stages servers are idle by design,
+    since those have to see all rows first. Asks no model and reads no input; where a file is missing, it says so in the
+    end and exits with 1.
 
     With --sample, N rows drawn over the whole input are built in a run folder of their own, and tokens, hours and money
     of the whole are reckoned from them, each with its 95 % interval. Their answers are kept: the whole does not pay
@@ -90,6 +91,7 @@ def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
             for name, split in recipe.splits.items()
         },
         "segments": [_segment(segment) for segment in plan.segments],
+        "idle_until": [segment.label for segment in plan.barriers],
     }
 
 
@@ -157,6 +159,8 @@ def _draw(plan: dict[str, Any]) -> None:
             )
     for table in (models, splits, stages):
         console().print(table)
+    if idle_until := " and then ".join(f"`{label}`" for label in plan["idle_until"]):
+        console().print(f"Servers are idle by design until all rows are seen by {idle_until}")
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -62,6 +62,7 @@ def report_page(
         measured=measured(stats),
         steps=[(step, settings(step), prompts(step, report.models)) for step in report.steps],
         durations=[*report.phases.items(), ("all", report.seconds)],
+        idle=list(report.idle.items()),
     )
 
 

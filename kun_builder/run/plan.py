@@ -162,6 +162,12 @@ class Plan:
         return result_columns(column for step in self.steps for column in step.stage.adds) == RESULT_COLUMNS
 
     @property
+    def barriers(self) -> tuple[Segment, ...]:
+        """Dataset stages that models wait for: no model can be asked while they wait for all rows."""
+        last = max((number for number, segment in enumerate(self.segments) if segment.models), default=0)
+        return tuple(segment for segment in self.segments[:last] if segment.kind == "dataset")
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of all models that will be asked."""
         return tuple(dict.fromkeys(name for segment in self.segments for name in segment.models))

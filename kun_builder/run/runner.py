@@ -161,9 +161,12 @@ class _Run:
         self._folder, self._status = folder, status
         self._infos, self._executor = executor.infos, executor
         self._started = time.monotonic()
+        self._free = self._started
+        """Since when no model can have been asked."""
         self._read: dict[str, StepCounts] = {}
         self._records: dict[str, int] = {}
         self._phases: dict[str, float] = {}
+        self._idle: dict[str, float] = {}
         self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._dead: list[Shard] = []
@@ -203,7 +206,16 @@ class _Run:
             began = time.monotonic()
             shards = run(segment, shards)
             self._phases[segment.label] = round(time.monotonic() - began, 3)
+            self._tell_idle(segment)
         return shards
+
+    def _tell_idle(self, over: Segment) -> None:
+        """Count for how long models could not be asked until a dataset stage was over, if they wait for it."""
+        now = time.monotonic()
+        if over in self._plan.barriers:
+            self._idle[over.label] = round(now - self._free, 3)
+        if over.models or over in self._plan.barriers:
+            self._free = now
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
@@ -284,6 +296,7 @@ class _Run:
             usage=tuple(self._usage(stage, model, tally) for (stage, model), tally in self._tallies.items()),
             machine=self._executor.machine,
             phases=self._phases,
+            idle=self._idle,
             serving=self._executor.serving(),
         )
 

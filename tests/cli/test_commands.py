@@ -220,6 +220,9 @@ def test_plan_shows_all_options(kun, tmp_path):
     assert (code, err) == (0, "")
     assert "http://gpu:1" in out
     assert "max_tokens: 512" in out
+    assert "Servers are idle by design until all rows are seen by `perplexity` and then `dedup`" in " ".join(
+        out.split()
+    )
     code, out, err = kun("plan", "--json")
     plan = json.loads(out)
     assert plan["splits"]["wiki"]["path"] == ["wiki.jsonl"]
@@ -229,6 +232,7 @@ def test_plan_shows_all_options(kun, tmp_path):
         *("label", "refine", "score", "polish", "refine-2", "verify"),
     ]
     assert all(bool(segment["key"]) != bool(segment["models"]) for segment in plan["segments"])
+    assert plan["idle_until"] == ["perplexity", "dedup"]
 
 
 def test_plan_finds_what_is_missing(kun, tmp_path):
