@@ -1,6 +1,7 @@
 """The pictures of a run, each defined once as Vega-Lite, for card and report alike.
 
-Transparent, in middle tones that stand out on a white page and on a dark one.
+Transparent, in middle tones that stand out on a white page and on a dark one. They are written as plain Vega-Lite: to
+check each of a dozen charts against the schema of all charts would take longer than drawing it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from kun_builder.report import SplitReport
 from kun_builder.result.measures import SHARE_EDGES, Histogram, Measure
 from kun_builder.result.stats import SplitStats
-
-if TYPE_CHECKING:
-    import altair as alt
 
 TEXT = "#7b818a"
 PALETTE = ("#3d86c6", "#c8772a", "#2f9a6c", "#a865c9", "#c25a66", "#7d8c2c", "#2e94a3", "#9a7b5f")
@@ -42,7 +40,7 @@ def pictures(splits: Mapping[str, tuple[SplitReport, SplitStats]], *, width: int
     charts |= {f"measure-{name}": _measured(stats, name, width) for name in measured_columns(stats)}
     if any(stat.forms for stat in stats.values()):
         charts["asks"] = _asks(stats, width)
-    return {name: styled(chart).to_dict() for name, chart in charts.items()}
+    return {name: styled(chart) for name, chart in charts.items()}
 
 
 def measured_columns(stats: Mapping[str, SplitStats]) -> list[str]:
@@ -72,52 +70,63 @@ def to_png(svg: str) -> bytes:
     return png
 
 
-def styled(chart: Any) -> Any:
+def styled(chart: Mapping[str, Any]) -> dict[str, Any]:
     """The chart in our one style: transparent, in middle tones."""
-    font = "Helvetica Neue, Arial, Noto Sans CJK SC, sans-serif"
-    faint = {"gridColor": TEXT, "gridOpacity": 0.25, "domainColor": TEXT, "tickColor": TEXT}
-    return (
-        chart.configure(background="transparent", font=font)
-        .configure_axis(labelColor=TEXT, titleColor=TEXT, titleFontWeight="normal", labelFontSize=11, **faint)
-        .configure_legend(labelColor=TEXT, titleColor=TEXT, orient="top")
-        .configure_header(labelColor=TEXT, titleColor=TEXT, labelFontSize=12)
-        .configure_title(color=TEXT, anchor="start", fontSize=14)
-        .configure_view(stroke=None)
-    )
+    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **chart, "config": _STYLE}
 
 
-def _colour(splits: Mapping[str, Any]) -> alt.Color:
-    import altair as alt
+_TONES = {"labelColor": TEXT, "titleColor": TEXT}
+_LINES = {"gridColor": TEXT, "gridOpacity": 0.25, "domainColor": TEXT, "tickColor": TEXT}
+_STYLE = {
+    "background": "transparent",
+    "font": "Helvetica Neue, Arial, Noto Sans CJK SC, sans-serif",
+    "axis": {**_TONES, "titleFontWeight": "normal", "labelFontSize": 11, **_LINES},
+    "legend": {**_TONES, "orient": "top"},
+    "header": {**_TONES, "labelFontSize": 12},
+    "title": {"color": TEXT, "anchor": "start", "fontSize": 14},
+    "view": {"stroke": None},
+}
 
+
+def _number(field: str, **more: Any) -> dict[str, Any]:
+    """The encoding of a column of numbers."""
+    return {"field": field, "type": "quantitative", **more}
+
+
+def _name(field: str, **more: Any) -> dict[str, Any]:
+    """The encoding of a column of names."""
+    return {"field": field, "type": "nominal", **more}
+
+
+def _colour(splits: Mapping[str, Any]) -> dict[str, Any]:
     names = list(splits)
     colours = [PALETTE[number % len(PALETTE)] for number in range(len(names))]
-    return alt.Color("split:N", scale=alt.Scale(domain=names, range=colours), title=None)
+    return _name("split", scale={"domain": names, "range": colours}, title=None)
 
 
-def _chart(rows: list[dict[str, Any]]) -> alt.Chart:
-    import altair as alt
-
-    return alt.Chart(alt.InlineData(values=rows))
-
-
-def _funnel(reports: Mapping[str, SplitReport], width: int) -> Any:
-    import altair as alt
-
+def _funnel(reports: Mapping[str, SplitReport], width: int) -> dict[str, Any]:
     rows, order = [], ["records"]
     for name, report in reports.items():
         rows.append({"split": name, "step": "records", "rows": report.read})
         for step in report.stages:
             rows.append({"split": name, "step": step.label, "rows": step.rows_out})
             order += [] if step.label in order else [step.label]
-    bars = _chart(rows).encode(
-        y=alt.Y("step:N", sort=order, title=None),
-        yOffset=alt.YOffset("split:N", sort=list(reports)),
-        x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=5, tickMinStep=1, format=",.0f")),
-    )
-    text = bars.mark_text(align="left", dx=4, color=TEXT, fontSize=10).encode(text=alt.Text("rows:Q", format=","))
-    marks = bars.mark_bar(cornerRadiusEnd=2).encode(color=_colour(reports))
-    height = max(120, 15 * len(order) * len(reports))
-    return (marks + text).properties(title="Rows left after each step", width=width, height=height)
+    bars = {
+        "y": _name("step", sort=order, title=None),
+        "yOffset": _name("split", sort=list(reports)),
+        "x": _number("rows", title="rows", axis={"tickCount": 5, "tickMinStep": 1, "format": ",.0f"}),
+    }
+    text = {"type": "text", "align": "left", "dx": 4, "color": TEXT, "fontSize": 10}
+    return {
+        "title": "Rows left after each step",
+        "width": width,
+        "height": max(120, 15 * len(order) * len(reports)),
+        "data": {"values": rows},
+        "layer": [
+            {"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {**bars, "color": _colour(reports)}},
+            {"mark": text, "encoding": {**bars, "text": _number("rows", format=",")}},
+        ],
+    }
 
 
 def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
@@ -130,9 +139,7 @@ def _outline(histogram: Histogram) -> Iterator[tuple[float, float]]:
         yield histogram.edges[full[-1] + 1], 0
 
 
-def _lengths(stats: Mapping[str, SplitStats], width: int) -> Any:
-    import altair as alt
-
+def _lengths(stats: Mapping[str, SplitStats], width: int) -> dict[str, Any]:
     of = dict.fromkeys(f"{column}s" for stat in stats.values() for column in stat.lengths)
     rows = [
         {"split": name, "of": column, "at": at, "order": number, "share": share}
@@ -140,21 +147,25 @@ def _lengths(stats: Mapping[str, SplitStats], width: int) -> Any:
         for column, histogram in stat.lengths.items()
         for number, (at, share) in enumerate(_outline(histogram))
     ]
-    axis = alt.Axis(format="~s", values=_ROUND, labelOverlap=True, grid=False)
-    lines = (
-        _chart(rows)
-        .mark_line(interpolate="step-after", strokeWidth=2)
-        .encode(
-            x=alt.X("at:Q", scale=alt.Scale(type="log", nice=False), title="characters", axis=axis),
-            order="order:Q",
-            y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format="%")),
-            color=_colour(stats),
-        )
-        .properties(width=width // 2 - 20 if width >= _NARROW else width, height=200)
-    )
-    side_by_side = {"column": alt.Column("of:N", title=None)}
-    panels = lines.facet(**(side_by_side if width >= _NARROW else {"row": alt.Row("of:N", title=None)}))
-    return panels.properties(title=f"Length of {' and '.join(of)}")
+    axis = {"format": "~s", "values": _ROUND, "labelOverlap": True, "grid": False}
+    wide = width >= _NARROW
+    lines = {
+        "width": width // 2 - 20 if wide else width,
+        "height": 200,
+        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
+        "encoding": {
+            "x": _number("at", scale={"type": "log", "nice": False}, title="characters", axis=axis),
+            "order": _number("order"),
+            "y": _number("share", title="share of rows", axis={"format": "%"}),
+            "color": _colour(stats),
+        },
+    }
+    return {
+        "title": f"Length of {' and '.join(of)}",
+        "data": {"values": rows},
+        "facet": {"column" if wide else "row": _name("of", title=None)},
+        "spec": lines,
+    }
 
 
 _FATES = {"kept": PALETTE[0], "rejected by this": REJECTED, "rejected by another step": ELSEWHERE}
@@ -184,60 +195,77 @@ def _cuts(measures: Mapping[str, Measure]) -> Iterator[dict[str, Any]]:
                 yield {"split": name, "kind": "cut", "side": side, "from": value, "label": f"{said} {value:.4g}"}
 
 
-_LABELS: tuple[tuple[str, Literal["left", "right"], int], ...] = (("right", "left", 3), ("left", "right", -3))
+_LABELS = (("right", "left", 3), ("left", "right", -3))
 """Side of its line that a label stands on, its alignment and its distance."""
 
 
-def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> Any:
+def _measured(stats: Mapping[str, SplitStats], column: str, width: int) -> dict[str, Any]:
     """Histograms of a column, kept above rejected, one panel a split; dashed lines where rows were cut."""
-    import altair as alt
-
     measures = {name: stat.measures[column] for name, stat in stats.items() if column in stat.measures}
     shares = all(measure.kept.edges == SHARE_EDGES for measure in measures.values())
     cuts = [cut for cut in _cuts(measures) if cut["from"] > 0 or shares]  # a logarithmic axis has no place for zero
-    span = alt.Scale(domain=[0, 1]) if shares else alt.Scale(type="log", nice=False)
-    ticks = alt.Axis(grid=False, tickCount=10) if shares else alt.Axis(grid=False, values=_ROUND, labelOverlap=True)
+    span = {"domain": [0, 1]} if shares else {"type": "log", "nice": False}
+    ticks = {"grid": False, "tickCount": 10} if shares else {"grid": False, "values": _ROUND, "labelOverlap": True}
     bottom = {"from": SHARE_EDGES[1]} if not shares else {}
     rows = [{**row, **(bottom if not row["from"] else {})} for row in (*_stacked(measures), *cuts)]
     said = next(iter(measures.values()))
-    axis = alt.X("from:Q", scale=span, title=said.unit or column, axis=ticks)
-    base = alt.Chart().encode(x=axis)
-    fate = alt.Color("fate:N", scale=alt.Scale(domain=[*_FATES], range=[*_FATES.values()]), title=None)
-    count = alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"))
-    bars = (
-        base.transform_filter("datum.kind == 'bin'")
-        .mark_bar(binSpacing=1)
-        .encode(x2="to:Q", y=count, y2="low:Q", color=fate)
-    )
-    lines = base.transform_filter("datum.kind == 'cut'").mark_rule(color=CUT, strokeDash=[5, 3], strokeWidth=2)
-    names = [
-        base.transform_filter(f"datum.kind == 'cut' && datum.side == '{side}'")
-        .mark_text(color=CUT, align=align, dx=dx, dy=-2, baseline="bottom", fontSize=10)
-        .encode(y=alt.value(0), text=alt.Text("label:N"))
-        for side, align, dx in _LABELS
-    ]
-    layers = alt.layer(bars, lines, *names, data=alt.InlineData(values=rows)).properties(width=width, height=110)
-    panels = layers.facet(row=alt.Row("split:N", title=None, sort=list(stats))).resolve_scale(y="independent")
-    return panels.properties(title=f"{said.heading(column)}: kept and rejected rows")
+    x = {"x": _number("from", scale=span, title=said.unit or column, axis=ticks)}
+    return {
+        "title": f"{said.heading(column)}: kept and rejected rows",
+        "data": {"values": rows},
+        "facet": {"row": _name("split", title=None, sort=list(stats))},
+        "resolve": {"scale": {"y": "independent"}},
+        "spec": {"width": width, "height": 110, "layer": [_bars(x), _rules(x), *(_labels(x, *one) for one in _LABELS)]},
+    }
 
 
-def _asks(stats: Mapping[str, SplitStats], width: int) -> Any:
-    import altair as alt
+def _bars(x: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "transform": [{"filter": "datum.kind == 'bin'"}],
+        "mark": {"type": "bar", "binSpacing": 1},
+        "encoding": {
+            **x,
+            "x2": {"field": "to"},
+            "y": _number("rows", title="rows", axis={"tickCount": 4, "tickMinStep": 1, "format": "~s"}),
+            "y2": {"field": "low"},
+            "color": _name("fate", scale={"domain": [*_FATES], "range": [*_FATES.values()]}, title=None),
+        },
+    }
 
+
+def _rules(x: Mapping[str, Any]) -> dict[str, Any]:
+    mark = {"type": "rule", "color": CUT, "strokeDash": [5, 3], "strokeWidth": 2}
+    return {"transform": [{"filter": "datum.kind == 'cut'"}], "mark": mark, "encoding": x}
+
+
+def _labels(x: Mapping[str, Any], side: str, align: str, dx: int) -> dict[str, Any]:
+    """The labels of the lines that have theirs on this side."""
+    mark = {"type": "text", "color": CUT, "align": align, "dx": dx, "dy": -2, "baseline": "bottom", "fontSize": 10}
+    return {
+        "transform": [{"filter": f"datum.kind == 'cut' && datum.side == '{side}'"}],
+        "mark": mark,
+        "encoding": {**x, "y": {"value": 0}, "text": _name("label")},
+    }
+
+
+def _asks(stats: Mapping[str, SplitStats], width: int) -> dict[str, Any]:
     rows = [
         {"split": name, "ask": ask, "share": count / stat.rows}
         for name, stat in stats.items()
         for ask, count in stat.forms.items()
     ]
     asks = {row["ask"] for row in rows}
-    return (
-        _chart(rows)
-        .mark_bar(cornerRadiusEnd=2)
-        .encode(
-            y=alt.Y("ask:N", sort=alt.EncodingSortField("share", op="sum", order="descending"), title=None),
-            yOffset=alt.YOffset("split:N", sort=list(stats)),
-            x=alt.X("share:Q", title="share of instructions", axis=alt.Axis(format="%", tickCount=6)),
-            color=_colour(stats),
-        )
-        .properties(title="How instructions ask", width=width, height=max(100, 10 * len(asks) * len(stats)))
-    )
+    order = {"field": "share", "op": "sum", "order": "descending"}
+    return {
+        "title": "How instructions ask",
+        "width": width,
+        "height": max(100, 10 * len(asks) * len(stats)),
+        "data": {"values": rows},
+        "mark": {"type": "bar", "cornerRadiusEnd": 2},
+        "encoding": {
+            "y": _name("ask", sort=order, title=None),
+            "yOffset": _name("split", sort=list(stats)),
+            "x": _number("share", title="share of instructions", axis={"format": "%", "tickCount": 6}),
+            "color": _colour(stats),
+        },
+    }

@@ -58,5 +58,4 @@ def loss_curve(points: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any
         )
         .properties(title=title, width=WIDTH, height=240)
     )
-    specification: dict[str, Any] = styled(chart).to_dict()
-    return specification
+    return styled(chart.to_dict())

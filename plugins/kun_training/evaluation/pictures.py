@@ -32,8 +32,7 @@ def label_picture(report: LabelReport) -> dict[str, Any]:
         )
         .properties(title="Generated and human instructions", width=WIDTH, height=200)
     )
-    specification: dict[str, Any] = styled(alt.vconcat(_gains(report), bars) if report.gains else bars).to_dict()
-    return specification
+    return styled((alt.vconcat(_gains(report), bars) if report.gains else bars).to_dict())
 
 
 def _gains(report: LabelReport) -> Any:
@@ -80,8 +79,7 @@ def score_picture(report: ScoreReport) -> dict[str, Any]:
         .properties(width=WIDTH, height=180)
     )
     scores = (ticks + rule).properties(title="Scores, and the recommended threshold", width=WIDTH, height=140)
-    specification: dict[str, Any] = styled(alt.vconcat(scores, lines)).to_dict()
-    return specification
+    return styled(alt.vconcat(scores, lines).to_dict())
 
 
 def thresholds_picture(found: Calibration) -> dict[str, Any]:
@@ -103,5 +101,4 @@ def thresholds_picture(found: Calibration) -> dict[str, Any]:
         at = alt.Chart(alt.InlineData(values=[{"value": limit.value}]))
         rule = at.mark_rule(color=TEXT, strokeDash=[5, 3], strokeWidth=1.5).encode(x="value:Q")
         charts.append((lines + rule).properties(title=limit.name, width=WIDTH, height=150))
-    specification: dict[str, Any] = styled(alt.vconcat(*charts)).to_dict()
-    return specification
+    return styled(alt.vconcat(*charts).to_dict())
