@@ -52,7 +52,7 @@ def test_the_rows_of_a_bucket_are_those_of_a_folder(s3, files, tmp_path, monkeyp
     """Read by several processes in spans, the shards have the digests that one process makes of files; what did not
     change is not read again, and what did is, though size and name are the same."""
     monkeypatch.setattr(parts, "SPAN", 20_000)
-    monkeypatch.setattr(ingest_module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(ingest_module, "cores", lambda: 2)
     address = _bucket(s3, "rows", files)
     local, rows = _ingest([str(files)], tmp_path / "local")
     used = []
