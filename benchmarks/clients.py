@@ -50,7 +50,7 @@ class Build:
         urls = ", ".join(f'"{url}"' for url in endpoints)
         self._recipe.write_text(
             f"name: serving\n"
-            f"models: {{chat: {{engine: openai, endpoints: [{urls}], model: simulated/model}}}}\n"
+            f"models: {{chat: {{engine: openai, endpoints: [{urls}], model: simulated/model, revision: one}}}}\n"
             f"splits: {{rows: {{source: generic, path: {folder / 'input.jsonl'}}}}}\n"
             f"plugins: {{dirs: [{HERE / 'plugins'}]}}\n"
             f"stages: [ask, judge, rewrite, pair]\n"
