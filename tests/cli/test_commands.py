@@ -287,7 +287,7 @@ def test_plugins_explains_one(kun):
     assert "stage dedup" in kun("plugins", "kun-clean")[1]
     code, out, err = kun("plugins", "wudoa")
     assert (code, out) == (1, "")
-    assert err == "Error: there is no source, stage, engine, section or plugin `wudoa`; did you mean `wudao`?\n"
+    assert err == "Error: there is no source, stage, engine, section, preset or plugin `wudoa`; did you mean `wudao`?\n"
 
 
 def test_every_example_is_right(tmp_path):
