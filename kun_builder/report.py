@@ -188,7 +188,8 @@ class RunReport:
     machine: str = ""
     """What the run was made on: processors, architecture, memory. Servers are machines of their own."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """Seconds that each segment took in the run that finished."""
+    """Seconds that reading and each segment took in the run that finished, from the first row that came to the last one
+    that went on. They overlap where one works at rows that the one before it has finished."""
     idle: Mapping[str, float] = field(default_factory=dict)
     """Seconds in which no model could be asked, by design: by the stage that had to see all rows first."""
     serving: Mapping[str, Any] = field(default_factory=dict)

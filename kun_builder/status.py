@@ -27,8 +27,8 @@ class Passage:
 
 
 @dataclass
-class Status:
-    """Live figures of one run. `say` is for lines that a user must see; it is replaced by the command line."""
+class Phase:
+    """How far one part of a run is."""
 
     phase: str = ""
     """What runs now, for example `read wudao` or `normalize > length`."""
@@ -36,6 +36,14 @@ class Status:
     """Units of this phase, if known: rows, or bytes while reading."""
     unit: str = "rows"
     done: int = 0
+
+
+@dataclass
+class Status(Phase):
+    """Live figures of one run. `say` is for lines that a user must see; it is replaced by the command line."""
+
+    reading: Phase | None = None
+    """The reading of the inputs, as long as there is something left to read. What was read is worked at meanwhile."""
     drops: Counter[str] = field(default_factory=Counter)
     """Number of dropped and quarantined rows by `stage: reason`, over the whole run."""
     requests: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,8 +160,18 @@ def _draw(plan: dict[str, Any]) -> None:
             )
     for table in (models, splits, stages):
         console().print(table)
-    if idle_until := " and then ".join(f"`{label}`" for label in plan["idle_until"]):
-        console().print(f"Servers are idle by design until all rows are seen by {idle_until}")
+    if plan["models"]:
+        console().print(_when_asked(plan["idle_until"], plan["limit"]))
+
+
+def _when_asked(idle_until: Sequence[str], limit: int | None) -> str:
+    """When servers have work, for people."""
+    if idle_until:
+        names = " and then ".join(f"`{label}`" for label in idle_until)
+        return f"Servers are idle by design until all rows are seen by {names}"
+    if limit is not None:
+        return "Servers are asked once a split is read to its end: the rows of a limit are drawn over all of it"
+    return "Servers are asked as soon as the first shard is read and cleaned, while the rest is still read"
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -28,7 +28,10 @@ _REASONS = 6  # the most frequent reasons are shown
 
 
 class Meter:
-    """Reckons rates of a Status over the last half minute of its phase, or its last ten units if they take longer."""
+    """Reckons rates of a Status over the last half minute of its phase, or its last ten units if they take longer.
+
+    As long as there is something left to read, that is the phase, though the models are asked meanwhile.
+    """
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -38,24 +41,25 @@ class Meter:
     def read(self) -> dict[str, Any]:
         """The figures to show; None for those that are not known."""
         status, now = self._status, time.monotonic()
-        if status.phase != self._phase:
+        shown = status.reading or status  # how many rows there will be is known when all is read
+        if shown.phase != self._phase:
             self._samples.clear()
-            self._phase = status.phase
-        self._samples.append((now, status.done, status.completion_tokens, status.requests, status.reused))
-        while now - self._samples[0][0] > _WINDOW and status.done - self._samples[1][1] >= _UNITS:
+            self._phase = shown.phase
+        self._samples.append((now, shown.done, status.completion_tokens, status.requests, status.reused))
+        while now - self._samples[0][0] > _WINDOW and shown.done - self._samples[1][1] >= _UNITS:
             self._samples.popleft()
         then, done, tokens, requests, reused = self._samples[0]
         seconds = now - then
-        rate = (status.done - done) / seconds if seconds > 1 else None
-        left = (status.total - status.done) / rate if rate and status.total is not None else None
+        rate = (shown.done - done) / seconds if seconds > 1 else None
+        left = (shown.total - shown.done) / rate if rate and shown.total is not None else None
         answers = status.requests - requests or status.reused - reused  # those of the journal come at once
-        if (needed := status.answers_left()) is not None:
+        if shown is status and (needed := status.answers_left()) is not None:
             left = needed * seconds / answers if answers and seconds > 1 else None
         return {
-            "phase": status.phase,
-            "done": status.done,
-            "total": status.total,
-            "unit": status.unit,
+            "phase": shown.phase,
+            "done": shown.done,
+            "total": shown.total,
+            "unit": shown.unit,
             "per_second": rate and round(rate, 2),
             "in_flight": status.in_flight,
             "requests": status.requests,

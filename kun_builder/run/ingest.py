@@ -21,17 +21,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kun_builder.drops import QUARANTINED
 from kun_builder.errors import SourceError, shown
-from kun_builder.readers import find_files, name_inputs
-from kun_builder.readers.places import Look, look
-from kun_builder.recipe.options import accepted
 from kun_builder.report import StepCounts, replace_file
+from kun_builder.run.inputs import inputs_of, look_at, reading_key
 from kun_builder.run.machine import cores
-from kun_builder.run.parts import PLACE, STAGE, Part, Reading, blame, cut, large, read_ahead
-from kun_builder.run.plan import digest, file_digests, plain
+from kun_builder.run.parts import PLACE, STAGE, Check, Part, Reading, blame, cut, large, read_ahead
+from kun_builder.run.plan import digest
 from kun_builder.run.sampling import Sample
 from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place
-from kun_builder.status import Status
+from kun_builder.status import Phase, Status
 from kun_builder.types import Source
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
 TABLE_ROWS = 1000
 """How many rows are turned into Arrow at once."""
 
-_FORMAT = 2  # of shards and of what is in their metadata; part of every key
 _SUSPECT = 10  # a source that makes nothing of at least so many records does not fit them
+_TRIED = 1000  # records in which a source must show that it fits, or nothing goes on before all is read
 
 
 @dataclass(frozen=True)
@@ -82,31 +81,69 @@ def ingest(
     status: Status,
     load: Callable[[], Registry] | None = None,
 ) -> dict[str, IngestResult]:
+    """Read each split as `read_shards` does; returns when all are read."""
+    results: dict[str, IngestResult] = {}
+    reading = read_shards(
+        splits,
+        folder=folder,
+        shard_rows=shard_rows,
+        limit=limit,
+        seed=seed,
+        status=status,
+        load=load,
+        results=results,
+    )
+    for _ in reading:
+        pass
+    return results
+
+
+def read_shards(
+    splits: Mapping[str, tuple[SplitSpec, Entry[Source]]],
+    *,
+    folder: Path,
+    shard_rows: int,
+    limit: int | None,
+    seed: int,
+    status: Status,
+    load: Callable[[], Registry] | None,
+    results: dict[str, IngestResult],
+    check: Check = lambda: None,
+) -> Iterator[tuple[str, IngestShard]]:
     """Read each split into shards `<split>-00000.arrow` in `folder`, or take those that an earlier run finished.
+
+    Yields (split, shard) as soon as the shard is on disk, in order; `results` gets each split when all of it is read.
+    The first is not given away before every split has a record that its source can use, so that a recipe whose sources
+    do not fit costs nothing.
 
     limit: at most so many rows of a split, drawn over all records; the same `seed` draws the same ones, and a larger
     limit draws those and more. load: makes the plugins known in other processes; without it, and with a limit, this
-    process reads alone. Raises SourceError for an input that is missing or that the source does not fit, PluginError
-    where the source itself fails.
+    process reads alone. check: called now and then, and ends the reading by raising. Raises SourceError for an input
+    that is missing or that the source does not fit, PluginError where the source itself fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{PLACE}*"):  # by a run that was killed
         shutil.rmtree(left)
-    jobs = [_Job(name, spec, entry, folder, shard_rows, limit, seed, status) for name, (spec, entry) in splits.items()]
+    settings = _Settings(folder, shard_rows, limit, seed, status, check)
+    jobs = [_Job(name, spec, entry, settings) for name, (spec, entry) in splits.items()]
     parts = [part for job in jobs for part in job.parts] if load and limit is None else []
     workers = min(cores(), len(parts))
+    fits = len(jobs) == 1 or all(job.fits() for job in jobs)  # a single one that does not has no row that lives
+    held: list[tuple[str, IngestShard]] = []
     with ExitStack() as stack:
         ahead = None
         if load and workers > 1 and large(parts):
-            ahead = stack.enter_context(read_ahead(parts, folder, TABLE_ROWS, load, workers))
+            ahead = stack.enter_context(read_ahead(parts, folder, TABLE_ROWS, load, workers, check))
         elif len(parts) == 1 and large(parts):
             status.say(f"{shown(parts[0].path)} is read by one process: only plain JSON lines and Parquet are cut")
-        return {job.split: job.run(ahead) for job in jobs}
-
-
-def input_key(split: str, spec: SplitSpec, entry: Entry[Source]) -> str:
-    """Digest of the files behind `split` (names, sizes, times of change), its options and its source's code."""
-    return _key(split, _inputs(split, spec, entry), spec, entry)
+        for job in jobs:
+            for shard in job.run(ahead):
+                if fits:
+                    yield job.split, shard
+                else:
+                    held.append((job.split, shard))
+            results[job.split] = job.result
+    yield from held
 
 
 def _name(path: Path) -> str:
@@ -126,66 +163,31 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
     return IngestResult(key, facts["files"], shards, facts["records"]) if whole else None
 
 
-# --- inputs ----------------------------------------------------------------------------------------------------
-
-
-def _inputs(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]:
-    """The inputs of a split by the names that row ids carry. Raises SourceError if there are none."""
-    source = entry.value
-    with blame(entry, f"looking for the inputs of split `{split}`"):
-        if source.find is None:
-            found = [file for path in spec.path for file in find_files(path, source.files, split)]
-        else:
-            options = accepted(source.find, spec.options)
-            found = [file for path in spec.path for file in source.find(path, **options)]
-    if not found:
-        raise SourceError(f"split `{split}`: source `{source.name}` finds nothing at {shown(', '.join(spec.path))}")
-    return name_inputs(found, source.depth)
-
-
-def _key(split: str, inputs: Mapping[str, str], spec: SplitSpec, entry: Entry[Source]) -> str:
-    source = entry.value
-    stamps = [[name, *_look(source, path).stamp] for name, path in inputs.items()]
-    options = {name: plain(value) for name, value in spec.options.items()}
-    files = file_digests(entry.options, spec.options)
-    return digest([_FORMAT, split, source.name, source.version, entry.digest, options, files, stamps])
-
-
-def _look(source: Source, path: str) -> Look:
-    """What is known of an input. An address that a source has found itself may be one that only the source can read."""
-    try:
-        return look(path)
-    except SourceError:
-        if source.find is None:
-            raise
-        return Look()
-
-
-# --- rows ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Settings:
+    folder: Path
+    shard_rows: int
+    limit: int | None
+    seed: int
+    status: Status
+    check: Check
 
 
 class _Job:
     """Reads one split."""
 
-    def __init__(
-        self,
-        split: str,
-        spec: SplitSpec,
-        entry: Entry[Source],
-        folder: Path,
-        shard_rows: int,
-        limit: int | None,
-        seed: int,
-        status: Status,
-    ) -> None:
-        self.split, self._entry, self._folder, self._status = split, entry, folder, status
-        self._rows, self._limit, self._seed = shard_rows, limit, seed
-        inputs = _inputs(split, spec, entry)
-        drawn = [] if limit is None else [limit, seed]
-        key = digest([_key(split, inputs, spec, entry), shard_rows, SHARD_CHARACTERS, drawn])
+    result: IngestResult
+    """There when all of it is read."""
+
+    def __init__(self, split: str, spec: SplitSpec, entry: Entry[Source], settings: _Settings) -> None:
+        self.split, self._entry, self._to = split, entry, settings
+        folder, limit = settings.folder, settings.limit
+        inputs = inputs_of(split, spec, entry)
+        drawn = [] if limit is None else [limit, settings.seed]
+        key = digest([reading_key(split, inputs, spec, entry), settings.shard_rows, SHARD_CHARACTERS, drawn])
         self._key, self._files, self._manifest = key, len(inputs), folder / f"{split}.json"
         self._done = _finished(self._manifest, key)
-        self._writer = ShardWriter(folder, split, key, shard_rows)
+        self._writer = ShardWriter(folder, split, key, settings.shard_rows)
         self._after: tuple[str, int] | None = None
         self.parts: list[Part] = []
         if not self._done:
@@ -195,40 +197,59 @@ class _Job:
                 self._after = self._writer.resume()
             else:
                 self._writer.clear(0)
-            sizes = {name: _look(entry.value, path).size for name, path in inputs.items()}
+            sizes = {name: look_at(entry.value, path).size for name, path in inputs.items()}
             self._size = sum(sizes.values())
             wholes = [Part(name, path, entry.value.name, spec.options, sizes[name]) for name, path in inputs.items()]
             done = list(inputs).index(self._after[0]) if self._after else 0  # inputs that an earlier run went through
             self.parts = [part for whole in wholes[done:] for part in self._cut(whole)]
             self._before = sum(whole.size for whole in wholes[:done])
 
+    def fits(self) -> bool:
+        """Whether the source can use one of the first records that are yet to be read."""
+        if self._done or self._after:
+            return True
+        left = _TRIED
+        for part in self.parts:
+            for table in Reading(part, self._entry, _SUSPECT, check=self._to.check):
+                if pc.sum(pc.not_equal(table["_outcome"], QUARANTINED).fill_null(True)).as_py():
+                    return True
+                left -= len(table)
+                if left <= 0:
+                    return False
+        return False
+
     def _cut(self, whole: Part) -> list[Part]:
         """The input cut in parts. One that cannot be cut is a single part, from where an earlier run stopped in it."""
         with blame(self._entry, f"reading {shown(whole.path)}"):
-            parts = cut(whole, self._entry) if self._limit is None else [whole]
+            parts = cut(whole, self._entry) if self._to.limit is None else [whole]
         if len(parts) == 1 and self._after and self._after[0] == whole.name:
             return [replace(whole, start=self._after[1] + 1)]
         return parts
 
-    def run(self, ahead: Iterator[tuple[Path, int]] | None) -> IngestResult:
-        """Read the split: from `ahead`, what other processes have read ahead, or in this process if that is None."""
+    def run(self, ahead: Iterator[tuple[Path, int]] | None) -> Iterator[IngestShard]:
+        """Read the split: from `ahead`, what other processes have read ahead, or in this process if that is None.
+        Yields each shard when it is on disk."""
         if self._done:
-            return self._done
-        status = self._status
-        status.begin(f"{STAGE} {self.split}", self._size or None, "bytes" if self._size else "rows")
-        status.done = self._before
-        sample = None if self._limit is None else Sample(self._limit, self._seed)
+            self.result = self._done
+            yield from self._done.shards
+            return
+        status, limit = self._to.status, self._to.limit
+        self._reading = status.reading = Phase(
+            f"{STAGE} {self.split}", self._size or None, "bytes" if self._size else "rows", self._before
+        )
+        sample = None if limit is None else Sample(limit, self._to.seed)
         for table in self._draw(sample) if sample else self._tables(ahead):
             self._writer.add(table)
             for value in table.filter(pc.is_valid(table["_outcome"]))["_reason"].value_counts().to_pylist():
                 status.drops[f"{STAGE}: {value['values']}"] += value["counts"]
+            yield from self._writer.news()
         shards = self._writer.finish()
-        status.done = self._size or status.done
+        self._reading.done = self._size or self._reading.done
         records = sample.offered if sample else sum(shard.rows for shard in shards)
-        result = IngestResult(self._key, self._files, shards, records)
-        _check_fit(self.split, self._entry, result)
-        replace_file(self._manifest, orjson.dumps(asdict(result), default=_name))
-        return result
+        self.result = IngestResult(self._key, self._files, shards, records)
+        _check_fit(self.split, self._entry, self.result)
+        replace_file(self._manifest, orjson.dumps(asdict(self.result), default=_name))
+        yield from self._writer.news()
 
     def _tables(self, ahead: Iterator[tuple[Path, int]] | None) -> Iterator[pa.Table]:
         """Rows of all inputs in order, from the one after the last that an earlier run has read."""
@@ -237,7 +258,8 @@ class _Job:
             first = first if part.name == name else 0
             name = part.name
             if ahead is None:
-                reading = Reading(part, self._entry, min(self._rows, TABLE_ROWS), progress=self._progress)
+                rows = min(self._to.shard_rows, TABLE_ROWS)
+                reading = Reading(part, self._entry, rows, progress=self._progress, check=self._to.check)
                 for table in reading:
                     yield self._placed(table, part, first)
                 first += reading.count
@@ -256,16 +278,17 @@ class _Job:
         return placed
 
     def _progress(self, read: int) -> None:
-        self._status.done += read
+        self._to.check()
+        self._reading.done += read
 
     def _draw(self, sample: Sample) -> Iterator[pa.Table]:
         """The rows of the sample in the order of the input. Candidates, a few times as many, wait on disk meanwhile."""
-        waiting = _waiting_place(self._folder, self.split)
+        waiting = _waiting_place(self._to.folder, self.split)
         waiting.mkdir()
-        candidates = ShardWriter(waiting, self.split, "", self._rows)
+        candidates = ShardWriter(waiting, self.split, "", self._to.shard_rows)
         for part in self.parts:
             offer = functools.partial(self._offer, sample, f"{self.split}/{part.name}:")
-            for table in Reading(part, self._entry, TABLE_ROWS, offer, self._progress):
+            for table in Reading(part, self._entry, TABLE_ROWS, offer, self._progress, self._to.check):
                 candidates.add(place(table, self.split, part.name, 0))
         for shard in candidates.finish():
             table = load_rows(shard.path)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kun_builder.errors import RecipeError, SourceError, shown
+from kun_builder.readers import find_files, name_inputs
 from kun_builder.readers.addresses import is_address
+from kun_builder.readers.places import Look, look
 from kun_builder.recipe.file import Place, RecipeFile
-from kun_builder.run.ingest import input_key
+from kun_builder.recipe.options import accepted
+from kun_builder.run.parts import blame
+from kun_builder.run.plan import digest, file_digests, plain
+from kun_builder.types import Source
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
+    from kun_builder.recipe.parts import SplitSpec
+    from kun_builder.recipe.plugins import Entry, Registry
     from kun_builder.recipe.recipe import Recipe
+
+_FORMAT = 2  # of shards as they are read and of what is in their metadata; part of every key
 
 
 def input_keys(recipe: Recipe, registry: Registry) -> dict[str, str]:
@@ -58,3 +66,44 @@ def _where(recipe: Recipe, place: Place) -> str:
         return f"{recipe.file}:{RecipeFile.read(recipe.file).line(place)}: "
     except RecipeError:
         return ""
+
+
+# --- one split ---------------------------------------------------------------------------------------------------
+
+
+def input_key(split: str, spec: SplitSpec, entry: Entry[Source]) -> str:
+    """The `reading_key` of a split, whose inputs are looked for. Raises SourceError if there are none."""
+    return reading_key(split, inputs_of(split, spec, entry), spec, entry)
+
+
+def inputs_of(split: str, spec: SplitSpec, entry: Entry[Source]) -> dict[str, str]:
+    """The inputs of a split by the names that row ids carry. Raises SourceError if there are none."""
+    source = entry.value
+    with blame(entry, f"looking for the inputs of split `{split}`"):
+        if source.find is None:
+            found = [file for path in spec.path for file in find_files(path, source.files, split)]
+        else:
+            options = accepted(source.find, spec.options)
+            found = [file for path in spec.path for file in source.find(path, **options)]
+    if not found:
+        raise SourceError(f"split `{split}`: source `{source.name}` finds nothing at {shown(', '.join(spec.path))}")
+    return name_inputs(found, source.depth)
+
+
+def reading_key(split: str, inputs: Mapping[str, str], spec: SplitSpec, entry: Entry[Source]) -> str:
+    """Digest of the `inputs` of a split (names, sizes, times of change), its options and its source's code."""
+    source = entry.value
+    stamps = [[name, *look_at(source, path).stamp] for name, path in inputs.items()]
+    options = {name: plain(value) for name, value in spec.options.items()}
+    files = file_digests(entry.options, spec.options)
+    return digest([_FORMAT, split, source.name, source.version, entry.digest, options, files, stamps])
+
+
+def look_at(source: Source, path: str) -> Look:
+    """What is known of an input. An address that a source has found itself may be one that only the source can read."""
+    try:
+        return look(path)
+    except SourceError:
+        if source.find is None:
+            raise
+        return Look()

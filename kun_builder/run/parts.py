@@ -7,13 +7,10 @@ the parts are put together in order. So the result does not depend on how many p
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import pickle
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +23,7 @@ from kun_builder.drops import DROPPED, QUARANTINED
 from kun_builder.errors import Drop, KunError, PluginError, RunError, shown
 from kun_builder.readers import Records, Span
 from kun_builder.recipe.options import accepted
+from kun_builder.run.processes import processes
 from kun_builder.run.source_shards import PART, part_table
 from kun_builder.types import Record, Source
 
@@ -40,6 +38,10 @@ SPAN = 16 << 20
 PLACE = ".parts-"
 """The beginning of the names of folders in which parts wait."""
 
+Check = Callable[[], object]
+"""Called while a source is read; raises to end it."""
+
+_LOOK = 0.5  # seconds between two calls of it while nothing comes
 _CHARACTERS = 1 << 20
 """Characters after which a table is closed; only its last row may go beyond."""
 
@@ -84,7 +86,7 @@ class Reading:
     """Iterates over one part as tables of at most `rows` rows. In the end, `count` is the number of its records.
 
     offer: tells by the index of a record whether it is worth reading. progress: told of bytes read from disk, or, for
-    an input that is no file, of each record as 1.
+    an input that is no file, of each record as 1. check: called for each record of a source with its own reader.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class Reading:
         rows: int,
         offer: Callable[[int], bool] | None = None,
         progress: Callable[[int], None] | None = None,
+        check: Check = lambda: None,
     ) -> None:
         self._part, self._entry, self._rows, self._offer, self._progress = part, entry, rows, offer, progress
+        self._check = check
         self.count = 0
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -122,6 +126,8 @@ class Reading:
             if record.index <= last:
                 raise ValueError(f"record {record.index} came after record {last}")
             last = record.index
+            if not ours:  # ours tells its progress, which is as good
+                self._check()
             if self._progress and not part.size:
                 self._progress(1)
             if ours or offer is None or offer(last):
@@ -167,32 +173,23 @@ def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[s
 
 @contextmanager
 def read_ahead(
-    parts: Sequence[Part], folder: Path, rows: int, load: Callable[[], Registry], workers: int
+    parts: Sequence[Part], folder: Path, rows: int, load: Callable[[], Registry], workers: int, check: Check
 ) -> Iterator[Iterator[tuple[Path, int]]]:
     """Yield an iterator over (file with the tables of a part, number of its records) in order, as other processes read.
 
     The files are in a folder in `folder` that is deleted with the block. Each is deleted when the next one is asked
     for, so that there are at most `workers` + 2. `load` gives the registry in which the other processes find the
-    source. Raises RunError if a process dies.
+    source. `check` is called while nothing comes, and ends the reading by raising. Raises RunError if a process dies.
     """
-    others = set(multiprocessing.active_children())
-    with TemporaryDirectory(dir=folder, prefix=PLACE) as place:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_deaf)
-        try:
-            yield _ahead(pool, parts, Path(place), rows, pickle.dumps(load), workers + 2)
-        except BrokenProcessPool as error:
-            what = "a process that read the inputs died, probably for lack of memory"
-            raise RunError(what, hint="run kun-build again to go on") from error
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()  # nothing that it still reads is wanted
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    died = RunError(
+        "a process that read the inputs died, probably for lack of memory", hint="run kun-build again to go on"
+    )
+    with TemporaryDirectory(dir=folder, prefix=PLACE) as place, processes(workers, died) as pool:
+        yield _ahead(pool, parts, Path(place), rows, pickle.dumps(load), workers + 2, check)
 
 
 def _ahead(
-    pool: ProcessPoolExecutor, parts: Sequence[Part], folder: Path, rows: int, load: bytes, ahead: int
+    pool: ProcessPoolExecutor, parts: Sequence[Part], folder: Path, rows: int, load: bytes, ahead: int, check: Check
 ) -> Iterator[tuple[Path, int]]:
     queue = deque[tuple[Path, Future[int]]]()
     for number in range(len(parts) + ahead):
@@ -201,14 +198,10 @@ def _ahead(
             queue.append((path, pool.submit(_read_to_file, load, pickle.dumps(parts[number]), str(path), rows)))
         if number >= ahead - 1 and queue:
             path, count = queue.popleft()
+            while not wait([count], timeout=_LOOK).done:
+                check()
             yield path, count.result()
             path.unlink()
-
-
-def _deaf() -> None:
-    """Ignore the signals that end a run: the parent gets them too, and ends the pool."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _read_to_file(load: bytes, pickled: bytes, path: str, rows: int) -> int:

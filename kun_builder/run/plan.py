@@ -7,6 +7,10 @@ A **step** is one stage of the recipe with its complete options. Neighbouring st
     dataset   one stage that sees all rows of all splits
 
 The `measure` half of a dataset stage joins the batches before it, so that the text is read and written once less.
+
+Segments form **stretches**, which run one after the other: batches, and the rows behind them. Within a stretch a shard
+goes on as soon as a segment is done with it, and the first one takes shards as they are read. Only a dataset stage,
+which is a stretch of its own, waits for all rows.
 """
 
 from __future__ import annotations
@@ -160,6 +164,18 @@ class Plan:
     def pairs(self) -> bool:
         """Whether the result is pairs, and not texts."""
         return result_columns(column for step in self.steps for column in step.stage.adds) == RESULT_COLUMNS
+
+    @property
+    def stretches(self) -> list[tuple[Segment, ...]]:
+        """The segments of each stretch. The first one reads; it is empty where a dataset stage comes first."""
+        stretches: list[tuple[Segment, ...]] = [()]
+        for segment in self.segments:
+            before = stretches[-1][-1:]
+            if segment.kind == "dataset" or (before and before[0].kind != "batches"):
+                stretches.append((segment,))
+            else:
+                stretches[-1] += (segment,)
+        return stretches
 
     @property
     def barriers(self) -> tuple[Segment, ...]:

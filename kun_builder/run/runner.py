@@ -1,7 +1,8 @@
 """The loop over segments: from a recipe to a run folder with a dataset that `load_dataset` reads.
 
-    build = ask the models who they are > read the sources into shards > each segment over all shards > write
+    build = ask the models who they are > [ read the sources into shards > segments ] > further stretches > write
 
+Within a stretch (`run/plan`) reading and segments work at the same time, each on what the one before has finished.
 Nothing that is finished is done again: shards have keys of all that they depend on, and a run whose recipe, plugins and
 input files are those of the finished one returns at once.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -29,17 +31,18 @@ from kun_builder.recipe.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts, Tally, Usage, add_counts, read_report, replace_file
 from kun_builder.run.abilities import check_abilities
 from kun_builder.run.dataset_stage import run_dataset_stage
-from kun_builder.run.executors.base import Executor, Task
+from kun_builder.run.executors.base import Executor
 from kun_builder.run.executors.batches import quiet_datasets
 from kun_builder.run.executors.local import open_local
 from kun_builder.run.executors.rows import RowSettings
 from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import IngestResult, read_shards
 from kun_builder.run.inputs import input_keys
+from kun_builder.run.line import Line
+from kun_builder.run.passes import Pass
 from kun_builder.run.plan import Plan, Segment, Step, digest, make_plan, roles
 from kun_builder.run.redact import stays_here
 from kun_builder.run.shards import Shard
-from kun_builder.run.worker import make_job
 from kun_builder.run.workspace import Resources
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo, ModelSpec
@@ -67,7 +70,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
         with _executor(recipe, registry, plan, since, status, budget) as executor:
             check_abilities(plan.steps, executor.infos)
             run = _Run(recipe, registry, _resolve(plan, recipe, executor.infos), folder, status, executor, budget)
-            return run.finish(run.segments(run.read()), signature)
+            return run.finish(run.shards(), signature)
 
 
 def _renew_publish(path: Path, recipe: Recipe) -> None:
@@ -138,7 +141,7 @@ def _executor(
             yield stack.enter_context(open_local(status, _loading(recipe), rows, registry.engines, budget))
 
 
-def _loading(recipe: Recipe) -> Callable[[], object]:
+def _loading(recipe: Recipe) -> Callable[[], Registry]:
     """A function that loads the recipe's plugins in a new process. It can be pickled."""
     return functools.partial(load_plugins, recipe.plugins.dirs, recipe.plugins.disable)
 
@@ -163,8 +166,7 @@ class _Run:
         self._started = time.monotonic()
         self._free = self._started
         """Since when no model can have been asked."""
-        self._read: dict[str, StepCounts] = {}
-        self._records: dict[str, int] = {}
+        self._results: dict[str, IngestResult] = {}
         self._phases: dict[str, float] = {}
         self._idle: dict[str, float] = {}
         self._counts: dict[str, list[StepCounts]] = {name: [] for name in recipe.splits}
@@ -172,52 +174,91 @@ class _Run:
         self._dead: list[Shard] = []
         """Shards of every segment, in which the rejected rows are."""
 
-    def read(self) -> list[Shard]:
-        """Read every split into shards."""
-        shards: list[Shard] = []
-        began = time.monotonic()
-        results = ingest(
+    def shards(self) -> list[Shard]:
+        """Read every split, and run every stretch; returns the shards of the last one."""
+        first, *others = self._plan.stretches
+        with Line() as line:
+            shards = self._through(first, self._read(line), line)
+            for stretch in others:
+                dataset = stretch[0].kind == "dataset"
+                shards = self._dataset(stretch[0], shards) if dataset else self._through(stretch, shards, line)
+        return shards
+
+    def _read(self, line: Line) -> Iterator[Shard]:
+        """Shards of every split as they are read."""
+
+        def check() -> None:
+            line.check()
+            if self._status.ending:
+                raise Stopped(self._status.ending)
+
+        began, numbers = time.monotonic(), Counter[str]()
+        for split, part in read_shards(
             {name: (spec, self._registry.sources[spec.source]) for name, spec in self._recipe.splits.items()},
             folder=self._folder.shards / "read",
             shard_rows=self._recipe.shard_rows,
             limit=self._recipe.limit,
             seed=self._recipe.seed,
             status=self._status,
-            load=functools.partial(load_plugins, self._recipe.plugins.dirs, self._recipe.plugins.disable),
-        )
+            load=_loading(self._recipe),
+            results=self._results,
+            check=check,
+        ):
+            shard = Shard(split, numbers[split], part.path, part.key, part.alive)
+            numbers[split] += 1
+            self._dead.append(shard)
+            yield shard
+        self._status.reading = None
         self._phases["read"] = round(time.monotonic() - began, 3)
-        for name, result in results.items():
-            self._read[name], self._records[name] = result.counts, result.records
-            shards += [
-                Shard(name, number, part.path, part.key, part.alive) for number, part in enumerate(result.shards)
-            ]
-        self._dead += shards
-        return shards
 
-    def segments(self, shards: list[Shard]) -> list[Shard]:
-        """Run every segment; returns the shards of the last one."""
-        for segment in self._plan.segments:
-            if self._budget:
-                self._budget.check()
-            self._status.begin(segment.label.replace("+", " > "), sum(shard.rows for shard in shards))
-            if self._status.ending:
-                raise Stopped(self._status.ending)
-            run = self._dataset if segment.kind == "dataset" else self._sharded
-            began = time.monotonic()
-            shards = run(segment, shards)
-            self._phases[segment.label] = round(time.monotonic() - began, 3)
-            self._tell_idle(segment)
-        return shards
+    def _begin(self, label: str, rows: int | None = None) -> None:
+        """Begin a stretch, unless the run is to end before."""
+        if self._budget:
+            self._budget.check()
+        self._status.begin(label.replace("+", " > "), rows)
+        if self._status.ending:
+            raise Stopped(self._status.ending)
 
-    def _tell_idle(self, over: Segment) -> None:
-        """Count for how long models could not be asked until a dataset stage was over, if they wait for it."""
-        now = time.monotonic()
-        if over in self._plan.barriers:
-            self._idle[over.label] = round(now - self._free, 3)
-        if over.models or over in self._plan.barriers:
-            self._free = now
+    def _through(self, segments: Sequence[Segment], shards: Iterable[Shard], line: Line) -> list[Shard]:
+        """Send shards, as they come, through the segments of one stretch; returns those of the last one, in order."""
+        self._begin(segments[-1].label if segments else "")
+        closed = {split for split in self._recipe.splits if stays_here(self._declared(split))}
+        passes = [
+            Pass(
+                one,
+                self._folder.shards / one.label,
+                self._executor,
+                self._status,
+                closed,
+                last=one is segments[-1],
+            )
+            for one in segments
+        ]
+        for one in passes:
+            shards = one.run(shards, line)
+        done = list(shards)
+        for one in passes:
+            done = self._settle(one)
+        return done
+
+    def _settle(self, over: Pass) -> list[Shard]:
+        """Count what became of the rows in one segment, in the order of the input whatever was finished first."""
+        results = over.results(list(self._recipe.splits))
+        for shard, record in results:
+            self._counts[shard.split] += record.counts
+            for name, tally in record.tallies().items():
+                self._tallies.setdefault(name, Tally()).merge(tally)
+        done = [shard for shard, _ in results]
+        self._dead += done
+        self._phases[over.segment.label] = over.seconds
+        if over.segment.models:
+            self._free = time.monotonic()
+        return done
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
+        """Have a dataset stage look at all rows; returns the shards without those that it drops."""
+        self._begin(segment.label, sum(shard.rows for shard in shards))
+        began = time.monotonic()
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
         resources = Resources(self._recipe.memory, self._status, _loading(self._recipe))
         cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label, resources)
@@ -227,29 +268,11 @@ class _Run:
                 self._status.drops[f"{count.label}: {reason}"] += rows
         # The dead of this stage are excluded rows of shards that are already on the list.
         self._dead = [*self._dead[: len(self._dead) - len(shards)], *cut]
+        ended = time.monotonic()
+        self._phases[segment.label] = round(ended - began, 3)
+        if segment in self._plan.barriers:
+            self._idle[segment.label], self._free = round(ended - self._free, 3), ended
         return cut
-
-    def _sharded(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
-        key = segment.key(self._executor.identities)
-        closed = {
-            split for split in self._recipe.splits if segment.kind == "rows" and stays_here(self._declared(split))
-        }
-        job = make_job(segment, shards[0].schema, closed)
-        tasks = [self._task(segment, shard, digest([shard.key, key, shard.split in closed]), job) for shard in shards]
-        records = dict(self._executor.run(tasks))
-        done = []
-        for number, task in enumerate(tasks):
-            record = records[number]
-            done.append(Shard(task.shard.split, task.shard.number, task.output, task.key, record.alive))
-            self._counts[task.shard.split] += record.counts
-            for name, tally in record.tallies().items():
-                self._tallies.setdefault(name, Tally()).merge(tally)
-        self._dead += done
-        return done
-
-    def _task(self, segment: Segment, shard: Shard, key: str, job: Any) -> Task:
-        name = f"{shard.split}-{shard.number:05d}-{key}.arrow"
-        return Task(shard, self._folder.shards / segment.label / name, key, job)
 
     def finish(self, shards: list[Shard], signature: str) -> RunReport:
         """Write dataset, rejected rows, lock and report."""
@@ -301,13 +324,13 @@ class _Run:
         )
 
     def _split(self, name: str, kept: int) -> SplitReport:
-        entry = self._registry.sources[self._recipe.splits[name].source]
+        entry, read = self._registry.sources[self._recipe.splits[name].source], self._results[name]
         return SplitReport(
             source=entry.value.name,
-            read=self._read[name].rows_in,
-            records=self._records[name],
+            read=read.counts.rows_in,
+            records=read.records,
             kept=kept,
-            stages=(self._read[name], *self._funnel(name)),
+            stages=(read.counts, *self._funnel(name)),
             plugin=" ".join(filter(None, (entry.plugin, entry.version, entry.digest))),
             **self._declared(name),
         )

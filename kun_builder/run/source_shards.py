@@ -49,6 +49,7 @@ class ShardWriter:
     def __init__(self, folder: Path, split: str, key: str, shard_rows: int) -> None:
         self._folder, self._split, self._key, self._shard_rows = folder, split, key, shard_rows
         self._done: list[IngestShard] = []
+        self._told = 0
         self._tables: list[pa.Table] = []
         self._rows = self._characters = 0
 
@@ -68,6 +69,12 @@ class ShardWriter:
             match = re.fullmatch(re.escape(self._split) + r"-(\d{5,})\.arrow", path.name)
             if match and int(match[1]) >= start:
                 path.unlink()
+
+    def news(self) -> list[IngestShard]:
+        """Shards that are finished since the last call, those of an earlier run included."""
+        news = self._done[self._told :]
+        self._told = len(self._done)
+        return news
 
     def add(self, table: pa.Table) -> None:
         """Add rows of SCHEMA. Where a shard ends depends on the rows only, not on the tables they come in."""

@@ -21,7 +21,7 @@ from kun_builder.cli.output import Output, printable
 from kun_builder.cli.progress import Meter, describe, describe_drops, progress
 from kun_builder.recipe.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts
-from kun_builder.status import Passage, Status
+from kun_builder.status import Passage, Phase, Status
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 STAGES = Path(__file__).parents[1] / "stages"
@@ -226,6 +226,19 @@ def test_rates_are_of_the_last_half_minute(monkeypatch):
     status.in_flight = status.retries = 0
     assert describe(meter.read()) == "read wudao: 0.0 MB/5,000.0 MB"
     assert describe_drops(Meter(Status()).read()) == ""
+
+
+def test_reading_is_shown_while_models_are_asked():
+    """As long as nobody knows how many rows there will be, progress is that of the reading; then that of the rows."""
+    status = Status()
+    status.begin("label", None)
+    status.reading = Phase("read wudao", 5_000_000_000, "bytes", 1_000_000_000)
+    status.in_flight, status.done, status.requests = 3, 20, 25
+    status.passages["label"] = Passage(True, come=23, left=20, passed=20, answers=20)
+    meter = Meter(status)
+    assert describe(meter.read()) == "read wudao: 1,000.0 MB/5,000.0 MB, 25 answers, 3 requests in flight"
+    status.reading, status.total = None, 40
+    assert describe(meter.read()) == "label: 20/40 rows, 25 answers, 3 requests in flight"
 
 
 def test_rates_of_slow_units_are_of_more_than_half_a_minute(monkeypatch):

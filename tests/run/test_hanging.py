@@ -126,7 +126,7 @@ def test_a_stage_that_cannot_be_ended_is_named_and_ctrl_c_ends_the_run(tmp_path,
         assert named in said.read_text()
         assert "run the same command again to go on" in said.read_text()
         before = server.counts()["answered"]  # of a held-up loop, requests that were not sent yet are not
-        assert 1 <= before <= 9 if text == "blocks" else before == 0
+        assert 1 <= before <= (9 if text == "blocks" else 8)  # the rows of the shards that are through `cut`
         Path("hang").unlink()
         registry = load_plugins([tmp_path / "plugins"])
         report = build(load_recipe(path, registry), registry)

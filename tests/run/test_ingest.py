@@ -15,7 +15,8 @@ from kun_builder import Record, Source
 from kun_builder.errors import PluginError, SourceError
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import Entry, Plugin
-from kun_builder.run.ingest import ingest, input_key
+from kun_builder.run.ingest import ingest
+from kun_builder.run.inputs import input_key
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 
@@ -72,7 +73,7 @@ def test_rows_carry_where_they_come_from(tmp_path, corpus):
         json.loads((corpus / "b/part-1.jsonl").read_bytes()[row["offset"] :].split(b"\n")[0])["text"] == row["text"]
         for row in rows[50:]
     )
-    assert status.done == status.total == sum(path.stat().st_size for path in corpus.rglob("*.jsonl"))
+    assert status.reading.done == status.reading.total == sum(path.stat().st_size for path in corpus.rglob("*.jsonl"))
     assert Dataset.from_file(str(result.shards[0].path))["text"][0] == "a/part-0.jsonl 第0篇"
 
 
@@ -81,7 +82,7 @@ def test_progress_without_a_size_counts_rows(tmp_path, corpus):
     status = Status()
     read = lambda input, start: (Record(number, {"text": "a"}) for number in range(start, 30))  # noqa: E731
     _ingest(tmp_path / "out", "a stream", _entry(find=lambda path: [path], read=read), status=status)
-    assert (status.unit, status.total, status.done) == ("rows", None, 30)
+    assert (status.reading.unit, status.reading.total, status.reading.done) == ("rows", None, 30)
 
 
 def test_a_verdict_for_every_record_without_a_text(tmp_path):

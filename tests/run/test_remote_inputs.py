@@ -16,7 +16,8 @@ from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import Entry, Plugin, load_plugins
 from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts
-from kun_builder.run.ingest import ingest, input_key
+from kun_builder.run.ingest import ingest
+from kun_builder.run.inputs import input_key
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 

@@ -1,17 +1,19 @@
 """What every way of running shards has in common: the task, the `Executor`, and how one shard is computed.
 
-The loop of a run knows the `Executor` alone: it hands over tasks, and gets records as shards finish. Where they are
-computed, and in which order, is the executor's own business; what becomes of the rows is not, for each calls the same
-`run_shard`.
+The loop of a run knows the `Executor` alone: it hands over tasks as shards come, and gets records as they finish. Where
+they are computed, and in which order, is the executor's own business; what becomes of the rows is not, for each calls
+the same `run_shard`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kun_builder.run.line import Coming
 from kun_builder.run.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
 from kun_builder.run.worker import Job, Result
 from kun_builder.status import Status
@@ -52,11 +54,14 @@ class Executor(Protocol):
     def machine(self) -> str:
         """What the work is done on, in the words of a card."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Compute the tasks, all of one segment; gives the number and the record of each as it finishes.
+    def run(self, tasks: Coming[Task], *, rows: bool) -> Iterator[Done]:
+        """Compute the tasks, all of one segment, of row stages if `rows`; gives the number and the record of each as it
+        finishes. Tasks may still come meanwhile.
 
-        Shards that an earlier run finished come first, at once. Live figures go to the run's `Status`. Raises
-        KunError for what must stop the run.
+        Shards that an earlier run finished are given at once. Live figures go to the run's `Status`; of batches that
+        are drops only, since their rows may not be through yet. At most one segment with and one without row stages
+        run at a time, each in a thread. Raises KunError for what must stop the run, and Stopped when all that was under
+        way is finished, if that is how the tasks end.
         """
 
     def serving(self) -> Mapping[str, Any]:
@@ -104,22 +109,50 @@ class _Carried:
         return self.result.table
 
 
-def sort_out(tasks: Sequence[Task], status: Status) -> tuple[list[Done], list[tuple[int, Task]]]:
-    """Divide the tasks into those that earlier runs have finished, which are counted, and those that are left."""
-    finished: list[Done] = []
-    pending: list[tuple[int, Task]] = []
-    for number, task in enumerate(tasks):
-        if record := read_record(task.output, task.key):
-            count(record, status)
-            finished.append((number, record))
-        else:
-            pending.append((number, task))
-    return finished, pending
+class Intake:
+    """Tasks as they come, with their numbers: those that an earlier run has finished are told apart from the others."""
+
+    def __init__(self, tasks: Coming[Task], finished: Callable[[ShardRecord], None]) -> None:
+        """`finished` counts the record of a shard that an earlier run has finished."""
+        self._tasks, self._finished = tasks, finished
+        self._number = 0
+        self.left: deque[tuple[int, Task]] = deque()
+        """Those that are to be computed. Whoever computes one takes it from here."""
+        self.largest = 1
+        """Rows of the largest one so far."""
+        self.ring, self.wait = tasks.ring, tasks.wait
+
+    def take(self) -> Iterator[Done]:
+        """Take in what has come; gives what was finished."""
+        for number, task in enumerate(self._tasks.take(), self._number):
+            self._number += 1
+            if record := read_record(task.output, task.key):
+                self._finished(record)
+                yield number, record
+            else:
+                self.left.append((number, task))
+                self.largest = max(self.largest, task.shard.rows)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left and nothing more to come. Raises Stopped if the tasks end by that."""
+        return not self.left and self._tasks.over
+
+    def large(self, rows: int, most: int) -> bool:
+        """Whether there are more than `most` rows: the `rows` so far and what is left. One last shard is never large,
+        since it cannot be divided."""
+        there = rows + sum(task.shard.rows for _, task in self.left)
+        return there > most and (len(self.left) > 1 or not self._tasks.over)
 
 
 def count(record: ShardRecord, status: Status) -> None:
     """Add the rows and drops of a whole shard to the live figures."""
     status.done += rows_of(record)
+    count_drops(record, status)
+
+
+def count_drops(record: ShardRecord, status: Status) -> None:
+    """Add the drops of a whole shard to the live figures."""
     for counts in record.counts:
         for reason, rows in (*counts.dropped.items(), *counts.quarantined.items()):
             status.drops[f"{counts.label}: {reason}"] += rows

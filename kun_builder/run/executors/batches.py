@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import pickle
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from kun_builder.errors import RunError
 from kun_builder.run.executors import watchdog
-from kun_builder.run.executors.base import Done, Task, run_shard
+from kun_builder.run.executors.base import Done, Intake, Task, run_shard
 from kun_builder.run.executors.watchdog import named_while_slow
 from kun_builder.run.machine import cores
+from kun_builder.run.processes import processes
 from kun_builder.run.shards import ShardRecord
 from kun_builder.run.worker import Result, run_table
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SMALL = 10_000
-"""Segments of at most this many rows run in this process, since starting other processes would take longer."""
+"""Up to so many rows of a segment run in this process, since starting other processes would take longer."""
+
+_AHEAD = 2
+"""Shards that each process is given ahead."""
 
 Say = Callable[[str], None]
 
@@ -40,16 +43,62 @@ def run_batch(task: Task, say: Say = lambda message: None) -> ShardRecord:
     return run_shard(task, work)
 
 
-def run_batches(tasks: Sequence[tuple[int, Task]], say: Say, load: Callable[[], object]) -> Iterator[Done]:
+def run_batches(intake: Intake, say: Say, load: Callable[[], object]) -> Iterator[Done]:
     """Records of the tasks as they finish. `load` makes the plugins known in each new process."""
-    workers = min(cores(), len(tasks))
-    small = sum(task.shard.rows for _, task in tasks) <= SMALL or workers < 2
-    if not small and not (shared := can_share()):
-        say("processes cannot share anything here (/dev/shm is not writable): batches run in this one alone")
-    if small or not shared:
-        yield from ((number, run_batch(task, say)) for number, task in tasks)
+    workers = cores()
+    yield from run_here(intake, say, SMALL if workers > 1 else sys.maxsize)
+    if intake.over:
+        return
+    if can_share():
+        yield from _run_in_processes(intake, workers, say, load)
     else:
-        yield from _run_in_processes(tasks, workers, say, load)
+        say("processes cannot share anything here (/dev/shm is not writable): batches run in this one alone")
+        yield from run_here(intake, say, sys.maxsize)
+
+
+def run_here(intake: Intake, say: Say, most: int) -> Iterator[Done]:
+    """Records of the tasks as this process finishes them, until they are over or turn out to be over `most` rows."""
+    rows = 0
+    while True:
+        yield from intake.take()
+        if intake.large(rows, most):
+            return
+        if intake.left:
+            number, task = intake.left.popleft()
+            rows += task.shard.rows
+            yield number, run_batch(task, say)
+        elif intake.over:
+            return
+        else:
+            intake.wait(watchdog.LOOK)
+
+
+def computed(
+    intake: Intake,
+    submit: Callable[[int, Task], Future[ShardRecord]],
+    most: Callable[[], int],
+    look: Callable[[], None],
+) -> Iterator[Done]:
+    """Records of the tasks as they finish, at most `most()` of them under way in some pool. `look` is called now and
+    then."""
+    numbers: dict[Future[ShardRecord], int] = {}
+    try:
+        while True:
+            yield from intake.take()
+            for future in [future for future in numbers if future.done()]:
+                yield numbers.pop(future), future.result()
+            while intake.left and len(numbers) < most():
+                number, task = intake.left.popleft()
+                future = submit(number, task)
+                numbers[future] = number
+                future.add_done_callback(intake.ring)
+            look()
+            if not numbers and intake.over:
+                return
+            intake.wait(watchdog.LOOK / 4)
+    finally:
+        for future in numbers:
+            future.cancel()
 
 
 def can_share() -> bool:
@@ -61,34 +110,25 @@ def can_share() -> bool:
     return True
 
 
-def _run_in_processes(
-    tasks: Sequence[tuple[int, Task]], workers: int, say: Say, load: Callable[[], object]
-) -> Iterator[Done]:
-    context = multiprocessing.get_context("spawn")
-    said: SimpleQueue[str] = context.SimpleQueue()
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(said,)) as pool:
-        try:
-            numbers: dict[Future[ShardRecord], int] = {
-                pool.submit(run_pickled, pickle.dumps(load), pickle.dumps(task)): number for number, task in tasks
-            }
-            while numbers:
-                done, _ = wait(numbers, timeout=watchdog.LOOK, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield numbers.pop(future), future.result()
-                while not said.empty():
-                    say(said.get())
-        except BrokenProcessPool as error:
-            raise RunError(
-                "a worker process died, probably for lack of memory",
-                hint="run kun-build again to go on; fewer rows per shard (`shard_rows`) need less memory",
-            ) from error
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()  # a stage that hangs would keep the pool open
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _run_in_processes(intake: Intake, workers: int, say: Say, load: Callable[[], object]) -> Iterator[Done]:
+    said: SimpleQueue[str] = multiprocessing.get_context("spawn").SimpleQueue()
+    pickled = pickle.dumps(load)
+    died = RunError(
+        "a worker process died, probably for lack of memory",
+        hint="run kun-build again to go on; fewer rows per shard (`shard_rows`) need less memory",
+    )
+
+    def pass_on() -> None:
+        while not said.empty():
+            say(said.get())
+
+    with processes(workers, died, _start_worker, said) as pool:
+        yield from computed(
+            intake,
+            lambda number, task: pool.submit(run_pickled, pickled, pickle.dumps(task)),
+            lambda: _AHEAD * workers,
+            pass_on,
+        )
 
 
 _say: Say = print
@@ -98,8 +138,6 @@ _say: Say = print
 def _start_worker(said: SimpleQueue[str]) -> None:
     global _say
     _say = said.put
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's, though all hear them: it ends the pool
-        signal.signal(number, signal.SIG_IGN)
     quiet_datasets()
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.models.budget import Budget
-from kun_builder.run.executors import watchdog
-from kun_builder.run.executors.base import Done, Task, count, sort_out
-from kun_builder.run.executors.batches import run_batches
+from kun_builder.run.executors.base import Done, Intake, Task, count, count_drops
+from kun_builder.run.executors.batches import computed, run_batches
 from kun_builder.run.executors.rows import NEIGHBOURS, RowSettings, RowShards, open_rows
+from kun_builder.run.line import Coming
 from kun_builder.run.machine import machine
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
 if TYPE_CHECKING:
     from kun_builder.models.connect import EngineEntry
-    from kun_builder.run.shards import ShardRecord
 
 
 class LocalExecutor:
@@ -39,37 +38,31 @@ class LocalExecutor:
         """See `Executor`."""
         return self._rows.report() if self._rows else {}
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """See `Executor`. Rows are counted one by one as they end, batches with their shard."""
-        finished, pending = sort_out(tasks, self._status)
-        yield from finished
-        if pending and pending[0][1].job.rows:
-            yield from self._run_rows(pending)
+    def run(self, tasks: Coming[Task], *, rows: bool) -> Iterator[Done]:
+        """See `Executor`. Rows are counted one by one as they end."""
+        if rows:
+            yield from self._run_rows(Intake(tasks, lambda record: count(record, self._status)))
             return
-        for number, record in run_batches(pending, self._status.say, self._load):
-            count(record, self._status)
+        intake = Intake(tasks, lambda record: count_drops(record, self._status))
+        for number, record in run_batches(intake, self._status.say, self._load):
+            count_drops(record, self._status)
             yield number, record
 
-    def _run_rows(self, tasks: Sequence[tuple[int, Task]]) -> Iterator[Done]:
+    def _run_rows(self, intake: Intake) -> Iterator[Done]:
         assert self._rows is not None, "opened for every plan with row stages"
-        largest = max(task.shard.rows for _, task in tasks)
-        neighbours = NEIGHBOURS + self._rows.capacity // max(1, largest)  # a batch API takes the rows of many
-        with ThreadPoolExecutor(neighbours, thread_name_prefix="shard") as pool:
-            numbers: dict[Future[ShardRecord], int] = {
-                pool.submit(self._rows.run, number, task): number for number, task in tasks
-            }
+        shards, capacity = self._rows, self._rows.capacity
+
+        def most() -> int:  # a batch API takes the rows of many
+            return NEIGHBOURS + capacity // intake.largest
+
+        with ThreadPoolExecutor(NEIGHBOURS + capacity, thread_name_prefix="shard") as pool:
             try:
-                while numbers:
-                    self._rows.look()
-                    done, _ = wait(numbers, timeout=watchdog.LOOK / 4, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield numbers.pop(future), future.result()
+                yield from computed(
+                    intake, lambda number, task: pool.submit(shards.run, number, task), most, shards.look
+                )
             except BaseException:
-                self._rows.stop()
+                shards.stop()
                 raise
-            finally:
-                for future in numbers:
-                    future.cancel()
 
 
 @contextmanager

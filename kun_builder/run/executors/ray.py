@@ -12,7 +12,7 @@ import os
 import pickle
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,11 +21,12 @@ from kun_builder.errors import ModelError, RunError, Stopped
 from kun_builder.models.budget import Budget
 from kun_builder.models.journal.journal import default_folder
 from kun_builder.run.executors import batches, watchdog
-from kun_builder.run.executors.base import Done, Task, count, sort_out
+from kun_builder.run.executors.base import Done, Intake, Task, count, count_drops
 from kun_builder.run.executors.figures import Merged
 from kun_builder.run.executors.ray_cluster import DEATHS, RESTARTS, answer, connected, node_names, shared_token
 from kun_builder.run.executors.rows import NEIGHBOURS, RowSettings
 from kun_builder.run.executors.travel import load_travelled, pack
+from kun_builder.run.line import Coming
 from kun_builder.run.machine import machine
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from kun_builder.recipe.recipe import Recipe
 
 LOOK = 0.5
-"""Seconds between two requests for a worker's figures."""
+"""Seconds between two requests for a worker's figures, and between two looks for tasks that have come."""
 _AHEAD = 2
 """How many shards of a batch segment Ray is given ahead, for each processor."""
 
@@ -61,19 +62,16 @@ class RayExecutor:
             self.infos, self.identities = _same(answer([worker.who.remote() for worker in workers]))
             self._last_figures()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Coming[Task], *, rows: bool) -> Iterator[Done]:
         """See `Executor`."""
-        finished, pending = sort_out(tasks, self._status)
-        yield from finished
-        if pending and pending[0][1].job.rows:
-            yield from self._run_rows(pending)
-        elif sum(task.shard.rows for _, task in pending) <= batches.SMALL:
-            for number, task in pending:
-                record = batches.run_batch(task, self._status.say)
-                count(record, self._status)
-                yield number, record
-        else:
-            yield from self._run_batches(pending)
+        if rows:
+            yield from self._run_rows(Intake(tasks, lambda record: count(record, self._status)))
+            return
+        intake = Intake(tasks, lambda record: count_drops(record, self._status))
+        for number, record in batches.run_here(intake, self._status.say, batches.SMALL):
+            count_drops(record, self._status)
+            yield number, record
+        yield from self._run_batches(intake)
 
     @property
     def machine(self) -> str:
@@ -102,49 +100,56 @@ class RayExecutor:
 
     # --- batches -----------------------------------------------------------------------------------------------
 
-    def _run_batches(self, tasks: Sequence[tuple[int, Task]]) -> Iterator[Done]:
+    def _run_batches(self, intake: Intake) -> Iterator[Done]:
         import ray
 
         from kun_builder.run.executors.ray_worker import batch_shard
 
         remote = ray.remote(num_cpus=1, max_retries=DEATHS, scheduling_strategy="SPREAD")(batch_shard)
-        queue, load = deque(tasks), ray.put(self._load)
+        load = ray.put(self._load)
         under_way: dict[Any, int] = {}
         ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         names, last = node_names(), time.monotonic()
-        while queue or under_way:
-            while queue and len(under_way) < ahead and not self._status.ending:
-                number, task = queue.popleft()
+        while True:
+            yield from intake.take()
+            while intake.left and len(under_way) < ahead and not self._status.ending:
+                number, task = intake.left.popleft()
                 under_way[remote.remote(load, pack(task, self._shared))] = number
-            if not under_way:
+            if not under_way and self._status.ending:
                 raise Stopped(self._status.ending)
-            done, _ = ray.wait([*under_way], timeout=watchdog.LOOK)
-            for ref in done:
+            if not under_way and intake.over:
+                return
+            for ref in _ready(under_way, intake):
                 record, node, said = answer(ref)
                 for line in said:
                     self._status.say(f"{names.get(node, node)}: {line}")
-                count(record, self._status)
+                count_drops(record, self._status)
                 yield under_way.pop(ref), record
                 last = time.monotonic()
-            if time.monotonic() - last > watchdog.SLOW:
+            if under_way and time.monotonic() - last > watchdog.SLOW:
                 last = time.monotonic()
                 self._status.say(f"no shard of this segment was finished for {watchdog.SLOW:g} s; they are still tried")
 
     # --- rows --------------------------------------------------------------------------------------------------
 
-    def _run_rows(self, tasks: Sequence[tuple[int, Task]]) -> Iterator[Done]:
-        import ray
-
-        queue = deque(tasks)
+    def _run_rows(self, intake: Intake) -> Iterator[Done]:
         self._deaths.clear()
-        while queue or self._under_way:
-            self._hand_out(queue)
-            ready, _ = ray.wait([*self._under_way, *self._polls], timeout=LOOK)
-            for ref in ready:
+        while True:
+            yield from intake.take()
+            self._hand_out(intake.left)
+            if not self._under_way and self._over(intake):
+                break
+            for ref in _ready([*self._under_way, *self._polls], intake):
                 if ref in self._under_way:
                     yield self._returned(ref)
             self._poll()
         self._last_figures()
+
+    def _over(self, intake: Intake) -> bool:
+        try:
+            return intake.over
+        except Stopped:
+            self._end()
 
     def _hand_out(self, queue: deque[tuple[int, Task]]) -> None:
         """Give shards to the workers, always to the one that has fewest, until each has its share."""
@@ -169,7 +174,8 @@ class RayExecutor:
         """Called when a worker has stopped because the run ends: wait for the others, then raise the reason."""
         import ray
 
-        ray.wait([*self._under_way], num_returns=len(self._under_way))
+        if self._under_way:
+            ray.wait([*self._under_way], num_returns=len(self._under_way))
         self._last_figures()
         if self._budget and self._budget.used_up():
             raise self._budget.error()
@@ -213,6 +219,18 @@ class RayExecutor:
             self._status.say(f"{name}: {line}")
 
 
+def _ready(refs: Collection[Any], intake: Intake) -> list[Any]:
+    """Those of Ray's references that are finished, once one is, or, without any, a task has come; after `LOOK` seconds
+    anyway."""
+    import ray
+
+    if not refs:
+        intake.wait(LOOK)
+        return []
+    ready, _ = ray.wait([*refs], timeout=LOOK)
+    return list(ready)
+
+
 @contextmanager
 def open_ray(recipe: Recipe, status: Status, rows: RowSettings | None, budget: Budget | None) -> Iterator[RayExecutor]:
     """The executor of the cluster at the recipe's address, or of one on this machine, which ends with the run.
@@ -252,7 +270,7 @@ def _workers(recipe: Recipe, load: bytes, rows: RowSettings) -> list[Any]:
     number = min([recipe.ray.actors or len(node_names()), *fixed])
     settings = pickle.dumps(replace(rows, sharers=number))
     actor = ray.remote(
-        num_cpus=0,  # no batches run while rows do
+        num_cpus=0,  # they wait for models, and batches of the same rows need the processors
         max_restarts=RESTARTS,
         max_task_retries=-1,  # a call waits until its worker is there again; deaths are counted by shard
         concurrency_groups={"shards": NEIGHBOURS},  # beside the one call at a time that looks after it
