@@ -12,9 +12,6 @@ from re import _parser as parser
 LARGEST = 100_000
 """Characters."""
 
-_NOTICED = 0.1
-"""Seconds below which nothing is said: what takes quadratic time takes more on the longer strings."""
-
 _CATEGORIES = {op.CATEGORY_SPACE: " \n", op.CATEGORY_DIGIT: "1", op.CATEGORY_WORD: "a中", op.CATEGORY_NOT_SPACE: "x"}
 _ANYTHING = " \na1中。`*#"
 
@@ -111,8 +108,12 @@ def units(pattern: re.Pattern[str], seed: int = 0) -> list[tuple[str, str]]:
 
 
 def text_of(unit: tuple[str, str], size: int) -> str:
-    """The hostile string of `size` characters; what it ends in, no pattern knows."""
+    """The hostile string of about `size` characters; what it ends in, no pattern knows.
+
+    Strings of every size are cut at the same place of the run: where it is cut may decide how much there is to do.
+    """
     begin, run = unit
+    size -= (size - LARGEST) % len(run)
     return (begin + run * (size // len(run) + 1))[:size] + "\N{CURRENCY SIGN}"
 
 
@@ -130,9 +131,9 @@ def grows_too_fast(function: Callable[[str], object], unit: tuple[str, str]) -> 
     for size in (LARGEST // 64, LARGEST // 16, LARGEST // 4, LARGEST):
         text = text_of(unit, size)
         took = seconds(function, text)
-        if took > max(_NOTICED, 8 * before) and before:
+        if took > max(0.03, 8 * before) and before:
             took = min(took, seconds(function, text))  # the machine may have been busy
-            if took > max(_NOTICED, 8 * before):
+            if took > max(0.03, 8 * before):
                 return f"{took:.3f} s for {size} characters of {unit}, {before:.4f} s for a quarter of them"
         before = max(took, 0.0005)
     return ""
