@@ -1,6 +1,6 @@
 """How good is `verify` at telling good pairs from bad ones? Judged pairs through the real stage, human pairs for drops.
 
-    python benchmarks/quality.py judged.jsonl [human.jsonl ...] [--endpoint URL] [--threshold 0.9] [--output FILE]
+    python benchmarks/quality.py judged.jsonl [human.jsonl ...] [--endpoint URL] [--threshold 0.92] [--output FILE]
 
 judged.jsonl has JSON lines with `text`, `instruction`, `output`, `good` (true or false) and `kinds` (names of defects);
 human pairs have `instruction` and `output`. Without an endpoint the embedded model judges, with its journal in a
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("judged", type=Path)
     parser.add_argument("human", type=Path, nargs="*")
     parser.add_argument("--endpoint", default="")
-    parser.add_argument("--threshold", type=float, default=0.9)
+    parser.add_argument("--threshold", type=float, default=0.92)
     parser.add_argument("--output", type=Path, help="a file for each pair's verdict, as JSON lines")
     options = parser.parse_args()
     spec = ModelSpec(name="chat")

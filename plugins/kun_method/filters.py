@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .context import LONG_QUESTION, answer_needs_text, no_question, question_needs_text
+from .gaps import gap
 from .texts import bare, han_share, loop, prose, sentences
 
 Column: TypeAlias = Literal["instruction", "output"]
@@ -201,6 +202,11 @@ def cut_off(instruction: str, output: str) -> str:
     return match[0] if match else ""
 
 
+def has_gaps(instruction: str, output: str) -> str:
+    """Announces a list that is not there, or has a verb without its object: a template was cut out of the text."""
+    return gap(output)
+
+
 def other_language(instruction: str, output: str) -> str:
     """A Chinese instruction answered in another script."""
     share = han_share(prose(output))
@@ -223,5 +229,6 @@ FILTERS = (
     Filter("advertises", "output", advertises),
     Filter("navigates", "output", navigates),
     Filter("cut_off", "output", cut_off),
+    Filter("has_gaps", "output", has_gaps),
     Filter("other_language", "output", other_language),
 )

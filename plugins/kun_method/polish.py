@@ -12,12 +12,12 @@ from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowS
 
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
+from .gaps import closed_gaps
 from .languages import ZH, chosen
-from .pairs import coverage, support, weakest_clause
+from .pairs import coverage, facts_kept, support, weakest_clause
 from .raw import as_answer
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
-from .texts import closed_gaps
 from .verify import about_answer
 
 PROMPT = ZH.prompts["polish"]
@@ -28,6 +28,9 @@ _LIVELY = 0.7
 
 _LEAST_OF_CLAUSE = 0.6
 """Share of a clause's grams that text or question must have, or the text itself is the better answer."""
+
+_LEAST_FACTS = 0.9
+"""Share of the text's numbers and names that an answer in other words has to keep."""
 
 _LABEL = re.compile(r"^(?:回答|答案|答|改写后的回答|改写|answer)\s*[:：]\s*", re.IGNORECASE)
 
@@ -44,7 +47,7 @@ async def run(
     max_new_tokens: Annotated[int, Field(gt=0)] = 1024,
     candidates: Annotated[int, Field(ge=1, le=16)] = 1,
     whole: bool = True,
-    least_kept: Annotated[float, Field(ge=0, le=1)] = 0.7,
+    least_kept: Annotated[float, Field(ge=0, le=1)] = 0.8,
 ) -> Row:
     """Add `output`, the answer to `instruction` made of `text`, `raw_answer`, the text as the model was given it, and
     `polished`, false where the output is that text itself; and, for the report, what the answer keeps of the text:
@@ -56,9 +59,10 @@ async def run(
     asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
     and rid of brackets that have nothing in them but commas.
 
-    The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it or has a clause that
-    it does not back, where the corpus allows its text to be passed on and the text reads as an answer (see `raw`): a
-    small model loses and invents more than it mends. `least_kept: 0` and `whole: false` let any answer stand.
+    The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it, loses more than a
+    tenth of its numbers and names, or has a clause that it does not back, where the corpus allows its text to be passed
+    on and the text reads as an answer (see `raw`): a small model loses and invents more than it mends. `least_kept: 0`
+    and `whole: false` let any answer stand.
 
     Of several `candidates` goes on the one about which the checks of `verify` that need no model find nothing, and
     among those the one that keeps most of the text and adds least. The first is asked at `temperature`, the others at
@@ -106,7 +110,12 @@ async def run(
 
 def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
     """Whether an answer leaves out or adds so much that the text itself is the better one."""
-    return coverage(output, text) < least_kept or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
+    facts = facts_kept(output, text)
+    return (
+        coverage(output, text) < least_kept
+        or (facts is not None and facts < _LEAST_FACTS)
+        or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
+    )
 
 
 def _read(completion: Completion, text: str, prompt: Prompt) -> tuple[str, Defect | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .texts import closed_gaps
+from .gaps import closed_gaps, gap
 
 _OF_ITSELF = re.compile(
     r"https?://|www\.|!\[|\]\(|本文|本篇|本书|文中|上文|下文|如[上下]?图|见[上下]?[图表]|点击|链接|关注|公众号|扫码|二维码|转载|来源[:：]|编辑[:：]|记者|作者"
@@ -20,13 +20,13 @@ _WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+
 
 
 def as_answer(text: str) -> str:
-    """`text` without its heading and the links at its end, if it begins and ends like something whole and speaks
-    neither of itself nor of who wrote it; "" if it does not read as an answer."""
+    """`text` without its heading and the links at its end, if it begins and ends like something whole, nothing that it
+    announces is missing, and it speaks neither of itself nor of who wrote it; "" if it does not read as an answer."""
     lines = _HEADING.sub("", text.strip()).split("\n")
     while lines and _TAIL.fullmatch(lines[-1]):
         lines.pop()
     body = closed_gaps("\n".join(lines).strip())
     whole = _WHOLE.search(body) and not (
-        _OF_ITSELF.search(body) or _FIRST_PERSON.search(body) or _POINTS_BACK.search(body)
+        _OF_ITSELF.search(body) or _FIRST_PERSON.search(body) or _POINTS_BACK.search(body) or gap(body)
     )
     return body if whole else ""

@@ -8,9 +8,6 @@ HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _UNIT = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
 _SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』）)】\"']*|\.(?=\s)|\n")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_GAP = re.compile(r"（[\s，、；：;,]*）")
-_FIRST_GAP = re.compile(r"（[\s，、；：;,]+")
-_LAST_GAP = re.compile(r"(?<![\s，、；：;,])[\s，、；：;,]+）")
 _NOISE = re.compile(r"[\W_]+")
 _WORDS = re.compile(rf"[{HAN}]|[^\W\d_]{{3}}")
 _GRAM = 8
@@ -46,11 +43,6 @@ def sentences(text: str) -> list[str]:
     starts = [0, *(ends := sentence_ends(text))]
     parts = (text[start:end].strip() for start, end in zip(starts, ends, strict=False))
     return [part for part in parts if part]
-
-
-def closed_gaps(text: str) -> str:
-    """`text` without the full-width brackets and commas that are left where a template of a wiki was cut out."""
-    return _LAST_GAP.sub("）", _FIRST_GAP.sub("（", _GAP.sub("", text)))
 
 
 def bare(text: str) -> str:

@@ -22,6 +22,7 @@ from .doubts import asked as asked_about
 from .fitting import answer_room
 from .form import Defect as Finding
 from .form import leak
+from .gaps import gap
 from .languages import ZH, language_of, words
 from .pairs import coverage, explains, invented, novelty, support, turned_negation, weakest_clause
 from .raw import as_answer
@@ -49,7 +50,7 @@ async def run(
     prompt: Prompt = PROMPT,
     good: str = "好",
     bad: str = "差",
-    threshold: Share = 0.9,
+    threshold: Share = 0.92,
     least_support: Share = 0.8,
     least_novelty: Share = 0.4,
     least_coverage: Share = 0.05,
@@ -83,8 +84,8 @@ async def run(
 
     Raises:
         Drop: `needs_context`, `bad_question`, `says_nothing`, `loses_text`, `invented`, `unsupported`, `contradicts`,
-            `repeats`, `off_topic`, each with what was found; `low_pair_score`; `unparseable_score`; `low_gain`,
-            `high_gain`, `unmeasured_gain`.
+            `repeats`, `has_gaps`, `off_topic`, each with what was found; `low_pair_score`; `unparseable_score`;
+            `low_gain`, `high_gain`, `unmeasured_gain`.
         KunError: a column is missing.
     """
     if missing := [column for column in _NEEDED if column not in row]:
@@ -177,6 +178,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("contradicts", turned_negation(output, text)),
         ("unsupported", _unbacked(output, text, instruction)),
         ("repeats", said_twice(output, text)),
+        ("has_gaps", gap(output)),
         ("off_topic", "" if explains(output, instruction) else instruction),
         ("off_topic", asks_beyond(instruction, output)),
     )

@@ -96,6 +96,10 @@ BAD_OUTPUTS = {
         "泡绿茶可以用下面的程序计时：\n```python\nimport time",
         "泡绿茶要用八十度的水，茶具有玻璃杯和",
     ],
+    "has_gaps": [
+        "绿茶的冲泡步骤分别为：多年来人们的做法大致相同。",
+        "绿茶又称，是不发酵的茶，用八十度的水泡两分钟。",
+    ],
     "other_language": ["Green tea should be brewed with water of about eighty degrees for two minutes."],
 }
 

@@ -1,0 +1,37 @@
+"""What is missing from a text whose templates, formulas, lists or links were cut out, as pages of a wiki lose them.
+
+Small gaps close without loss: empty brackets, doubled stops. Others leave a sentence that says nothing: a list that was
+announced and is not there, a verb without its object, quotation marks around nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .scripts import simplified
+from .texts import HAN
+
+_EMPTY = re.compile(rf"（[\s，、；：;,]*）|(?<=[{HAN}])\(\)(?=[{HAN}，。、])")
+_FIRST = re.compile(r"（[\s，、；：;,]+")
+_LAST = re.compile(r"(?<![\s，、；：;,])[\s，、；：;,]+）")
+_DOUBLED = re.compile(r"[，、]{1,9}(?=[，。])|、(?=、)|(?<!。)。(?=。(?!。))")
+
+_MISSING = re.compile(
+    r"(?:分别[为是]|主要有|包括|包含|如下|以下[几各一二三四五六七八九十][^。，：:\n]{1,12}|代表作品?有?|显示[^。，：:\n]{1,20})[：:]\s*"
+    r"(?:此外|另外|以下|其中|同时|因此|目前|\Z)"
+    r"|分别[为是][：:][^、；;和与及跟\dA-Za-z\n]{12,200}?。"
+    r"|(?:位于|坐落于|介于|[又也被亦]称为?|[称名译]为|(?:面积|人口|全长|海拔|学名|全称)[为是])(?=[，。；)）])|(?:包括|包含)(?=[。；])"
+    r"|《》|「」|『』"
+    r"|\b(?:such as|known as|located in|consists? of)\s*[,.;)](?!\.)"
+)
+
+
+def closed_gaps(text: str) -> str:
+    """`text` without brackets and commas that are left where a template was cut out, and without doubled stops."""
+    return _DOUBLED.sub("", _LAST.sub("）", _FIRST.sub("（", _EMPTY.sub("", text))))
+
+
+def gap(text: str) -> str:
+    """The words of the first place where something that was announced is missing, or ""."""
+    match = _MISSING.search(simplified(text))
+    return match[0].strip() if match else ""
