@@ -84,15 +84,15 @@ def _verdicts(step: Step, dataset: Any, work: Workspace, rows: int) -> list[tupl
         raise
     except Exception as error:  # a stranger's stage may raise anything; it has to be named
         raise PluginError(
-            f"stage `{step.label}` of {step.package} failed: {type(error).__name__}: {error}",
-            hint=f"this is a fault of plugin `{step.plugin}` or of its options",
+            f"{step} failed: {type(error).__name__}: {error}",
+            hint="this is a fault of the plugin or of its options",
         ) from error
     said.sort()
     numbers = [row for row, *_ in said]
     if len(set(numbers)) < len(numbers) or (numbers and not 0 <= numbers[0] <= numbers[-1] < rows):
         raise PluginError(
-            f"stage `{step.label}` of {step.package} named a row twice, or one that is not there",
-            hint=f"plugin `{step.plugin}`: `run` returns (row number, reason, value), each row at most once",
+            f"{step} named a row twice, or one that is not there",
+            hint="`run` returns (row number, reason, value), each row at most once",
         )
     return said
 

@@ -32,7 +32,7 @@ from kun_builder.run.verdicts import FOLDER
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Entry, Registry
+    from kun_builder.recipe.plugins import Entry, Plugin, Registry
     from kun_builder.recipe.recipe import Recipe
 
 Kind = Literal["rows", "batches", "dataset"]
@@ -40,15 +40,12 @@ Kind = Literal["rows", "batches", "dataset"]
 
 @dataclass(frozen=True)
 class Step:
-    """One stage as the recipe uses it. `label` is its name, numbered from the second use on."""
+    """One stage as the recipe uses it. `label` is its name, numbered from the second use on; `owner` has made it."""
 
     label: str
     stage: Stage
     options: Mapping[str, Any]
-    plugin: str
-    package: str
-    version: str
-    digest: str
+    owner: Plugin
     models: tuple[str, ...] = ()
     tokenizer_of: str = ""
     """The model whose tokenizer the value `auto` of an option stands for; empty if no option has it."""
@@ -60,7 +57,7 @@ class Step:
     """Values of options that hold on this machine only, for example the file in which a tokenizer was found."""
 
     def __str__(self) -> str:
-        return f"stage `{self.label}` of plugin `{self.plugin}` ({PurePath(self.package).name})"
+        return f"stage `{self.label}` of plugin `{self.owner.name}` ({PurePath(self.owner.package).name})"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -86,10 +83,10 @@ class Step:
         return StepFacts(
             label=self.label,
             stage=self.stage.name,
-            plugin=self.plugin,
-            package=PurePath(self.package).name,
-            package_version=self.version,
-            digest=self.digest,
+            plugin=self.owner.name,
+            package=PurePath(self.owner.package).name,
+            package_version=self.owner.version,
+            digest=self.owner.digest,
             version=self.stage.version,
             options={n: value.text if isinstance(value, Prompt) else plain(value) for n, value in self.options.items()},
             models=self.models,
@@ -260,10 +257,7 @@ def recipe_steps(recipe: Recipe, registry: Registry) -> list[Step]:
                 label=label,
                 stage=entry.value,
                 options=spec.options,
-                plugin=entry.plugin,
-                package=entry.package,
-                version=entry.version,
-                digest=entry.digest,
+                owner=entry.owner,
                 models=tuple(spec.options[name] for name in roles(entry.value.run, "model") if spec.options[name]),
                 files=file_digests(entry.options, spec.options) | _verdict_digests(said),
                 resolved=said,

@@ -135,7 +135,7 @@ def _batch_step(table: pa.Table, step: Step) -> tuple[pa.Table, pa.Table, StepCo
     created = alive.num_rows + died.num_rows - table.num_rows
     if created < 0:
         raise PluginError(
-            f"stage `{step.label}` of {step.package} removed {-created} rows",
+            f"{step} removed {-created} rows",
             hint="a batch stage drops rows with `drop_rows(table, mask, reason, values)`",
         )
     return alive, died, _counts(step, table.num_rows, alive.num_rows, created, died)
@@ -170,23 +170,21 @@ def _step_schema(before: pa.Table, step: Step) -> pa.Schema:
 def _checked(result: Any, before: pa.Table, step: Step) -> pa.Table:
     """The result with its declared columns in their declared types. Raises PluginError if the columns are others."""
     if not isinstance(result, pa.Table):
-        raise PluginError(
-            f"stage `{step.label}` of {step.package} returned {type(result).__name__}, not a pyarrow.Table"
-        )
+        raise PluginError(f"{step} returned {type(result).__name__}, not a pyarrow.Table")
     schema = _step_schema(before, step)
     wrong = ", ".join(sorted((set(result.column_names) ^ set(schema.names)) - set(VERDICT)))
     if wrong:
         raise PluginError(
-            f"stage `{step.label}` of {step.package} returned other columns than it declares: {wrong}",
-            hint=f"plugin `{step.plugin}`: `adds` must name exactly the columns that the stage adds",
+            f"{step} returned other columns than it declares: {wrong}",
+            hint="`adds` must name exactly the columns that the stage adds",
         )
     return conform(result, schema)
 
 
 def _broken(step: Step, error: str) -> PluginError:
     return PluginError(
-        f"stage `{step.label}` of {step.package} failed on every row: {error}",
-        hint=f"this is a fault of plugin `{step.plugin}` or of its options, not of the rows",
+        f"{step} failed on every row: {error}",
+        hint="this is a fault of the plugin or of its options, not of the rows",
     )
 
 

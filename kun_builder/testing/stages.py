@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.drops import QUARANTINED, VERDICT
 from kun_builder.errors import KunError
 from kun_builder.recipe.option_values import check_options
+from kun_builder.recipe.plugins import Plugin
 from kun_builder.report import Tally
 from kun_builder.run.dataset_stage import seen_columns, verdicts_of
 from kun_builder.run.plan import Segment, Step
@@ -102,10 +103,7 @@ def _step(stage: Stage, given: Mapping[str, Any]) -> Step:
         label=stage.name,
         stage=stage,
         options=complete,
-        plugin="test",
-        package="test",
-        version="0",
-        digest="",
+        owner=Plugin("test", "test"),
         models=tuple(complete[o.name] for o in options if o.role == "model" and complete[o.name]),
     )
 

@@ -12,6 +12,7 @@ from kun_builder.drops import VERDICT
 from kun_builder.errors import RunError
 from kun_builder.models.usage import LiveUsage
 from kun_builder.models.window import Window
+from kun_builder.recipe.plugins import Plugin
 from kun_builder.report import StepCounts
 from kun_builder.run.executors.base import Task
 from kun_builder.run.executors.figures import Figures, Merged
@@ -106,7 +107,7 @@ def task(folder, stage):
     path = folder / "shard.arrow"
     path.touch()
     schema = pa.schema([(name, pa.string()) for name in ("id", "text", *VERDICT)])
-    job = make_job(Segment("rows", (Step("ask", stage, {}, "test", "test", "1", "d1"),)), schema)
+    job = make_job(Segment("rows", (Step("ask", stage, {}, Plugin("test", "test", "1")),)), schema)
     return Task(Shard("s", 0, path, "k", 3), folder / "out.arrow", "key", job)
 
 
@@ -114,7 +115,7 @@ def test_a_task_takes_its_stages_from_the_plugins_over_there(tmp_path):
     """A stage that is a closure travels by its name; all else of the task comes as it was."""
     mine, theirs = closure(), closure()
     sent = task(tmp_path, mine)
-    got = unpack(pack(sent), Registry(ask=Entry(theirs, "d1")))
+    got = unpack(pack(sent), Registry(ask=Entry(theirs, "")))
     assert got.job.steps[0].stage is theirs
     assert replace(got, job=sent.job) == sent
     assert got.job.schema == sent.job.schema

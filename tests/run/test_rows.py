@@ -7,6 +7,7 @@ import pytest
 
 from kun_builder import Completion, Drop, RowStage
 from kun_builder.errors import RunError
+from kun_builder.recipe.plugins import Plugin
 from kun_builder.run.plan import Step
 from kun_builder.run.rows import RowRunner
 from kun_builder.status import Status
@@ -25,7 +26,7 @@ class Capacity:
 
 
 def steps(run):
-    return [Step("stage", RowStage(name="stage", run=run), {}, "test", "test-package", "1", "0")]
+    return [Step("stage", RowStage(name="stage", run=run), {}, Plugin("test", "test-package", "1"))]
 
 
 def rows(shard, count):

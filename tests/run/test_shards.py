@@ -11,6 +11,7 @@ import pytest
 from kun_builder import BatchStage, DatasetStage, drop_rows
 from kun_builder.drops import VERDICT
 from kun_builder.errors import PluginError
+from kun_builder.recipe.plugins import Plugin
 from kun_builder.run.dataset_stage import run_dataset_stage
 from kun_builder.run.executors.base import Task
 from kun_builder.run.executors.batches import quiet_datasets, run_batch
@@ -24,6 +25,7 @@ from kun_builder.status import Status
 
 quiet_datasets()
 
+OWNER = Plugin("test", "test-package", "1")
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "split", "text", "instruction", "output")]
     + [(name, pa.string()) for name in VERDICT]
@@ -52,9 +54,7 @@ def drop_odd(table):
 
 
 def segment(kind, *stages, measure=False):
-    return Segment(
-        kind, tuple(Step(stage.name, stage, {}, "test", "test-package", "1", "0", measure=measure) for stage in stages)
-    )
+    return Segment(kind, tuple(Step(stage.name, stage, {}, OWNER, measure=measure) for stage in stages))
 
 
 def odd_task(tmp_path, part):
@@ -149,7 +149,10 @@ def test_a_dataset_stage_drops_rows_by_file_position_and_is_not_run_twice(tmp_pa
 def test_a_dataset_stage_that_names_wrong_rows_is_named(tmp_path, said):
     """A row number that is not there, or is there twice, stops the run with the stage's name."""
     step = segment("dataset", DatasetStage(name="wrong", run=lambda dataset: said)).steps[0]
-    with pytest.raises(PluginError, match="stage `wrong` of test-package named a row twice, or one that is not there"):
+    with pytest.raises(
+        PluginError,
+        match=r"stage `wrong` of plugin `test` \(test-package\) named a row twice, or one that is not there",
+    ):
         run_dataset_stage(step, [shard(tmp_path, 0, 3)], "k", tmp_path / "wrong")
 
 

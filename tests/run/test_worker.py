@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kun_builder import BatchStage, Drop, RowStage, drop_rows
 from kun_builder.errors import PluginError, RejectedError
+from kun_builder.recipe.plugins import Plugin
 from kun_builder.run.plan import Segment, Step
 from kun_builder.run.rows import RowRunner
 from kun_builder.run.worker import make_job, run_table
@@ -18,6 +19,7 @@ from kun_builder.status import Status
 
 # A row's fate is written in its text: one letter per step.
 KEEP, DROP, RAISE, SPLIT = "kdrs"
+OWNER = Plugin("test", "test-package", "1")
 FATES = st.lists(st.text(alphabet="kdrs", min_size=3, max_size=3), max_size=25)
 
 
@@ -63,7 +65,7 @@ def row(at):
 
 
 def segment(kind, *stages):
-    steps = tuple(Step(stage.name, stage, {}, "test", "test-package", "1", "0") for stage in stages)
+    steps = tuple(Step(stage.name, stage, {}, OWNER) for stage in stages)
     return Segment(kind, steps)
 
 
@@ -159,7 +161,8 @@ def test_a_stage_that_fails_on_every_row_stops_the_run_with_its_name(kind):
     """A stage that raises for each of many rows is broken itself: the error names stage, package and first fault."""
     stages = [row(0)] if kind == "rows" else [batch(0)]
     with pytest.raises(
-        PluginError, match=r"stage `(row|batch)0` of test-package failed on every row: ValueError: no r"
+        PluginError,
+        match=r"stage `(row|batch)0` of plugin `test` \(test-package\) failed on every row: ValueError: no r",
     ):
         run(kind, stages, table(["r"] * 12))
 
@@ -201,7 +204,7 @@ def test_a_forgotten_column_is_quarantined():
 )
 def test_a_batch_stage_that_breaks_its_word_is_named(broken, message):
     """A batch stage that returns other columns, fewer rows or no table stops the run with its name and package."""
-    with pytest.raises(PluginError, match=f"stage `broken` of test-package {message}"):
+    with pytest.raises(PluginError, match=rf"stage `broken` of plugin `test` \(test-package\) {message}"):
         run("batches", [BatchStage(name="broken", run=broken)], table(["a", "b"]))
 
 

@@ -43,7 +43,7 @@ def pack(task: Task, shared: Sequence[str] = ()) -> Packed:
     steps = task.job.steps
     named = [Path(name).expanduser() for step in steps for name in (*step.files, *map(str, step.resolved.values()))]
     files = {str(task.shard.path), *shared, *(str(name) for name in named if name.is_file())}
-    makers = {step.stage.name: f"{step.version} {step.digest}" for step in steps}
+    makers = {step.stage.name: f"{step.owner.version} {step.owner.digest}" for step in steps}
     return Packed(written.getvalue(), tuple(sorted(files)), makers)
 
 
