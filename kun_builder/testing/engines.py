@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, Literal
 
 from aiohttp import web
@@ -23,7 +24,7 @@ _CLASSES: dict[str | int, type[RequestError]] = {
     **dict.fromkeys((401, 403, 404), FatalError),
 }
 _PROMPT = "床前明月光"
-_TIMEOUT = 0.5  # seconds, for servers that hang
+_HASTE, _PATIENCE = 0.5, 60.0  # seconds for an answer of a server that hangs, and of one that only has a busy machine
 _SOON = 5.0  # seconds within which a cancelled request has to end
 
 
@@ -57,8 +58,10 @@ class _Server:
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
         self.mode: str | int = "good"
-        self.left = asyncio.Event()
-        """Set when a client has closed its connection while the server hangs."""
+        self.reached, self.left = asyncio.Event(), asyncio.Event()
+        """Set when a request has come while the server hangs, and when its client has closed the connection."""
+        self.hanging = 0
+        """Requests that wait for nothing at present."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
@@ -67,9 +70,12 @@ class _Server:
         if isinstance(self.mode, int) and blamed:  # what is refused as wrong input is wrong in itself
             return web.json_response({"error": "as asked"}, status=self.mode, headers={"Retry-After": "7"})
         if self.mode == "hang":
+            self.hanging += 1
+            self.reached.set()
             try:
                 await asyncio.Event().wait()
             finally:
+                self.hanging -= 1
                 self.left.set()
         if self.mode == "break" and request.transport is not None:
             request.transport.abort()
@@ -96,13 +102,18 @@ async def _check(engine: Engine, server: _Server, facts: dict[str, Any]) -> Comp
     request = Request(_PROMPT if facts["prompt"] == "completion" else ({"role": "user", "content": _PROMPT},))
     async with _serve(server) as url:
         before = asyncio.all_tasks()
-        spec = ModelSpec(**facts, endpoints=(url,), timeout=_TIMEOUT)
+        spec = ModelSpec(**facts, endpoints=(url,), timeout=_PATIENCE)
         async with engine.connect(spec, **spec.options) as endpoints:
             expect(len(endpoints) == 1, f"engine `{engine.name}`: {len(endpoints)} endpoints for one address")
             completion = await _good(engine, endpoints[0], request)
-            await _failures(engine, server, endpoints[0], request)
-        patient = ModelSpec(**facts, endpoints=(url,), timeout=60.0)
-        async with engine.connect(patient, **spec.options) as endpoints:
+            await _statuses(engine, server, endpoints[0], request)
+            await _failure(engine, server, endpoints[0], request, "break", "a broken connection")
+            await _failure(engine, server, endpoints[0], request, "garbage", "an answer that is no JSON")
+        async with engine.connect(replace(spec, timeout=_HASTE), **spec.options) as endpoints:
+            with suppress(RequestError):  # a busy machine
+                await endpoints[0].info()
+            await _failure(engine, server, endpoints[0], request, "hang", "a time-out")
+        async with engine.connect(spec, **spec.options) as endpoints:
             await _cancelled(engine, server, endpoints[0], request)
         left = [task for task in asyncio.all_tasks() - before if task.get_coro().__qualname__ not in _AIOHTTP]  # type: ignore[union-attr]
         expect(not left, f"engine `{engine.name}` leaves tasks behind: {left}")
@@ -140,7 +151,7 @@ async def _good(engine: Engine, endpoint: Endpoint, request: Request) -> Complet
     return completion
 
 
-async def _failures(engine: Engine, server: _Server, endpoint: Endpoint, request: Request) -> None:
+async def _statuses(engine: Engine, server: _Server, endpoint: Endpoint, request: Request) -> None:
     for status, kind in _CLASSES.items():
         server.mode = status
         error = await _error(engine, endpoint, request, f"status {status}")
@@ -154,22 +165,21 @@ async def _failures(engine: Engine, server: _Server, endpoint: Endpoint, request
             expect(
                 error.retry_after == 7, f"engine `{engine.name}` does not hear `Retry-After: 7`: {error.retry_after}"
             )
-    for mode, what in (
-        ("break", "a broken connection"),
-        ("hang", "a time-out"),
-        ("garbage", "an answer that is no JSON"),
-    ):
-        server.mode = mode
-        error = await _error(engine, endpoint, request, what)
-        expect(
-            type(error) is TransientError,
-            f"engine `{engine.name}`: {what} raises {type(error).__name__}, not TransientError",
-        )
-        await endpoint.queued()
-        expect(
-            not await endpoint.healthy() or mode == "garbage",
-            f"engine `{engine.name}`: after {what} it is still healthy",
-        )
+    server.mode = "good"
+
+
+async def _failure(engine: Engine, server: _Server, endpoint: Endpoint, request: Request, mode: str, what: str) -> None:
+    server.mode = mode
+    error = await _error(engine, endpoint, request, what)
+    expect(
+        type(error) is TransientError,
+        f"engine `{engine.name}`: {what} raises {type(error).__name__}, not TransientError",
+    )
+    await endpoint.queued()
+    expect(
+        not await endpoint.healthy() or mode == "garbage",
+        f"engine `{engine.name}`: after {what} it is still healthy",
+    )
     server.mode = "good"
 
 
@@ -185,10 +195,16 @@ async def _error(engine: Engine, endpoint: Endpoint, request: Request, what: str
 
 async def _cancelled(engine: Engine, server: _Server, endpoint: Endpoint, request: Request) -> None:
     """Check that a cancelled request ends at once, at the server too, which else would go on for nobody."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SOON):
+            while server.hanging:  # noqa: ASYNC110  # those of the time-out, whose clients have gone
+                await asyncio.sleep(0)
     server.mode = "hang"
+    server.reached.clear()
     server.left.clear()
     task = asyncio.ensure_future(endpoint.complete(request))
-    await asyncio.sleep(0.2)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(server.reached.wait(), _SOON)
     task.cancel()
     with suppress(asyncio.CancelledError, TimeoutError):
         await asyncio.wait_for(task, _SOON)
