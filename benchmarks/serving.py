@@ -187,10 +187,10 @@ def _killed(build: Build, server: Simulator, luck: random.Random, pace: float, m
         _kill(process)
         on_disk.append(build.on_disk())
     repeated = server.repeated()
-    counts = [sum(begin <= at <= end for at, _ in repeated) for begin, end in lives]
+    counts = [sum(begin <= one.at <= end for one in repeated) for begin, end in lives]
     next_begins = [*(begin for begin, _ in lives[1:]), math.inf]
     kept = [
-        sum(begin <= at < next_begin and begins in known for at, begins in repeated)
+        sum(begin <= one.at < next_begin and one.begins in known for one in repeated)
         for (begin, _), next_begin, known in zip(lives, next_begins, on_disk, strict=True)
     ]
     return counts, sum(kept)

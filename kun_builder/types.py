@@ -338,6 +338,9 @@ class Engine:
     name: str
     connect: Callable[..., AbstractAsyncContextManager[Sequence[Endpoint]]]
     version: str = "1"
+    collects: bool = False
+    """Whether requests of many rows wait to be sent together, as one batch. On a cluster one process then asks for all:
+    its batches are as large as they may be, and it alone goes on with those that a killed run has left behind."""
 
 
 class Generate(Protocol):

@@ -13,6 +13,7 @@ from kun_builder.cli.options import Command, open_recipe, output_options, recipe
 from kun_builder.cli.output import Output, console, make_table
 
 if TYPE_CHECKING:
+    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
     from kun_builder.report import StepFacts
     from kun_builder.run.plan import Plan, Segment
@@ -57,12 +58,12 @@ def command(recipe: Path, sample: int | None, out: Output, **options: Any) -> No
         return
     plan = make_plan(checked, registry)
     if out.format == "json":
-        out.json(_describe(checked, plan))
+        out.json(_describe(checked, plan, registry))
     elif out.format == "quiet":
         for segment in plan.segments:
             out.text(segment.label)
     else:
-        _draw(_describe(checked, plan))
+        _draw(_describe(checked, plan, registry))
     input_keys(checked, registry)  # raises for files that are missing, before the build is due
 
 
@@ -70,13 +71,13 @@ def _listed(spec: ModelSpec) -> list[str]:
     return [f"in {spec.endpoints_file}"] if spec.endpoints_file else []
 
 
-def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+def _describe(recipe: Recipe, plan: Plan, registry: Registry) -> dict[str, Any]:
     """The plan as plain data."""
     return {
         "name": recipe.name,
         "output": str(recipe.output),
         "executor": recipe.executor,
-        "placement": _placement(recipe) if recipe.executor == "ray" else {},
+        "placement": _placement(recipe, plan, registry) if recipe.executor == "ray" else {},
         "limit": recipe.limit,
         "models": {
             name: {
@@ -96,9 +97,13 @@ def _describe(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _placement(recipe: Recipe) -> dict[str, str]:
+def _placement(recipe: Recipe, plan: Plan, registry: Registry) -> dict[str, str]:
     """Where the kinds of segments run on a Ray cluster."""
+    from kun_builder.models.connect import collects
+
     workers = str(recipe.ray.actors or "one for each node")
+    if collects((recipe.models[name] for name in plan.models), registry.engines):
+        workers = "1, since requests are collected into batches"
     return {
         "cluster": recipe.ray.address or "one on this machine, which ends with the run",
         "batches": "shards on all nodes, one for each processor",

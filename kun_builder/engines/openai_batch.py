@@ -92,4 +92,4 @@ class BatchEndpoint:
 @hookimpl
 def kun_engines() -> list[Engine]:
     """Batch APIs in the form of OpenAI's."""
-    return [Engine(name="openai-batch", connect=connect)]
+    return [Engine(name="openai-batch", connect=connect, collects=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -122,6 +122,11 @@ def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[Mo
             known = ", ".join(sorted(engines))
             raise ModelError(f"model `{spec.name}`: there is no engine `{name}`", hint=f"engines: {known}")
     return [(replace(spec, engine=name, endpoints=tuple(part)), engines[name].value) for name, part in urls.items()]
+
+
+def collects(specs: Iterable[ModelSpec], engines: Mapping[str, EngineEntry]) -> bool:
+    """Whether requests to any of these models wait for each other (`Engine.collects`)."""
+    return any(engine.collects for spec in specs for _, engine in _kinds(spec, engines))
 
 
 def _nobody(spec: ModelSpec, endpoints: Sequence[Endpoint], answers: Sequence[object]) -> ModelError:

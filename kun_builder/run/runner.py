@@ -136,7 +136,7 @@ def _executor(
         if recipe.executor == "ray":
             from kun_builder.run.executors.ray import open_ray
 
-            yield stack.enter_context(open_ray(recipe, status, rows, budget))
+            yield stack.enter_context(open_ray(recipe, status, rows, registry.engines, budget))
         else:
             yield stack.enter_context(open_local(status, _loading(recipe), rows, registry.engines, budget))
 

@@ -43,7 +43,7 @@ def kun_stages():
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    """A recipe of two requests a row over fifteen shards."""
+    """A recipe of two requests a row over fifteen shards. A batch is sent when all rows have asked, however slowly."""
     monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "twice.py").write_text(STAGES, "utf-8")
     lines = "".join(json.dumps({"text": f"第{n}篇，讲怎么保存茶叶。"}, ensure_ascii=False) + "\n" for n in range(ROWS))
@@ -53,8 +53,8 @@ def recipe(tmp_path, monkeypatch):
         path = tmp_path / "recipe.yaml"
         path.write_text(
             "name: batched\nshard_rows: 4\nplugins: {dirs: [.]}\n"
-            f"models: {{chat: {{engine: openai-batch, endpoints: ['{url}'], model: m, linger: 1.0, poll: 0.1,"
-            " cost: {input: 0.5, output: 1.0}}}\n"
+            f"models: {{chat: {{engine: openai-batch, endpoints: ['{url}'], model: m, linger: 600, poll: 0.1,"
+            f" concurrency: {ROWS}, cost: {{input: 0.5, output: 1.0}}}}}}\n"
             "splits: {web: {source: generic, path: a.jsonl}}\nstages: [twice]\n",
             "utf-8",
         )
@@ -85,8 +85,8 @@ def test_a_killed_build_ends_with_every_request_asked_once(recipe, tmp_path):
         api.batches["batch-0"]["plan"] = "completed"
         second = started(path)
         api.kill = second.pid
-        assert second.wait(60) == -signal.SIGKILL
-        assert started(path).wait(60) == 0, (tmp_path / "log.txt").read_text()
+        assert second.wait(200) == -signal.SIGKILL
+        assert started(path).wait(200) == 0, (tmp_path / "log.txt").read_text()
         assert (len(api.batches), len(api.lines)) == (2, 2 * ROWS)
     assert pq.read_table(tmp_path / "run/kept").num_rows == ROWS
     report = json.loads((tmp_path / "run/report.json").read_bytes())
@@ -95,3 +95,12 @@ def test_a_killed_build_ends_with_every_request_asked_once(recipe, tmp_path):
     assert usage["cost"] == pytest.approx(usage["requests"] * (1000 * 0.5 + 500 * 1.0) / 1e6)
     noted = [json.loads(path.read_bytes())["batch"] for path in (tmp_path / "cache").glob("batches/*/*.json")]
     assert noted == ["batch-0"], "the third process has used its answers out of the journal"
+
+
+def test_on_a_cluster_one_worker_asks(recipe, kun):
+    """The plan says so, whatever the recipe wants: a batch has the requests of all rows."""
+    path = recipe("http://127.0.0.1:9")
+    path.write_text(path.read_text("utf-8") + "executor: ray\nray: {actors: 4}\n", "utf-8")
+    code, out, err = kun("plan", path, "--json")
+    assert code == 0, err
+    assert json.loads(out)["placement"]["rows"].endswith(": 1, since requests are collected into batches")

@@ -24,7 +24,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import orjson
@@ -86,10 +86,10 @@ class Model:
         self.starts: deque[float] = deque()
         self.times = array("d")
         self.attempts: Counter[bytes] = Counter()
-        self.answered: dict[bytes, float] = {}
-        """When each request was last answered."""
-        self.repeated: list[tuple[float, str]] = []
-        """Those that were answered again: when they had been answered before, and how their answers begin."""
+        self.answered: dict[bytes, tuple[float, int]] = {}
+        """When each request was last answered, and as which of all answers."""
+        self.repeated: list[tuple[float, int, str]] = []
+        """See `Repeat`."""
         self.heads: set[str] = set()
         self.faulty: Counter[str] = Counter()
         self.first = self.last = 0.0
@@ -295,8 +295,8 @@ class Connection(asyncio.Protocol):
             model.last = time.monotonic()
         if not probe and fault != "garbage":
             if digest in model.answered:
-                model.repeated.append((model.answered[digest], digest[:4].hex()))
-            model.answered[digest] = model.last
+                model.repeated.append((*model.answered[digest], digest[:4].hex()))
+            model.answered[digest] = model.last, len(model.answered) + len(model.repeated)
         self._send(200, b"<html>no model here</html>" if fault == "garbage" else payload)
 
     def _send(self, status: int, payload: bytes, retry_after: float = 0.0) -> None:
@@ -325,6 +325,15 @@ async def _serve(settings: Settings, port: int) -> None:
 # --- for those who start it ------------------------------------------------------------------------------------
 
 
+class Repeat(NamedTuple):
+    """A request that was answered once more: when, by the monotonic clock, it had been answered before, and as which of
+    all answers; and the first 8 characters of its answer, which tell requests apart."""
+
+    at: float
+    number: int
+    begins: str
+
+
 class Simulator:
     """A running simulator; made by `simulator`."""
 
@@ -347,10 +356,9 @@ class Simulator:
         """See `Model.stats`."""
         return dict(self._get("stats"))
 
-    def repeated(self) -> list[tuple[float, str]]:
-        """Requests that were answered once more: when, by the monotonic clock, they had been answered before; and the
-        first 8 characters of their answers, which tell requests apart."""
-        return [(at, begins) for at, begins in self._get("repeated")]
+    def repeated(self) -> list[Repeat]:
+        """Requests that were answered once more, one for each time."""
+        return [Repeat(*one) for one in self._get("repeated")]
 
     def _get(self, name: str) -> Any:
         with urlopen(f"{self.url}/{name}", timeout=30) as answer:

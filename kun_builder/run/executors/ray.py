@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kun_builder.errors import ModelError, RunError, Stopped
 from kun_builder.models.budget import Budget
+from kun_builder.models.connect import collects
 from kun_builder.models.journal.journal import default_folder
 from kun_builder.run.executors import batches, watchdog
 from kun_builder.run.executors.base import Done, Intake, Task, count, count_drops
@@ -32,22 +33,32 @@ from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
 if TYPE_CHECKING:
+    from kun_builder.models.connect import EngineEntry
     from kun_builder.recipe.recipe import Recipe
 
 LOOK = 0.5
 """Seconds between two requests for a worker's figures, and between two looks for tasks that have come."""
 _AHEAD = 2
 """How many shards of a batch segment Ray is given ahead, for each processor."""
+_COLLECTED = 64
+"""How many shards of a row segment the one worker that collects requests has at most; each holds a thread of it."""
 
 
 class RayExecutor:
     """The `Executor` of a cluster that this process is connected to."""
 
     def __init__(
-        self, status: Status, load: bytes, workers: Sequence[Any], budget: Budget | None, shared: Sequence[str]
+        self,
+        status: Status,
+        load: bytes,
+        workers: Sequence[Any],
+        budget: Budget | None,
+        shared: Sequence[str],
+        *,
+        together: bool = False,
     ) -> None:
         """`workers` are actors of `RowWorker`, none where no segment has row stages. `load` is pickled; `shared` are
-        files that every node must see."""
+        files that every node must see. `together`: the rows of many shards wait together (`collects`)."""
         self._status, self._load, self._workers, self._budget = status, load, workers, budget
         self._shared = shared
         self._merged = Merged(status, budget)
@@ -61,6 +72,7 @@ class RayExecutor:
         if workers:
             self.infos, self.identities = _same(answer([worker.who.remote() for worker in workers]))
             self._last_figures()
+        self._collected = sum(answer([worker.capacity.remote() for worker in workers])) if together else 0
 
     def run(self, tasks: Coming[Task], *, rows: bool) -> Iterator[Done]:
         """See `Executor`."""
@@ -136,7 +148,7 @@ class RayExecutor:
         self._deaths.clear()
         while True:
             yield from intake.take()
-            self._hand_out(intake.left)
+            self._hand_out(intake.left, min(_COLLECTED, NEIGHBOURS + self._collected // intake.largest))
             if not self._under_way and self._over(intake):
                 break
             for ref in _ready([*self._under_way, *self._polls], intake):
@@ -151,11 +163,11 @@ class RayExecutor:
         except Stopped:
             self._end()
 
-    def _hand_out(self, queue: deque[tuple[int, Task]]) -> None:
-        """Give shards to the workers, always to the one that has fewest, until each has its share."""
+    def _hand_out(self, queue: deque[tuple[int, Task]], most: int) -> None:
+        """Give shards to the workers, always to the one that has fewest, until each has `most`."""
         load = Counter({worker: 0 for worker in range(len(self._workers))})
         load.update(worker for worker, _ in self._under_way.values())
-        while queue and load[worker := min(load, key=lambda one: load[one])] < NEIGHBOURS:
+        while queue and load[worker := min(load, key=lambda one: load[one])] < most:
             number, task = queue.popleft()
             run = self._workers[worker].run.options(concurrency_group="shards")
             self._under_way[run.remote(number, pack(task, self._shared))] = worker, number
@@ -232,7 +244,13 @@ def _ready(refs: Collection[Any], intake: Intake) -> list[Any]:
 
 
 @contextmanager
-def open_ray(recipe: Recipe, status: Status, rows: RowSettings | None, budget: Budget | None) -> Iterator[RayExecutor]:
+def open_ray(
+    recipe: Recipe,
+    status: Status,
+    rows: RowSettings | None,
+    engines: Mapping[str, EngineEntry],
+    budget: Budget | None,
+) -> Iterator[RayExecutor]:
     """The executor of the cluster at the recipe's address, or of one on this machine, which ends with the run.
 
     Raises RunError where Ray is not installed, or there is no cluster; ModelError as connecting the models does.
@@ -246,9 +264,10 @@ def open_ray(recipe: Recipe, status: Status, rows: RowSettings | None, budget: B
         if rows:
             journal = (rows.journal or default_folder()).absolute()
             rows, shared = replace(rows, journal=journal), [stack.enter_context(shared_token(journal))]
-        workers = _workers(recipe, load, rows) if rows else []
+        together = rows is not None and collects(rows.specs.values(), engines)
+        workers = _workers(recipe, load, rows, together) if rows else []
         try:
-            executor = RayExecutor(status, load, workers, budget, shared)
+            executor = RayExecutor(status, load, workers, budget, shared, together=together)
         except BaseException:
             _kill(workers)
             raise
@@ -258,22 +277,24 @@ def open_ray(recipe: Recipe, status: Status, rows: RowSettings | None, budget: B
         yield executor
 
 
-def _workers(recipe: Recipe, load: bytes, rows: RowSettings) -> list[Any]:
+def _workers(recipe: Recipe, load: bytes, rows: RowSettings, together: bool) -> list[Any]:
     """The workers of row segments, dealt out to the nodes one by one: at most as many as the smallest fixed
-    `concurrency`, which they share."""
+    `concurrency`, which they share, and one where requests are collected."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from kun_builder.run.executors.ray_worker import RowWorker
 
     fixed = [spec.concurrency for spec in rows.specs.values() if spec.concurrency]
-    number = min([recipe.ray.actors or len(node_names()), *fixed])
+    number = 1 if together else min([recipe.ray.actors or len(node_names()), *fixed])
     settings = pickle.dumps(replace(rows, sharers=number))
     actor = ray.remote(
         num_cpus=0,  # they wait for models, and batches of the same rows need the processors
         max_restarts=RESTARTS,
         max_task_retries=-1,  # a call waits until its worker is there again; deaths are counted by shard
-        concurrency_groups={"shards": NEIGHBOURS},  # beside the one call at a time that looks after it
+        concurrency_groups={
+            "shards": _COLLECTED if together else NEIGHBOURS
+        },  # beside the one call at a time that looks after it
     )(RowWorker)
     # Not Ray's "SPREAD": it looks at load, of which workers that have only just been asked for have none.
     places = [NodeAffinitySchedulingStrategy(node, soft=True) for node in sorted(node_names())]

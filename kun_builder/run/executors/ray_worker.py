@@ -65,6 +65,10 @@ class RowWorker:
         shards = self._open()
         return shards.infos, shards.identities
 
+    def capacity(self) -> int:
+        """How many rows to keep under way (`Generator.capacity`)."""
+        return self._open().capacity
+
     def run(self, number: int, packed: Packed) -> ShardRecord:
         """Compute a shard, unless it was finished before its worker died."""
         task = unpack(packed, _registry(self._load))
