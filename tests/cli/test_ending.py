@@ -18,13 +18,17 @@ from kun_builder.cli.ending import seconds_of
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 STAGES = Path(__file__).parents[1] / "stages"
 ROWS = 300
+ENDS = {"--time-limit": signal.SIGALRM, "SIGTERM": signal.SIGTERM}
+"""Signals that end a build. That of the limit is sent by hand, when there is something to end."""
 SLOW = """
-import time
+import os, signal, time
 from kun_builder import BatchStage, hookimpl
 kun_api = 1
 def sleep(table):
-    open("asleep", "w").close()
-    time.sleep(60)
+    with open("falls asleep", "w") as file:
+        file.write(str(signal.getitimer(signal.ITIMER_REAL)[0]))
+    os.rename("falls asleep", "asleep")
+    time.sleep(600)
     return table
 @hookimpl
 def kun_stages():
@@ -51,8 +55,8 @@ def write(folder, stages):
     )
 
 
-def start(server, *args):
-    return subprocess.Popen([KUN_BUILD, "--endpoint", server.url, *args], stderr=subprocess.PIPE, text=True)
+def start(server, *args, program=(KUN_BUILD,)):
+    return subprocess.Popen([*program, "--endpoint", server.url, *args], stderr=subprocess.PIPE, text=True)
 
 
 def after(server, answers, process):
@@ -72,11 +76,10 @@ def test_what_is_under_way_is_answered_and_kept(folder, how):
     """Every request that reached the server is in the journal when the build ends with 75; the next one asks exactly
     the rest."""
     with simulator(slots=16, speed=2.0) as server:
-        process = start(server, *(["--time-limit", "4s"] if how == "--time-limit" else []))
+        process = start(server, *(["--time-limit", "10m"] if how == "--time-limit" else []))
         after(server, 20, process)
-        if how == "SIGTERM":
-            process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        process.send_signal(ENDS[how])
+        _, said = process.communicate(timeout=200)
         assert process.returncode == 75, said
         why = "its time limit is reached" if how == "--time-limit" else "it was told to end (SIGTERM)"
         assert f"{why}: nothing more is asked" in said
@@ -85,7 +88,7 @@ def test_what_is_under_way_is_answered_and_kept(folder, how):
         assert 20 <= generations(folder) == counts["answered"] == counts["attempts"] < 3 * ROWS
     with simulator(slots=64, speed=50.0) as fast:
         process = start(fast, "--time-limit", "10m")
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said
         assert fast.counts()["answered"] == 3 * ROWS - counts["answered"]
 
@@ -93,16 +96,22 @@ def test_what_is_under_way_is_answered_and_kept(folder, how):
 @pytest.mark.slow
 def test_a_second_sigterm_waits_for_nothing(folder):
     """Answers that take too long are given up at the second signal; the exit code is the same."""
-    with simulator(slots=16, speed=0.05) as server:
-        process = start(server)
+    patient = "from kun_builder.cli import ending, main; ending.PATIENCE = 600; main.main()"
+    with simulator(slots=16, speed=0.02) as server:
+        process = start(server, program=(sys.executable, "-c", patient))
         while server.counts()["in_flight"] < 16:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        time.sleep(1.0)
+        said = ""
+        while "it was told to end (SIGTERM): nothing more is asked" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=15)
+        said += process.communicate(timeout=100)[1]
+        assert server.counts()["answered"] < 16
     assert process.returncode == 75, said
     assert "Traceback" not in said
 
@@ -110,18 +119,33 @@ def test_a_second_sigterm_waits_for_nothing(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["--time-limit", "SIGTERM"])
 def test_a_stage_that_asks_nobody_is_not_waited_for(folder, how):
-    """Where no answer is under way, a build ends at once."""
+    """Where no answer is under way, a build ends at once. The limit has been counted from its start."""
     (folder / "slow.py").write_text(SLOW, "utf-8")
     write(folder, "sleep, ask, judge, rewrite")
     with simulator(speed=50.0) as server:
-        process = start(server, *(["--time-limit", "5s"] if how == "--time-limit" else []))
+        process = start(server, *(["--time-limit", "10m"] if how == "--time-limit" else []))
         while not (folder / "asleep").exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
-        if how == "SIGTERM":
-            process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=15)
+        left = float((folder / "asleep").read_text())
+        assert 0 < left < 600 if how == "--time-limit" else left == 0
+        process.send_signal(ENDS[how])
+        _, said = process.communicate(timeout=100)
         assert process.returncode == 75, said
+        assert "Traceback" not in said
+        assert server.counts()["answered"] == 0
+
+
+@pytest.mark.slow
+def test_a_limit_that_passes_ends_a_build_wherever_it_is(folder):
+    """Reading or in a stage: nothing but the limit ends this one, and nobody is asked."""
+    (folder / "slow.py").write_text(SLOW, "utf-8")
+    write(folder, "sleep, ask, judge, rewrite")
+    with simulator(speed=50.0) as server:
+        process = start(server, "--time-limit", "2s")
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 75, said
+        assert "Error: the run is not finished: its time limit is reached" in said
         assert "Traceback" not in said
         assert server.counts()["answered"] == 0
 
