@@ -35,7 +35,8 @@ def _empty_folder(monkeypatch, tmp_path):
 
 
 def test_help_costs_nothing():
-    """`kun-build --help` takes under 0.3 s of CPU and imports none of the heavy packages."""
+    """`kun-build --help` takes less than three times the processor time of importing click, 0.1 s, and imports none of
+    the heavy packages."""
     heavy = ("datasets", "transformers", "torch", "pyarrow", "pydantic", "aiohttp", "rich", "numpy", "yaml")
     code = (
         "import sys, resource\nsys.argv = ['kun-build', '--help']\nfrom kun_builder.cli.main import main\n"
@@ -45,13 +46,16 @@ def test_help_costs_nothing():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
     assert "Usage: kun-build [RECIPE] [OPTIONS]" in done.stdout
-    times = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([KUN_BUILD, "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.3
+    pairs = [(processor(KUN_BUILD, "--help"), processor(sys.executable, "-c", "import click")) for _ in range(3)]
+    assert min(ours for ours, _ in pairs) < 3 * min(clicks for _, clicks in pairs)
+
+
+def processor(*command):
+    """Seconds of processor time that a command takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,7 +25,7 @@ def completed(*words):
     """What bash offers for the last of the words: `default` for files, and words."""
     command = ["bash", "--norc", "-c", EVAL + ASK, "bash", *words]
     path = f"{BIN}:/usr/bin:/bin"
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": path}, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": path}, timeout=200)
     files, _, offered = done.stdout.rstrip("\n").partition(":")
     return files, offered.split()
 

@@ -34,7 +34,7 @@ def site(tmp_path):
         def run(self, *words):
             environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
             return subprocess.run(
-                [KUN_BUILD, *words], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
+                [KUN_BUILD, *words], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=200
             )
 
     return Site()

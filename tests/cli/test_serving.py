@@ -50,11 +50,14 @@ def run(folder):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
         first = json.loads(process.stderr.readline())
         url = first["message"].removeprefix("metrics: ")
-        while server.counts()["answered"] < 10:
+        scraped = ""
+        while "kun_requests_total 0\n" in scraped or not re.search(
+            r"^kun_requests_in_flight [1-9]", scraped, re.MULTILINE
+        ):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
-        with urlopen(url) as answer:
-            scraped = answer.read().decode()
+            with urlopen(url) as answer:
+                scraped = answer.read().decode()
         _, said = process.communicate()
     assert process.returncode == 0, said
     return server.url, scraped, said
@@ -209,7 +212,7 @@ def test_with_no_endpoint_left_the_run_says_so_and_stops_resumable(tmp_path):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
         server.kill()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=200)
         assert process.returncode == 1
         assert f"model `chat`: {server.url} does not answer; waiting up to 1 s for it" in said
         assert f"Error: model `chat`: no endpoint has answered for 1 s: {server.url}" in said

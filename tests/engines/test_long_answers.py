@@ -17,28 +17,32 @@ UNITS = [
     *("analysis", "assistantcommentary", "assistantfinal", "assistant", "Here is my response:", "<|begin_of_thought|>"),
 ]
 HEADS = ["", "<think>", "<reasoning>", "</think>", "analysisA", "<|channel|>", "<|channel|>final<|message|>"]
-LENGTH = 100_000
+LENGTH, MOST = 100_000, 40
 
 
 def slower(read, unit, head=""):
-    """How many times as long a text ten times as long takes; a short time counts as none."""
+    """How many times as long a text ten times as long takes; a short time counts as none.
+
+    Where that is too much, it is measured once more, since the machine may have been busy."""
 
     def seconds(length):
         text = head + unit * (length // len(unit))
-        began = time.process_time()
+        began = time.thread_time()  # without what other threads do meanwhile
         read(text)
-        return time.process_time() - began
+        return time.thread_time() - began
 
-    return min(seconds(10 * LENGTH) for _ in range(2)) / max(0.005, min(seconds(LENGTH) for _ in range(2)))
+    short, long = max(0.005, seconds(LENGTH)), seconds(10 * LENGTH)
+    if long < MOST * short:
+        return long / short
+    return min(long, seconds(10 * LENGTH)) / max(0.005, min(short, seconds(LENGTH)))
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_reasoning_is_told_apart_in_linear_time(unit):
     """Ten times the text takes about ten times as long, behind every head."""
     for head in HEADS:
-        assert (
-            slower(lambda text: (split_reasoning(text), starts_to_think(text), ends_reasoning(text)), unit, head) < 40
-        )
+        ratio = slower(lambda text: (split_reasoning(text), starts_to_think(text), ends_reasoning(text)), unit, head)
+        assert ratio < MOST
 
 
 def test_a_stream_of_many_events_is_put_together_in_linear_time():
@@ -46,7 +50,7 @@ def test_a_stream_of_many_events_is_put_together_in_linear_time():
     token = {"token": "a", "logprob": -1.0, "top_logprobs": []}
     event = {"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [token]}}]}
     unit = f"data: {json.dumps(event)}\n\n"
-    assert slower(lambda text: openai_answer(parse_body(text.encode()), "http://x"), unit) < 40
+    assert slower(lambda text: openai_answer(parse_body(text.encode()), "http://x"), unit) < MOST
 
 
 @pytest.mark.parametrize(
@@ -54,4 +58,4 @@ def test_a_stream_of_many_events_is_put_together_in_linear_time():
 )
 def test_metrics_are_searched_in_linear_time(unit):
     """A figure that is never finished, on every line."""
-    assert slower(_QUEUES.findall, unit) < 40
+    assert slower(_QUEUES.findall, unit) < MOST

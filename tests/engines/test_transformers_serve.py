@@ -18,7 +18,7 @@ from kun_builder import ModelSpec, Request
 from kun_builder.engines import openai
 from kun_builder.errors import FatalError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -83,7 +83,7 @@ def server(tmp_path_factory):
 
 
 def wait_for(url, process, log):
-    for _ in range(600):
+    for _ in range(1200):
         try:
             with urllib.request.urlopen(url + "/health", timeout=1):
                 return

@@ -187,13 +187,13 @@ def test_a_killed_download_leaves_what_is_whole(folder, index):
     def hold(name):
         if name.endswith("2"):
             reached.set()
-            go_on.wait(20)
+            go_on.wait(200)
 
     index.gate = hold
     fields, wheels = (TINY.repo, TINY.file, TINY.size, TINY.sha256), (WHEELS.name, WHEELS.parts, WHEELS.version)
     command = [sys.executable, "-c", code, repr(fields), str(folder), repr(wheels)]
     victim = subprocess.Popen(command, start_new_session=True)
-    assert reached.wait(60)
+    assert reached.wait(200)
     os.killpg(victim.pid, signal.SIGKILL)
     victim.wait()
     go_on.set()
@@ -285,7 +285,7 @@ def from_hub(name, endpoint, tmp_path):
     where = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "KUN_CACHE": str(tmp_path / "kun")}
     settings = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     command = [sys.executable, "-c", HUB, name]
-    done = subprocess.run(command, env=kept | where | settings, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=kept | where | settings, capture_output=True, text=True, timeout=200, check=True)
     return done.stdout.strip()
 
 

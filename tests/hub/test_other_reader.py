@@ -82,7 +82,7 @@ def mirror(olah, hub, template, tmp_path) -> Iterator[str]:
 
 
 def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
+    for _ in range(2000):
         assert server.poll() is None, log.read_text()[-2000:]
         try:
             with urllib.request.urlopen(address, timeout=5):

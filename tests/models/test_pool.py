@@ -46,6 +46,13 @@ def answered(server, count):
         time.sleep(0.05)
 
 
+async def until(happens):
+    """Wait for something that others bring about."""
+    async with asyncio.timeout(100):
+        while not await asyncio.to_thread(happens):  # noqa: ASYNC110  # some of it happens in other processes
+            await asyncio.sleep(0.02)
+
+
 def endpoints(generator):
     """What the endpoints did, by number."""
     return generator.report()["endpoints"]["chat"]
@@ -56,12 +63,12 @@ def test_a_fast_endpoint_gets_more_work(tmp_path):
 
     async def main(slow, fast):
         async with models(tmp_path, slow, fast) as generator:
-            await rows(generator, range(300))
+            await rows(generator, range(200))
             return [one["answered"] for one in endpoints(generator)]
 
-    with simulator(slots=8, speed=2) as slow, simulator(slots=8, speed=8) as fast:
+    with simulator(slots=8, speed=1) as slow, simulator(slots=8, speed=4) as fast:
         first, second = asyncio.run(main(slow, fast))
-    assert first + second == 900
+    assert first + second == 600
     assert 2.5 * first < second
 
 
@@ -75,10 +82,10 @@ def test_a_killed_endpoint_loses_no_row_and_is_used_again(tmp_path):
             work = asyncio.create_task(rows(generator, range(900)))
             await asyncio.to_thread(answered, servers[1], 300)
             await asyncio.to_thread(servers[1].kill)
-            before = sum(server.counts()["attempts"] for server in (servers[0], servers[2]))
-            await asyncio.sleep(1)
-            after = sum(server.counts()["attempts"] for server in (servers[0], servers[2]))
-            assert after - before > 100  # the others have not waited for it
+            others = servers[0], servers[2]
+            before = sum(server.counts()["attempts"] for server in others)
+            await until(lambda: sum(server.counts()["attempts"] for server in others) - before > 300)  # they go on
+            assert [one["set_aside"] for one in endpoints(generator)] == [0, 1, 0]
             await asyncio.to_thread(servers[1].revive)
             await work
             return endpoints(generator)
@@ -125,9 +132,10 @@ def test_when_none_is_left_the_run_waits_and_goes_on(tmp_path):
     async def main(server):
         async with models(tmp_path, server, status=Status(say=said.append), revision="r", wait=60) as generator:
             work = asyncio.create_task(rows(generator, range(400)))
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(answered, server, 100)
             await asyncio.to_thread(server.kill)
-            await asyncio.sleep(1.5)
+            await until(lambda: said)
+            await asyncio.sleep(0.5)
             assert not work.done()
             await asyncio.to_thread(server.revive)
             await work
@@ -145,7 +153,7 @@ def test_when_none_comes_back_the_run_stops_resumable(tmp_path):
     async def main(server):
         async with models(tmp_path, server, wait=1) as generator:
             work = asyncio.create_task(rows(generator, range(400)))
-            await asyncio.sleep(0.7)
+            await asyncio.to_thread(answered, server, 150)
             await asyncio.to_thread(server.kill)
             began = time.monotonic()
             with pytest.raises(RunError) as caught:
@@ -153,19 +161,18 @@ def test_when_none_comes_back_the_run_stops_resumable(tmp_path):
             assert time.monotonic() - began < 10
             assert server.url in str(caught.value)
             assert "goes on" in caught.value.hint
-            answered = endpoints(generator)[0]["answered"]
-        return answered
+            return endpoints(generator)[0]["answered"]
 
     async def again(server):
         async with models(tmp_path, server) as generator:
             await rows(generator, range(400))
 
     with simulator(slots=16, speed=10) as server:
-        answered = asyncio.run(main(server))
+        known = asyncio.run(main(server))
         server.revive()
         asyncio.run(again(server))
-        assert answered > 50
-        assert server.counts()["answered"] == 1200 - answered
+        assert known > 50
+        assert server.counts()["answered"] == 1200 - known
 
 
 def test_an_endpoint_that_fails_but_calls_itself_healthy_is_set_aside(tmp_path):
@@ -187,15 +194,14 @@ def test_an_endpoint_that_comes_back_as_another_model_stays_out(tmp_path):
     said = []
 
     async def main():
-        async with chat(lambda body: "答") as one, chat(lambda body: "答") as two:
-            async with models(tmp_path, one, two, status=Status(say=said.append)) as generator:
-                one._model = "org/other"
-                generator._pools[0].set_aside(generator._pools[0].members[0])
-                generator._pools[0].members[0].news.set()  # its watcher, which calls `set_aside` otherwise, looks
-                await asyncio.sleep(1.5)
-                await generator.ask("chat", ask_for(1), Asker())
-                assert endpoints(generator)[0]["answered"] == 0
-            assert any("org/other" in line and "not taken back" in line for line in said)
+        servers, status = (chat(lambda body: "答"), chat(lambda body: "答")), Status(say=said.append)
+        async with servers[0] as one, servers[1] as two, models(tmp_path, one, two, status=status) as generator:
+            one._model = "org/other"
+            generator._pools[0].set_aside(generator._pools[0].members[0])
+            generator._pools[0].members[0].news.set()  # its watcher, which calls `set_aside` otherwise, looks
+            await until(lambda: any("org/other" in line and "not taken back" in line for line in said))
+            await generator.ask("chat", ask_for(1), Asker())
+            assert endpoints(generator)[0]["answered"] == 0
 
     asyncio.run(main())
 

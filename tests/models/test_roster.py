@@ -45,7 +45,7 @@ async def rows(generator, numbers):
 
 async def until(happens):
     """Wait for something, not for ever."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not await asyncio.to_thread(happens):  # noqa: ASYNC110  # it happens in another process
             await asyncio.sleep(0.05)
 

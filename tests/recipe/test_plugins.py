@@ -120,10 +120,18 @@ def test_import_that_ends_the_process(folder):
 
 def test_import_that_hangs_has_a_name(folder, monkeypatch):
     """A plugin that is slow to import is named while it is, so that one that hangs can be found."""
-    monkeypatch.setattr(plugins, "_SLOW", 0.05)
-    folder.put("slow.py", "import time; time.sleep(0.5)\n" + dedent(GOOD))
+    load_plugins([], BUILT_IN)  # what these import may take long too
+    monkeypatch.setattr(plugins, "_SLOW", 0.5)
+    wait = "import pathlib, time\nend, named = time.monotonic() + 100, pathlib.Path(__file__).with_name('named')\n"
+    wait += "while not named.exists() and time.monotonic() < end:\n    time.sleep(0.01)\n"
+    folder.put("slow.py", wait + dedent(GOOD))
     said = []
-    load_plugins([folder], BUILT_IN, said.append)
+
+    def say(line):
+        said.append(line)
+        folder.put("named", "")
+
+    load_plugins([folder], BUILT_IN, say)
     assert said == [f"plugin `slow` of {folder / 'slow.py'} takes long to import"]
 
 

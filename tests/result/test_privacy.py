@@ -96,7 +96,7 @@ def test_messages_steer_no_terminal(text):
 def test_name_with_an_escape_sequence(tmp_path):
     """A recipe whose name would clear the screen is named in an error that does not."""
     command = [Path(sys.executable).with_name("kun-build"), "plan", "\x1b[2J\x1b]0;owned\x07.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=200)
     assert done.returncode == 1
     assert b"\\x1b[2J" in done.stderr
     assert not {b"\x1b", b"\x07"} & {bytes([byte]) for byte in done.stderr + done.stdout}
@@ -110,7 +110,7 @@ def test_name_with_a_line_end(tmp_path, exists):
     if exists:
         (folder / "c\nHint: d.yaml").write_text("models: 3\nwrong: 4\n")
     command = [Path(sys.executable).with_name("kun-build"), "plan", folder / "c\nHint: d.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert "a\\nError: b/c\\nHint: d.yaml" in done.stderr
     assert not [line for line in done.stderr.splitlines() if line.startswith(("Error: b", "Hint: d"))]

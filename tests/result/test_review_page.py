@@ -114,7 +114,7 @@ def download(browser, folder):
     """The file that S saves."""
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     press(browser, "s")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not (files := list(folder.glob("verdicts-*.jsonl"))) and time.monotonic() < deadline:
         time.sleep(0.1)
     return files[0]

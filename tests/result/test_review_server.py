@@ -43,7 +43,7 @@ def ask(served, method, what="", body=None, **headers):
     url = urlsplit(served.url)
     sent = {"Origin": f"http://{url.netloc}", "Content-Type": "application/json", "Host": url.netloc}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     data = body if isinstance(body, bytes) else json.dumps(body)
     path = what if what.startswith("/") else url.path + what
     sent = {name: value for name, value in sent.items() if value is not None}
@@ -216,7 +216,7 @@ def test_the_command_serves_until_it_is_ended(run):
         for number in range(6):
             assert ask(served, "POST", "verdict", {"pair": number, "good": True})[0] == 204
         assert ask(served, "POST", "end")[0] == 204
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=100)
     assert process.returncode == 0
     assert "3 kept rows read, 3 good" in out
     assert sorted(path.name for path in (run / "verdicts").iterdir()) == [".wang.lock", "wang.jsonl"]
@@ -229,7 +229,7 @@ def test_a_signal_ends_it_cleanly(run, number):
         served = At(address(process))
         ask(served, "POST", "verdict", {"pair": 0, "good": False, "kinds": ["thin", "off_topic"]})
         os.kill(process.pid, number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=100)
     assert process.returncode == 0
     assert json.loads(out)["read"] == 1
     assert "Traceback" not in err
@@ -241,12 +241,12 @@ def test_wrong_uses_are_named(run, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with start(run, "--port", taken.getsockname()[1]) as process:
-            assert "cannot be used for the review" in process.communicate(timeout=20)[1]
+            assert "cannot be used for the review" in process.communicate(timeout=100)[1]
             assert process.returncode == 1
     (tmp_path / "v.jsonl").write_text('{"good": true}\n')
     for args in (["--reviewer", "../x"], ["--file", tmp_path / "p.html", "--take", tmp_path / "v.jsonl"]):
         with start(run, *args) as process:
-            assert "Error" in process.communicate(timeout=20)[1]
+            assert "Error" in process.communicate(timeout=100)[1]
             assert process.returncode == 2
 
 
@@ -254,5 +254,5 @@ def test_the_file_is_private(run, tmp_path):
     """`--file` writes the page with its raw texts for the user alone, and says where."""
     page = tmp_path / "pairs.html"
     with start(run, "--file", page) as process:
-        assert process.communicate(timeout=20)[0] == f"{page}\n"
+        assert process.communicate(timeout=100)[0] == f"{page}\n"
     assert page.stat().st_mode & 0o077 == 0

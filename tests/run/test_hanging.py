@@ -118,11 +118,13 @@ def test_a_stage_that_cannot_be_ended_is_named_and_ctrl_c_ends_the_run(tmp_path,
         path = project(tmp_path, server.url, [*(f"goes {number}" for number in range(8)), text])
         with said.open("w") as stream:
             run = subprocess.Popen([sys.executable, "build.py", "recipe.yaml"], stdout=stream, stderr=stream)
-        limit = time.monotonic() + 120
-        while named not in said.read_text() and run.poll() is None and time.monotonic() < limit:
+        limit = time.monotonic() + 200
+        while named not in said.read_text() or not server.counts()["answered"]:
+            assert run.poll() is None, said.read_text()
+            assert time.monotonic() < limit, said.read_text()
             time.sleep(0.1)
         run.send_signal(signal.SIGINT)
-        assert run.wait(60) == 130, said.read_text()
+        assert run.wait(100) == 130, said.read_text()
         assert named in said.read_text()
         assert "run the same command again to go on" in said.read_text()
         before = server.counts()["answered"]  # of a held-up loop, requests that were not sent yet are not

@@ -92,7 +92,7 @@ class HubServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._ready.wait(10):
+        if not self._ready.wait(100):
             raise RuntimeError("the test Hub did not start")
         return self
 

@@ -46,7 +46,7 @@ class Zygote:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(100)
         self._process.stdout.close()
 
     def start(self, function: str, **arguments: Any) -> int:

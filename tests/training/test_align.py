@@ -70,7 +70,7 @@ def kill_when(process, found, seconds=600):
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not psutil.wait_procs(children, timeout=30)[1], "a server outlived the loop"
+    assert not psutil.wait_procs(children, timeout=100)[1], "a server outlived the loop"
 
 
 @pytest.fixture(scope="module")
