@@ -37,7 +37,7 @@ def run_dataset_stage(
     try:
         cuts = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
-        with workspace(folder / f"{key}.work", sum(shard.rows for shard in shards), resources or Resources()) as work:
+        with workspace(folder / f"{key}.work", sum(shard.alive for shard in shards), resources or Resources()) as work:
             cuts = _run(step, shards, work)
         replace_file(path, orjson.dumps(cuts))
     cut_shards = [
@@ -52,7 +52,7 @@ def _run(step: Step, shards: Sequence[Shard], work: Workspace) -> list[list[Cut]
 
     columns = seen_columns(step)
     living = [shard.living_rows() for shard in shards]
-    parts = [shard.measured(columns) for shard in shards if shard.rows]
+    parts = [shard.measured(columns) for shard in shards if shard.alive]
     cuts: list[list[Cut]] = [[] for _ in shards]
     if not parts:
         return cuts
@@ -101,7 +101,7 @@ def _counts(step: Step, shards: Sequence[Shard], cuts: Sequence[Sequence[Cut]]) 
     rows: dict[str, int] = {}
     dropped: dict[str, dict[str, int]] = {}
     for shard, cut in zip(shards, cuts, strict=True):
-        rows[shard.split] = rows.get(shard.split, 0) + shard.rows
+        rows[shard.split] = rows.get(shard.split, 0) + shard.alive
         reasons = dropped.setdefault(shard.split, {})
         for _, _, reason, _ in cut:
             reasons[reason] = reasons.get(reason, 0) + 1

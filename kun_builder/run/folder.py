@@ -156,7 +156,7 @@ class DatasetWriter:
         The constants go into the provenance; of a `withheld` corpus, it has no raw text. Rows keep the order of the
         input; the same rows give the same bytes.
         """
-        rows = sum(shard.rows for shard in shards)
+        rows = sum(shard.alive for shard in shards)
         kept = parquet_paths(self._kept, split, rows)
         with self._file(split, rows) as data, _RollingParquet(kept, private=withheld) as whole:
             for shard in shards:

@@ -54,7 +54,7 @@ class Pass:
             self._tasks.append(Task(shard, self._folder / name, task_key, job))
             yield self._tasks[-1]
         if self._last:
-            self._status.total = sum(task.shard.rows for task in self._tasks)
+            self._status.total = sum(task.shard.alive for task in self._tasks)
 
     def results(self, splits: Sequence[str]) -> list[tuple[Shard, ShardRecord]]:
         """The shards after this segment and their records in the order of the input, once all are there."""

@@ -257,7 +257,7 @@ class _Run:
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
         """Have a dataset stage look at all rows; returns the shards without those that it drops."""
-        self._begin(segment.label, sum(shard.rows for shard in shards))
+        self._begin(segment.label, sum(shard.alive for shard in shards))
         began = time.monotonic()
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
         resources = Resources(self._recipe.memory, self._status, _loading(self._recipe))
@@ -276,7 +276,7 @@ class _Run:
 
     def finish(self, shards: list[Shard], signature: str) -> RunReport:
         """Write dataset, rejected rows, lock and report."""
-        self._status.begin("write", sum(shard.rows for shard in shards))
+        self._status.begin("write", sum(shard.alive for shard in shards))
         kept = self._write(shards)
         report = self._report(kept, signature)
         replace_file(

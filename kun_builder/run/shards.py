@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard of a split. `key` is the digest of all that its content depends on.
+    """One shard of a split, with `alive` living rows. `key` is the digest of all that its content depends on.
 
     `excluded` are the rows that dataset stages dropped, as (row number in the file, stage, reason, value).
     """
@@ -37,7 +37,7 @@ class Shard:
     number: int
     path: Path
     key: str
-    rows: int
+    alive: int
     excluded: tuple[tuple[int, str, str, str], ...] = ()
 
     def living(self) -> Dataset:
@@ -94,7 +94,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """The sidecar of a finished shard."""
+    """The sidecar of a finished shard: `rows` are in its file, and `alive` of them live on."""
 
     key: str
     alive: int
@@ -144,4 +144,4 @@ def write_empty(path: Path, schema: pa.Schema) -> None:
 
 def exclude(shard: Shard, key: str, drops: Sequence[tuple[int, str, str, str]]) -> Shard:
     """The shard with further rows excluded; its key changes with them."""
-    return replace(shard, key=key, excluded=(*shard.excluded, *drops), rows=shard.rows - len(drops))
+    return replace(shard, key=key, excluded=(*shard.excluded, *drops), alive=shard.alive - len(drops))

@@ -33,7 +33,10 @@ PART = pa.schema([SCHEMA.field(name) for name in ("position", "offset", "text", 
 
 @dataclass(frozen=True)
 class IngestShard:
-    """One shard. `key` is the digest of its rows: the same rows have the same key, wherever they were read."""
+    """One shard: `rows` are in its file, and `alive` of them live on.
+
+    `key` is the digest of its rows: the same rows have the same key, wherever they were read.
+    """
 
     path: Path
     rows: int

@@ -132,7 +132,7 @@ def test_a_dataset_stage_drops_rows_by_file_position_and_is_not_run_twice(tmp_pa
     cut, counts = run_dataset_stage(step, parts, "k", tmp_path / "third")
     again, _ = run_dataset_stage(step, parts, "k", tmp_path / "third")
     assert cut == again
-    assert [part.rows for part in cut] == [3, 0, 2]
+    assert [part.alive for part in cut] == [3, 0, 2]
     assert runs == [7]
     assert [part.table()["id"].to_pylist() for part in cut] == [
         ["wudao/f:0-0", "wudao/f:0-1", "wudao/f:0-3"],

@@ -131,7 +131,7 @@ class Intake:
                 yield number, record
             else:
                 self.left.append((number, task))
-                self.largest = max(self.largest, task.shard.rows)
+                self.largest = max(self.largest, task.shard.alive)
 
     @property
     def over(self) -> bool:
@@ -141,7 +141,7 @@ class Intake:
     def large(self, rows: int, most: int) -> bool:
         """Whether there are more than `most` rows: the `rows` so far and what is left. One last shard is never large,
         since it cannot be divided."""
-        there = rows + sum(task.shard.rows for _, task in self.left)
+        there = rows + sum(task.shard.alive for _, task in self.left)
         return there > most and (len(self.left) > 1 or not self._tasks.over)
 
 

@@ -65,7 +65,7 @@ def run_here(intake: Intake, say: Say, most: int) -> Iterator[Done]:
             return
         if intake.left:
             number, task = intake.left.popleft()
-            rows += task.shard.rows
+            rows += task.shard.alive
             yield number, run_batch(task, say)
         elif intake.over:
             return
