@@ -13,6 +13,7 @@ Whatever breaks the engine's rules raises AssertionError, which says what to do.
 
 from kun_builder.testing.engines import check_engine
 from kun_builder.testing.fakes import Answer, FakeGenerate, fake_generate, likely
+from kun_builder.testing.presets import check_preset
 from kun_builder.testing.sections import check_section
 from kun_builder.testing.sources import check_source
 from kun_builder.testing.stages import StageResult, check_stage
@@ -22,6 +23,7 @@ __all__ = [
     "FakeGenerate",
     "StageResult",
     "check_engine",
+    "check_preset",
     "check_section",
     "check_source",
     "check_stage",
