@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from kun_builder import KunError
 
 from .characters import code_points, folding
+from .shingles import blocks
+from .tries import Trie
 
 if TYPE_CHECKING:
     from .characters import Array
@@ -59,7 +61,11 @@ def _load(path: Path, changed: int) -> Callable[[Sequence[str]], Array]:
     pieces = _beside(path)
     if pieces.exists():
         return partial(_score_pieces, model, _sentencepiece(pieces))
-    return partial(_score_characters, model, FOLDED in model)
+    try:
+        score = Trie(path).scores
+    except ValueError:
+        score = partial(_by_library, model)
+    return partial(_score_characters, score, FOLDED in model)
 
 
 def _find(name: str) -> Path:
@@ -104,31 +110,52 @@ def _beside(path: Path) -> Path:
 # --- characters ------------------------------------------------------------------------------------------------
 
 
-def character_lines(texts: Sequence[str], *, folded: bool) -> tuple[list[str], Array, Array]:
-    """Lines with a space after each character, the number of characters of each, and the text that each belongs to."""
+def character_lines(texts: Sequence[str], *, folded: bool) -> tuple[Array, Array, Array]:
+    """The visible characters of all lines, as code points (uint32) with a line feed behind each line; how many
+    characters each line has, and the text that it belongs to."""
     import numpy as np
 
     points, lengths = code_points([text + "\n" for text in texts])
-    seen = folding()[points]
-    visible = seen != ord(" ")
-    points = (seen if folded else points)[visible]
-    text_of = np.repeat(np.arange(len(texts)), lengths)[visible]
-    spaced = np.full((len(points), 2), ord(" "), dtype="<u4")
-    spaced[:, 0] = points
+    seen = folding().take(points)
+    visible = np.flatnonzero(seen != ord(" "))
+    points = (seen if folded else points).take(visible)
     ends = np.flatnonzero(points == ord("\n"))
-    lines = spaced.tobytes().decode("utf-32-le").split("\n")[:-1]
-    return lines, np.diff(ends, prepend=-1) - 1, text_of[ends]
+    text_of = np.searchsorted(np.cumsum(lengths), visible.take(ends), side="right")
+    return points, np.diff(ends, prepend=-1) - 1, text_of
 
 
-def _score_characters(model: Any, folded: bool, texts: Sequence[str]) -> Array:
+def spaced(points: Array) -> list[str]:
+    """Lines of `character_lines` as strings with a space after each character, which KenLM takes for words."""
     import numpy as np
 
-    lines, lengths, text_of = character_lines(texts, folded=folded)
-    scores = [model.score(line) if length else 0.0 for line, length in zip(lines, lengths.tolist(), strict=True)]
-    tokens = np.where(lengths > 0, lengths + 1, 0)
+    both = np.full((len(points), 2), ord(" "), dtype="<u4")
+    both[:, 0] = points
+    return both.tobytes().decode("utf-32-le").split("\n")[:-1]
+
+
+def _by_library(model: Any, points: Array) -> Array:
+    import numpy as np
+
+    return np.array([model.score(line) for line in spaced(points)], dtype=np.float32)
+
+
+def _score_characters(score: Callable[[Array], Array], folded: bool, texts: Sequence[str]) -> Array:
+    """Perplexities by `score`, which gives the logarithm of the probability of each of the lines that it gets."""
+    import numpy as np
+
+    parts = [_perplexities(score, folded, block) for block in blocks(texts)]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _perplexities(score: Callable[[Array], Array], folded: bool, texts: Sequence[str]) -> Array:
+    import numpy as np
+
+    points, lengths, text_of = character_lines(texts, folded=folded)
+    scores, tokens = np.where(lengths > 0, score(points), 0), np.where(lengths > 0, lengths + 1, 0)
     total = np.bincount(text_of, weights=scores, minlength=len(texts))
     count = np.bincount(text_of, weights=tokens, minlength=len(texts))
-    perplexities: Array = 10.0 ** (-np.where(count, total, model.score("")) / np.maximum(count, 1))
+    nothing = score(np.array([ord("\n")], dtype=np.uint32))
+    perplexities: Array = 10.0 ** (-np.where(count, total, nothing) / np.maximum(count, 1))
     return perplexities
 
 

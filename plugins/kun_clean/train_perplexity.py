@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .language_models import FOLDED, character_lines, load
+from .language_models import FOLDED, character_lines, load, spaced
 from .normalize import normalize_text
 
 ARCHIVE = "kenlm-0.3.0.tar.gz"
@@ -79,10 +79,10 @@ def build_kenlm(folder: Path) -> Path:
 
 def train(programs: Path, texts: Sequence[str], output: Path) -> None:
     """Write a model of `texts` to `output`."""
-    lines, lengths, _ = character_lines([normalize_text(text) for text in texts], folded=True)
+    points, lengths, _ = character_lines([normalize_text(text) for text in texts], folded=True)
     with TemporaryDirectory() as scratch:
         arpa = Path(scratch, "model.arpa")
-        sentences = [line for line, length in zip(lines, lengths, strict=True) if length]
+        sentences = [line for line, length in zip(spaced(points), lengths, strict=True) if length]
         Path(scratch, "text").write_text("\n".join([FOLDED, *sentences]) + "\n", encoding="utf-8")
         run(programs / "lmplz", *TRAIN, "-T", scratch, "--text", Path(scratch, "text"), "--arpa", arpa)
         run(programs / "build_binary", *BUILD, arpa, output)
