@@ -9,6 +9,9 @@ from hypothesis import settings
 settings.register_profile("kun", deadline=None)  # a busy machine is no failure
 settings.load_profile("kun")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest in the background of a shell: processes would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 def kun(monkeypatch, capsys):

@@ -161,7 +161,13 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(folder, index, caplog):
 def test_two_processes_fetch_once(folder, index, caplog):
     """Of two that start at once, one downloads and the other waits for it."""
     caplog.set_level(logging.INFO)
-    found = []
+    found, end = [], time.monotonic() + 100
+
+    def hold(name):
+        while "another process" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
+
+    index.gate = hold
     threads = [threading.Thread(target=lambda: found.append(fetch("tiny", TINY, folder))) for _ in range(2)]
     for thread in threads:
         thread.start()

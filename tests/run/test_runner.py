@@ -266,6 +266,8 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch, how):
         assert run.returncode == (130 if how is signal.SIGINT else -how), error
         if how is signal.SIGINT:
             assert "run the same command again" in error
+        while server.counts()["in_flight"]:  # for a moment it goes on answering, to nobody
+            time.sleep(0.02)
         on_disk, asked = Journal.open().stats().generations, server.stats()["answered"]
         finish(tmp_path)
         stats = server.stats()
