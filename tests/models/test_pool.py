@@ -85,7 +85,8 @@ def test_a_killed_endpoint_loses_no_row_and_is_used_again(tmp_path):
             others = servers[0], servers[2]
             before = sum(server.counts()["attempts"] for server in others)
             await until(lambda: sum(server.counts()["attempts"] for server in others) - before > 300)  # they go on
-            assert [one["set_aside"] for one in endpoints(generator)] == [0, 1, 0]
+            await until(lambda: [one["set_aside"] for one in endpoints(generator)] == [0, 1, 0])
+            assert not work.done()
             await asyncio.to_thread(servers[1].revive)
             await work
             return endpoints(generator)
