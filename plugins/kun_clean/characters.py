@@ -75,6 +75,14 @@ def kinds() -> Array:
 
 
 @cache
+def white() -> Array:
+    """Whether each code point is white space, as `str.split` has it (bool)."""
+    import numpy as np
+
+    return np.fromiter((chr(point).isspace() for point in range(_SIZE)), dtype=bool, count=_SIZE)
+
+
+@cache
 def folding() -> Array:
     """Each code point (uint32) as it is compared: compatibility form, lower case, simplified; one to one only.
 

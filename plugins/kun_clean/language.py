@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import AfterValidator
 from kun_builder import BatchStage, drop_rows
 
 from .characters import HAN, HANGUL, KANA, LETTER, THAI, code_points, kinds
+from .shingles import blocks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,12 +58,16 @@ def run(table: pa.Table, *, languages: Annotated[tuple[str, ...], AfterValidator
 
 def identify(texts: list[str]) -> list[str]:
     """The language of each text."""
+    return [code for block in blocks(texts) for code in _identify(block)]
+
+
+def _identify(texts: Sequence[str]) -> list[str]:
     import numpy as np
 
     points, lengths = code_points(texts)
     text_of = np.repeat(np.arange(len(texts)), lengths)
     width = THAI + 1
-    counts = np.bincount(text_of * width + kinds()[points], minlength=len(texts) * width).reshape(-1, width)
+    counts = np.bincount(text_of * width + kinds().take(points), minlength=len(texts) * width).reshape(-1, width)
     by_script = _by_script(counts.T)
     return [code or _by_model(text) for code, text in zip(by_script, texts, strict=True)]
 

@@ -14,6 +14,9 @@ from pydantic import Field
 
 from kun_builder import BatchStage, KunError, Quantity, TokenizerName, drop_rows
 
+from .characters import code_points, per_text, white
+from .shingles import blocks
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from tokenizers import Tokenizer
@@ -146,7 +149,12 @@ def load(name: str) -> Tokenizer:
 
 
 def _characters(texts: Sequence[str]) -> list[int]:
-    return [sum(map(len, text.split())) for text in texts]
+    """Characters that are no white space."""
+    counts: list[int] = []
+    for block in blocks(texts):
+        points, lengths = code_points(block)
+        counts += (lengths - per_text(white().take(points), lengths)).tolist()
+    return counts
 
 
 TOKENS = Quantity(title="length of the text", unit="tokens", least="min_tokens", most="max_tokens")

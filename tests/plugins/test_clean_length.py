@@ -166,3 +166,9 @@ def test_a_tokenizer_that_the_faster_one_does_not_know_is_not_left_to_it(qwen, m
     expected = len(length.load(qwen).encode(SENTENCE, add_special_tokens=False))
     assert length.counter(qwen)(texts) == [expected] * len(texts)
     length.counter.cache_clear()
+
+
+@given(st.lists(st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from(" \t\n\x1c\x85\u2028\u3000")))))
+def test_characters_are_counted_without_white_space(texts):
+    """`characters` counts what is left of each text where Python's own notion of white space is left out."""
+    assert length.counter("characters")(texts) == [len("".join(text.split())) for text in texts]

@@ -46,6 +46,33 @@ def test_one_way_to_write_a_text(raw, expected):
     assert one(raw) == (expected, None)
 
 
+def by_hand(line):
+    """What becomes of the blanks of one line that has no other noise, said without a pattern."""
+    body = line.strip()
+    if not body:
+        return ""
+    head = line[: len(line) - len(line.lstrip())]
+    out, run = [], ""
+    for char in body:
+        if char.isspace():
+            run += char
+            continue
+        if run:
+            out.append(run[0] if run[0] in "\t\u3000" else " ")
+        out.append(char)
+        run = ""
+    return (head if not head.strip(" \t") else "") + "".join(out)
+
+
+@given(st.text(st.sampled_from("中a \t\n\u3000\u00a0\u2003\u1680")))
+def test_blanks_are_what_they_are_by_hand(text):
+    """Line by line: none at the end, at the beginning indentation alone, one in place of a run."""
+    lines = "\n".join(map(by_hand, text.strip("\n \t\u3000").split("\n")))
+    while "\n\n\n" in lines:
+        lines = lines.replace("\n\n\n", "\n\n")
+    assert normalize_text(text) == lines.strip("\n \t\u3000")
+
+
 @given(NASTY)
 @example("👩\u200d\u200c中")
 @example("a\u200b\u0301")
