@@ -65,6 +65,8 @@ def by_hand(line):
 
 
 @given(st.text(st.sampled_from("中a \t\n\u3000\u00a0\u2003\u1680")))
+@example("a\n\u3000中\n \u3000中\n  中")
+@example("a\u00a0中\u3000\u3000a\t \n\ta\t\ta")
 def test_blanks_are_what_they_are_by_hand(text):
     """Line by line: none at the end, at the beginning indentation alone, one in place of a run."""
     lines = "\n".join(map(by_hand, text.strip("\n \t\u3000").split("\n")))
