@@ -65,7 +65,14 @@ def _scoped(*scopes):
 ALL_OF_LAB = {"entity": {"type": "org", "name": "lab"}, "permissions": ["repo.write"]}
 
 
-@pytest.mark.parametrize("person", [PERSON, {"name": "LAB"}, _scoped(ALL_OF_LAB)])
+def _only(name):
+    return {"entity": {"type": "dataset", "name": name}, "permissions": ["repo.content.read", "repo.write"]}
+
+
+@pytest.mark.parametrize(
+    "person",
+    [PERSON, {"name": "LAB"}, _scoped(ALL_OF_LAB), _scoped(_only("lab/other"), _only("datasets/Lab/Data"))],
+)
 def test_person_who_may(person):
     """Owners, members and fine-grained tokens of the namespace may write; case does not matter."""
     _check_person(person, "lab/data")
@@ -79,6 +86,7 @@ def test_person_who_may(person):
         ({**PERSON, "auth": {"accessToken": {"role": "read"}}}, "alice/data"),
         (_scoped(), "lab/data"),
         (_scoped(ALL_OF_LAB), "alice/data"),
+        (_scoped(_only("lab/other")), "lab/data"),
         (_scoped({**ALL_OF_LAB, "permissions": ["repo.content.read"]}), "lab/data"),
         ({"name": None, "orgs": None, "auth": []}, "lab/data"),
     ],
@@ -99,17 +107,25 @@ def test_impossible_refs(shell, first_run, name):
         check_ref(name, "tag")
 
 
-@pytest.mark.parametrize("name", ["main", "v1.0", "feature/x-1", "release_2"])
+@pytest.mark.parametrize("name", ["main", "v1.0", "feature/x-1", "release_2", "0" * 39, "0" * 41])
 def test_possible_refs(name):
     """Usual names pass."""
     check_ref(name, "branch")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:80", "huggingface.co", "ftp://x", "http://", "http://x:y", ""])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:80", "huggingface.co", "ftp://x", "http://", "http://x:y", "http://x:0", ""]
+)
 def test_address_without_scheme(address):
     """An address of the Hub that is none is named, with the variable."""
     with pytest.raises(PublishError, match="HF_ENDPOINT"):
         check_address(address)
+
+
+@pytest.mark.parametrize("address", ["https://huggingface.co", "http://127.0.0.1:80", "https://hub.example.org:8443/x"])
+def test_possible_addresses(address):
+    """A host of the web, with or without a port, passes."""
+    check_address(address)
 
 
 def test_token_that_no_request_carries():
@@ -230,6 +246,8 @@ def test_splits_of_others(hub, zygote, tmp_path):
         ([{"config_name": "default", "data_files": "x"}], ["train"]),
         ([{"config_name": "other", "data_files": ["x"]}], ["other/train"]),
         ([{"config_name": "provenance", "data_files": [{"split": "a"}]}], []),
+        ([{"config_name": name, "data_files": [{"split": "b"}]} for name in ("default", "provenance")], ["b"]),
+        ([{"data_files": [{"path": "x"}]}], ["train"]),
         ("nonsense", ["data.csv"]),
         ([None, 3], ["data.csv"]),
     ],
@@ -238,3 +256,10 @@ def test_what_vanishes(configs, lost):
     """Splits are found however a card writes them; without any, data files speak for themselves."""
     card = f"---\n{json.dumps({'configs': configs})}\n---\n".encode()
     assert vanishing(card, ["README.md", "data.csv", "data/a-00000-of-00001.parquet"], ["README.md"], {"a": 3}) == lost
+
+
+def test_files_speak_for_themselves():
+    """Where no card names splits, names of data files do, each once; not ours, hidden ones or other files."""
+    theirs = ["data/b-00000-of-00001.parquet", "provenance/b-00000-of-00001.parquet", "c.jsonl", "provenance/c.jsonl"]
+    tree = [*theirs, "x/d.tsv", ".hidden/e.parquet", "notes.md", "data/a-00000-of-00002.parquet", "mine.csv"]
+    assert vanishing(b"# words alone\n", tree, ["mine.csv"], {"a": 3}) == ["b", "c", "x/d.tsv"]

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from kun_builder.errors import PublishError
-from kun_builder.hub.retry import Conflict, LookAgain, LostAnswer, Retry, answered
+from kun_builder.hub.retry import Conflict, LookAgain, LostAnswer, ReaderFailed, Retry, StrangeAnswer, answered
 
 
 def answer(status, **headers):
@@ -74,6 +74,55 @@ def test_what_may_pass_is_tried_to_the_end(error):
     assert (hub.asked, len(hub.waits)) == (3, 2)
     assert "try again later" in caught.value.hint
     assert answered(caught.value) == (error.response.status_code if isinstance(error, HfHubHTTPError) else 0)
+
+
+def test_by_default_an_outage_of_half_a_minute_is_waited_for():
+    """Six attempts, with 31 seconds between the first and the last one."""
+    waits = []
+    hub = Hub(*(answer(503) for _ in range(9)))
+    with pytest.raises(PublishError, match=r"503 6 times$"):
+        Retry(sleep=waits.append)("asking", hub)
+    assert waits == [1, 2, 4, 8, 16]
+
+
+def caused(error, cause):
+    """The error as one that another has led to."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (answer(503), "the Hub answered 503"),
+        (ConnectionError("gone"), "the connection failed (ConnectionError)"),
+        (caused(RuntimeError("in a thread"), httpx2.ReadTimeout("late")), "the connection failed (ReadTimeout)"),
+        (json.JSONDecodeError("page", "<html>", 0), "what came was not an answer of the Hub's"),
+        (StrangeAnswer("no commit"), "what came was not an answer of the Hub's"),
+        (caused(RuntimeError("in a thread"), KeyError("sha")), "what came was not an answer of the Hub's"),
+        (ReaderFailed("FileNotFoundError: data"), "a reader failed (FileNotFoundError: data)"),
+    ],
+    ids=["status", "connection", "cause", "page", "strange", "strange-cause", "reader"],
+)
+def test_what_has_gone_wrong_is_said(error, said):
+    """The reason of each wait, and of the end, is what came back, by type and status; how often, if more than once."""
+    hub = Hub(error, error, tries=2, wait=1.0)
+    with pytest.raises(PublishError) as caught:
+        hub.retry("asking", hub)
+    assert hub.said == [f"asking: {said}; trying again in 1 s (1 of 2)"]
+    assert caught.value.message == f"asking: {said} 2 times"
+    with pytest.raises(PublishError) as once:
+        Hub(tries=1).retry("asking", Hub(error))
+    assert once.value.message == f"asking: {said}"
+
+
+def test_the_words_of_the_hub_go_along():
+    """What the Hub says of a refusal stands behind what it means."""
+    refused = answer(403)
+    refused.server_message = "You have no access to lab/x"
+    hub = Hub(refused)
+    with pytest.raises(PublishError, match=r"^asking: the Hub answered 403: You have no access to lab/x$"):
+        hub.retry("asking", hub)
 
 
 @pytest.mark.parametrize(
