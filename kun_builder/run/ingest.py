@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 import pyarrow as pa
@@ -71,62 +71,52 @@ class IngestResult:
         )
 
 
-def ingest(
-    splits: Mapping[str, tuple[SplitSpec, Entry[Source]]],
-    *,
-    folder: Path,
-    shard_rows: int,
-    limit: int | None,
-    seed: int,
-    status: Status,
-    load: Callable[[], Registry] | None = None,
-) -> dict[str, IngestResult]:
+@dataclass(frozen=True, kw_only=True)
+class ReadSettings:
+    """How splits are read, and where to."""
+
+    folder: Path
+    """Of the shards."""
+    shard_rows: int
+    """Most rows of a shard."""
+    limit: int | None = None
+    """At most so many rows of a split, drawn over all records."""
+    seed: int = 0
+    """The same one draws the same rows, and a larger limit draws those and more."""
+    status: Status
+    load: Callable[[], Registry] | None = None
+    """Makes the plugins known in other processes; without it, and with a limit, this process reads alone."""
+    check: Check = lambda: None
+    """Called now and then, and ends the reading by raising."""
+
+
+Splits: TypeAlias = "Mapping[str, tuple[SplitSpec, Entry[Source]]]"
+
+
+def ingest(splits: Splits, settings: ReadSettings) -> dict[str, IngestResult]:
     """Read each split as `read_shards` does; returns when all are read."""
     results: dict[str, IngestResult] = {}
-    reading = read_shards(
-        splits,
-        folder=folder,
-        shard_rows=shard_rows,
-        limit=limit,
-        seed=seed,
-        status=status,
-        load=load,
-        results=results,
-    )
-    for _ in reading:
+    for _ in read_shards(splits, settings, results):
         pass
     return results
 
 
 def read_shards(
-    splits: Mapping[str, tuple[SplitSpec, Entry[Source]]],
-    *,
-    folder: Path,
-    shard_rows: int,
-    limit: int | None,
-    seed: int,
-    status: Status,
-    load: Callable[[], Registry] | None,
-    results: dict[str, IngestResult],
-    check: Check = lambda: None,
+    splits: Splits, settings: ReadSettings, results: dict[str, IngestResult]
 ) -> Iterator[tuple[str, IngestShard]]:
-    """Read each split into shards `<split>-00000.arrow` in `folder`, or take those that an earlier run finished.
+    """Read each split into shards `<split>-00000.arrow`, or take those that an earlier run finished.
 
     Yields (split, shard) as soon as the shard is on disk, in order; `results` gets each split when all of it is read.
     The first is not given away before every split has a record that its source can use, so that a recipe whose sources
-    do not fit costs nothing.
-
-    limit: at most so many rows of a split, drawn over all records; the same `seed` draws the same ones, and a larger
-    limit draws those and more. load: makes the plugins known in other processes; without it, and with a limit, this
-    process reads alone. check: called now and then, and ends the reading by raising. Raises SourceError for an input
-    that is missing or that the source does not fit, PluginError where the source itself fails.
+    do not fit costs nothing. Raises SourceError for an input that is missing or that the source does not fit,
+    PluginError where the source itself fails.
     """
+    folder, load, check = settings.folder, settings.load, settings.check
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{PLACE}*"):  # by a run that was killed
         shutil.rmtree(left)
-    settings = _Settings(folder, shard_rows, limit, seed, status, check)
     jobs = [_Job(name, spec, entry, settings) for name, (spec, entry) in splits.items()]
-    parts = [part for job in jobs for part in job.parts] if load and limit is None else []
+    parts = [part for job in jobs for part in job.parts] if load and settings.limit is None else []
     workers = min(cores(), len(parts))
     fits = len(jobs) == 1 or all(job.fits() for job in jobs)  # a single one that does not has no row that lives
     held: list[tuple[str, IngestShard]] = []
@@ -135,7 +125,9 @@ def read_shards(
         if load and workers > 1 and large(parts):
             ahead = stack.enter_context(read_ahead(parts, folder, TABLE_ROWS, load, workers, check))
         elif len(parts) == 1 and large(parts):
-            status.say(f"{shown(parts[0].path)} is read by one process: only plain JSON lines and Parquet are cut")
+            settings.status.say(
+                f"{shown(parts[0].path)} is read by one process: only plain JSON lines and Parquet are cut"
+            )
         for job in jobs:
             for shard in job.run(ahead):
                 if fits:
@@ -163,23 +155,13 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
     return IngestResult(key, facts["files"], shards, facts["records"]) if whole else None
 
 
-@dataclass(frozen=True)
-class _Settings:
-    folder: Path
-    shard_rows: int
-    limit: int | None
-    seed: int
-    status: Status
-    check: Check
-
-
 class _Job:
     """Reads one split."""
 
     result: IngestResult
     """There when all of it is read."""
 
-    def __init__(self, split: str, spec: SplitSpec, entry: Entry[Source], settings: _Settings) -> None:
+    def __init__(self, split: str, spec: SplitSpec, entry: Entry[Source], settings: ReadSettings) -> None:
         self.split, self._entry, self._to = split, entry, settings
         folder, limit = settings.folder, settings.limit
         inputs = inputs_of(split, spec, entry)

@@ -36,7 +36,7 @@ from kun_builder.run.executors.batches import quiet_datasets
 from kun_builder.run.executors.local import open_local
 from kun_builder.run.executors.rows import RowSettings
 from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
-from kun_builder.run.ingest import IngestResult, read_shards
+from kun_builder.run.ingest import IngestResult, ReadSettings, read_shards
 from kun_builder.run.inputs import input_keys
 from kun_builder.run.line import Line
 from kun_builder.run.passes import Pass
@@ -193,17 +193,17 @@ class _Run:
                 raise Stopped(self._status.ending)
 
         began, numbers = time.monotonic(), Counter[str]()
-        for split, part in read_shards(
-            {name: (spec, self._registry.sources[spec.source]) for name, spec in self._recipe.splits.items()},
+        settings = ReadSettings(
             folder=self._folder.shards / "read",
             shard_rows=self._recipe.shard_rows,
             limit=self._recipe.limit,
             seed=self._recipe.seed,
             status=self._status,
             load=_loading(self._recipe),
-            results=self._results,
             check=check,
-        ):
+        )
+        splits = {name: (spec, self._registry.sources[spec.source]) for name, spec in self._recipe.splits.items()}
+        for split, part in read_shards(splits, settings, self._results):
             shard = Shard(split, numbers[split], part.path, part.key, part.alive)
             numbers[split] += 1
             self._dead.append(shard)

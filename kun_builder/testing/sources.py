@@ -15,7 +15,7 @@ from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import Option, accepted
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import Entry, Plugin
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing.faults import declared, expect
@@ -67,7 +67,7 @@ def _read(source: Source, spec: SplitSpec, shard_rows: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             split = {"test": (spec, entry)}
-            read = ingest(split, folder=Path(folder), shard_rows=shard_rows, limit=None, seed=0, status=Status())
+            read = ingest(split, ReadSettings(folder=Path(folder), shard_rows=shard_rows, status=Status()))
         except SourceError:
             raise
         except KunError as error:

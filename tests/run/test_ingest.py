@@ -15,7 +15,7 @@ from kun_builder import Record, Source
 from kun_builder.errors import PluginError, SourceError
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import Entry, Plugin
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.inputs import input_key
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
@@ -28,10 +28,8 @@ def _entry(parse=lambda row: row["text"], **source):
 def _ingest(folder, path, entry=None, *, split="wiki", limit=None, seed=0, shard_rows=10, status=None, **options):
     paths = (path,) if isinstance(path, str | os.PathLike) else path
     spec = SplitSpec("plain", tuple(map(str, paths)), options)
-    status = status or Status()
-    return ingest(
-        {split: (spec, entry or _entry())}, folder=folder, shard_rows=shard_rows, limit=limit, seed=seed, status=status
-    )[split]
+    settings = ReadSettings(folder=folder, shard_rows=shard_rows, limit=limit, seed=seed, status=status or Status())
+    return ingest({split: (spec, entry or _entry())}, settings)[split]
 
 
 def _rows(result):
@@ -257,7 +255,7 @@ _KILLED = """
 import sys, time
 from pathlib import Path
 from kun_builder import Source
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.recipe.plugins import Entry, Plugin
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.status import Status
@@ -269,7 +267,8 @@ def parse(row):
 entry = Entry(Source(name="plain", parse=parse), Plugin("plain", "a-package"))
 limit = int(sys.argv[3]) or None
 spec = SplitSpec("plain", (sys.argv[1],))
-ingest({"wiki": (spec, entry)}, folder=Path(sys.argv[2]), shard_rows=10, limit=limit, seed=0, status=Status())
+settings = ReadSettings(folder=Path(sys.argv[2]), shard_rows=10, limit=limit, status=Status())
+ingest({"wiki": (spec, entry)}, settings)
 """
 
 
@@ -349,7 +348,7 @@ _MEMORY = """
 import json, re, sys
 from pathlib import Path
 from kun_builder import Source, Record
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.recipe.plugins import Entry, Plugin
 from kun_builder.readers import cursor, records, streams
 from kun_builder.recipe.parts import SplitSpec
@@ -362,9 +361,8 @@ def read(input, start):
 
 entry = Entry(Source(name="plain", parse=lambda row: row["text"], read=read), Plugin("plain", "a-package"))
 spec = SplitSpec("plain", (sys.argv[1],))
-result = ingest(
-    {"wiki": (spec, entry)}, folder=Path(sys.argv[2]), shard_rows=1 << 30, limit=None, seed=0, status=Status()
-)["wiki"]
+settings = ReadSettings(folder=Path(sys.argv[2]), shard_rows=1 << 30, status=Status())
+result = ingest({"wiki": (spec, entry)}, settings)["wiki"]
 memory = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10
 print(json.dumps([result.counts.rows_in, len(result.shards), memory]))
 """

@@ -15,7 +15,7 @@ from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.status import Status
 
 LOAD = functools.partial(load_plugins, (), ())
@@ -45,7 +45,7 @@ def splits(tmp_path, monkeypatch):
 
 
 def _read(splits, folder, load=None, status=None):
-    results = ingest(splits, folder=folder, shard_rows=37, limit=None, seed=0, status=status or Status(), load=load)
+    results = ingest(splits, ReadSettings(folder=folder, shard_rows=37, status=status or Status(), load=load))
     assert not list(folder.glob(".*"))
     return results, {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -16,7 +16,7 @@ from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import Entry, Plugin, load_plugins
 from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.inputs import input_key
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
@@ -45,7 +45,7 @@ def _bucket(s3, name, folder):
 def _ingest(paths, folder, load=None):
     entry = LOAD().sources["generic"]
     splits = {"one": (SplitSpec("generic", tuple(paths), {"text": "text"}), entry)}
-    result = ingest(splits, folder=folder, shard_rows=99, limit=None, seed=0, status=Status(), load=load)["one"]
+    result = ingest(splits, ReadSettings(folder=folder, shard_rows=99, status=Status(), load=load))["one"]
     return result, [load_rows(shard.path).to_pylist() for shard in result.shards]
 
 
