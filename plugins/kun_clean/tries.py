@@ -5,12 +5,13 @@ that end in each character of many texts become longer together, one order at a 
 other. Only what `train_perplexity` writes is read: a trie of n-grams of characters, quantised to at most 8 bits, with
 compressed pointers. `language_models` leaves every other model to the library.
 
-In the file, an n-gram is a node under the n-gram without its first word: 好你 is looked up as 你 before 好. In memory
+In the file, an n-gram is a node under the n-gram without its first word: 你好 is found by 好, then 你. In memory
 the nodes of an order are the slots of a hash table, in which the node above and the word in front are the key.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ class Trie:
     def __init__(self, path: Path) -> None:
         import numpy as np
 
-        file = _File(path.read_bytes())
+        with path.open("rb") as opened:
+            file = _File(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
         self._bits = _VALUE + len(file.words).bit_length()
         self._unigrams = file.unigrams["probability"].copy(), file.unigrams["backoff"].copy()
         self._orders: list[tuple[Table, Array, Array]] = []
@@ -178,12 +180,12 @@ class _Part:
 class _File:
     """The parts of a model's file."""
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: mmap.mmap) -> None:
         import numpy as np
 
         self._raw = raw
         order, _, kind, worded, version = (
-            _PARAMETERS.unpack_from(raw, _HEADER) if raw.startswith(_MAGIC) and len(raw) > 1000 else [0] * 5
+            _PARAMETERS.unpack_from(raw, _HEADER) if raw[: len(_MAGIC)] == _MAGIC and len(raw) > 1000 else [0] * 5
         )
         if (kind, version) != _KIND or not worded or order < 3:
             raise ValueError("not a quantised trie with its words")
@@ -216,7 +218,7 @@ class _File:
         return found
 
     def _meanings(self, bits: int) -> Array:
-        return self._take("<f4", 1 << bits)
+        return self._take("<f4", 1 << bits).copy()  # nothing holds on to the file
 
     def _middle(self, count: int, below: int, most: int, probabilities: Array, backoffs: Array) -> _Part:
         """N-grams that others end in. Their pointers are cut: of the high bits, only the node is kept from which on
