@@ -11,7 +11,10 @@ import re
 from .scripts import simplified
 from .texts import HAN
 
-_EMPTY = re.compile(rf"（[\s，、；：;,]*）|(?<=[{HAN}])\(\)(?=[{HAN}，。、])")
+_VARIANTS = re.compile(r"-?\{\s*(zh(?:-\w{2,4})?:[^{}\n]{0,200})\}-?|-\{([^{}\n]{0,80})\}-")
+_VARIANT = re.compile(r"zh-?(\w*)\s*:\s*([^;；]*)")
+_LABELLED = re.compile(rf"(?<=[（，；(])\s*[{HAN}]{{1,6}}[：:][\s'\"]*(?:[，；]|(?=[）)]))")
+_EMPTY = re.compile(rf" ?（[\s，、；：;,]*）|(?<=[{HAN}])\(\)(?=[{HAN}，。、])")
 _FIRST = re.compile(r"（[\s，、；：;,]+")
 _LAST = re.compile(r"(?<![\s，、；：;,])[\s，、；：;,]+）")
 _DOUBLED = re.compile(r"[，、]{1,9}(?=[，。])|、(?=、)|(?<!。)。(?=。(?!。))")
@@ -27,8 +30,20 @@ _MISSING = re.compile(
 
 
 def closed_gaps(text: str) -> str:
-    """`text` without brackets and commas that are left where a template was cut out, and without doubled stops."""
+    """`text` without brackets, labels and commas that are left where a template was cut out, without doubled stops, and
+    with one word of each list of a wiki's spellings (`-{zh-hans:..; zh-hant:..}-`)."""
+    text = _LABELLED.sub("", _VARIANTS.sub(_spelling, text))
     return _DOUBLED.sub("", _LAST.sub("）", _FIRST.sub("（", _EMPTY.sub("", text))))
+
+
+def _spelling(match: re.Match[str]) -> str:
+    """The simplified spelling of a list, or its first one; stages put a text's answer into its script anyway."""
+    if match[1] is None:
+        return str(match[2])
+    spellings = {code.lower(): word.strip() for code, word in _VARIANT.findall(match[1])}
+    return next(
+        (spellings[code] for code in ("hans", "cn", "sg") if code in spellings), next(iter(spellings.values()), "")
+    )
 
 
 def gap(text: str) -> str:

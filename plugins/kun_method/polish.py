@@ -101,7 +101,11 @@ async def run(
         key=lambda answer: _worth(*answer, instruction, text),
     )
     guarded = row.get("redistributable", False) and whole and least_kept > 0
-    if guarded and (fault or _loses(output, instruction, text, least_kept)) and (instead := as_answer(text)):
+    if (
+        guarded
+        and (fault or _loses(output, instruction, closed_gaps(text), least_kept))
+        and (instead := as_answer(text))
+    ):
         return {**row, "output": instead, "raw_answer": text, "polished": False, **substance(instead, text)}
     if fault:
         raise Drop(*fault, raw_answer=text, **({"output": output} if output else {}))

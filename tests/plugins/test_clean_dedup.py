@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kun_clean import buckets, clusters, dedup, minhash, shingles, similarity
 
 from kun_builder.errors import RunError
+from kun_builder.run.crew import LocalCrew
 from kun_builder.run.workspace import LocalWorkspace
 from kun_builder.status import Status
 from kun_builder.testing import check_stage
@@ -54,7 +55,7 @@ def dataset(texts, splits=None, shard=None, ngram=5):
 def drops(texts, splits=None, shard=None, memory=1 << 28, workers=1, **options):
     """What the stage says of these texts, with so many bytes of memory and so many processes."""
     with TemporaryDirectory() as folder:
-        work = LocalWorkspace(Path(folder), memory, workers, len(texts), Status(), dict)
+        work = LocalWorkspace(Path(folder), memory, workers, len(texts), Status(), LocalCrew(dict))
         return dedup.run(dataset(texts, splits, shard, options.get("ngram", 5)), work, **options)
 
 
