@@ -108,7 +108,8 @@ def _placement(recipe: Recipe, plan: Plan, registry: Registry) -> dict[str, str]
         "cluster": recipe.ray.address or "one on this machine, which ends with the run",
         "batches": "shards on all nodes, one for each processor",
         "rows": f"workers with their own connections: {workers}",
-        "dataset": "this process, as are reading and writing",
+        "reading": "files and spans on all nodes; this process puts them together",
+        "dataset": "what the stage divides on all nodes, its verdicts and all writing in this process",
     }
 
 

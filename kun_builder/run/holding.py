@@ -13,6 +13,8 @@ from pathlib import Path
 from kun_builder.errors import RunError
 
 _MOUNTS = Path("/proc/self/mountinfo")
+LOCK = ".lock"
+"""The file in a run folder that its holder has locked."""
 _LOCAL_LOCKS = re.compile(r"\b(?:nolock|localflock|local_lock=(?:flock|all))\b")
 """Options of NFS and Lustre with which a lock holds on one machine only."""
 
@@ -29,7 +31,7 @@ def hold(folder: Path) -> Iterator[None]:
             f"{folder} is on a file system mounted with `{options}`: a run of another machine would not be noticed",
             hint="mount it with locks for all machines, or give the run a folder on another one with --output",
         )
-    with (folder / ".lock").open("a+") as file:
+    with (folder / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,9 +25,9 @@ from kun_builder.drops import QUARANTINED
 from kun_builder.errors import SourceError, shown
 from kun_builder.report import StepCounts, replace_file
 from kun_builder.run.inputs import inputs_of, look_at, reading_key
-from kun_builder.run.machine import cores
 from kun_builder.run.parts import PLACE, STAGE, Check, Part, Reading, blame, cut, large, read_ahead
 from kun_builder.run.plan import digest
+from kun_builder.run.processes import Crew
 from kun_builder.run.sampling import Sample
 from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place
 from kun_builder.status import Phase, Status
@@ -35,7 +35,7 @@ from kun_builder.types import Source
 
 if TYPE_CHECKING:
     from kun_builder.recipe.parts import SplitSpec
-    from kun_builder.recipe.plugins import Entry, Registry
+    from kun_builder.recipe.plugins import Entry
 
 TABLE_ROWS = 1000
 """How many rows are turned into Arrow at once."""
@@ -84,8 +84,8 @@ class ReadSettings:
     seed: int = 0
     """The same one draws the same rows, and a larger limit draws those and more."""
     status: Status
-    load: Callable[[], Registry] | None = None
-    """Makes the plugins known in other processes; without it, and with a limit, this process reads alone."""
+    crew: Crew | None = None
+    """Reads beside this process; without it, and with a limit, this process reads alone."""
     check: Check = lambda: None
     """Called now and then, and ends the reading by raising."""
 
@@ -111,19 +111,19 @@ def read_shards(
     do not fit costs nothing. Raises SourceError for an input that is missing or that the source does not fit,
     PluginError where the source itself fails.
     """
-    folder, load, check = settings.folder, settings.load, settings.check
+    folder, crew, check = settings.folder, settings.crew, settings.check
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{PLACE}*"):  # by a run that was killed
         shutil.rmtree(left)
     jobs = [_Job(name, spec, entry, settings) for name, (spec, entry) in splits.items()]
-    parts = [part for job in jobs for part in job.parts] if load and settings.limit is None else []
-    workers = min(cores(), len(parts))
+    parts = [part for job in jobs for part in job.parts] if crew and settings.limit is None else []
+    workers = min(crew.size, len(parts)) if crew else 1
     fits = len(jobs) == 1 or all(job.fits() for job in jobs)  # a single one that does not has no row that lives
     held: list[tuple[str, IngestShard]] = []
     with ExitStack() as stack:
         ahead = None
-        if load and workers > 1 and large(parts):
-            ahead = stack.enter_context(read_ahead(parts, folder, TABLE_ROWS, load, workers, check))
+        if crew and workers > 1 and large(parts):
+            ahead = stack.enter_context(read_ahead(parts, folder, TABLE_ROWS, crew, workers, check))
         elif len(parts) == 1 and large(parts):
             settings.status.say(
                 f"{shown(parts[0].path)} is read by one process: only plain JSON lines and Parquet are cut"

@@ -6,11 +6,9 @@ the parts are put together in order. So the result does not depend on how many p
 
 from __future__ import annotations
 
-import functools
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +21,13 @@ from kun_builder.drops import DROPPED, QUARANTINED
 from kun_builder.errors import Drop, KunError, PluginError, RunError, shown
 from kun_builder.readers import Records, Span
 from kun_builder.recipe.options import accepted
-from kun_builder.run.processes import processes
+from kun_builder.run.crew import known
+from kun_builder.run.processes import Crew, Submit
 from kun_builder.run.source_shards import PART, part_table
 from kun_builder.types import Record, Source
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Entry, Registry
+    from kun_builder.recipe.plugins import Entry
 
 STAGE = "read"
 
@@ -168,34 +167,34 @@ def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[s
     return "", QUARANTINED, STAGE, "text_not_string", f"{type(text).__name__}: {text}"[:500]
 
 
-# --- several processes -----------------------------------------------------------------------------------------
+# --- read elsewhere --------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def read_ahead(
-    parts: Sequence[Part], folder: Path, rows: int, load: Callable[[], Registry], workers: int, check: Check
+    parts: Sequence[Part], folder: Path, rows: int, crew: Crew, workers: int, check: Check
 ) -> Iterator[Iterator[tuple[Path, int]]]:
-    """Yield an iterator over (file with the tables of a part, number of its records) in order, as other processes read.
+    """Yield an iterator over (file with the tables of a part, number of its records) in order, as a crew reads.
 
     The files are in a folder in `folder` that is deleted with the block. Each is deleted when the next one is asked
-    for, so that there are at most `workers` + 2. `load` gives the registry in which the other processes find the
-    source. `check` is called while nothing comes, and ends the reading by raising. Raises RunError if a process dies.
+    for, so that there are at most `workers` + 2. The crew's `load` gives the registry in which it finds the source.
+    `check` is called while nothing comes, and ends the reading by raising. Raises RunError if a process dies.
     """
     died = RunError(
         "a process that read the inputs died, probably for lack of memory", hint="run kun-build again to go on"
     )
-    with TemporaryDirectory(dir=folder, prefix=PLACE) as place, processes(workers, died) as pool:
-        yield _ahead(pool, parts, Path(place), rows, pickle.dumps(load), workers + 2, check)
+    with TemporaryDirectory(dir=folder, prefix=PLACE) as place, crew.at_work(workers, died) as submit:
+        yield _ahead(submit, parts, Path(place), rows, workers + 2, check)
 
 
 def _ahead(
-    pool: ProcessPoolExecutor, parts: Sequence[Part], folder: Path, rows: int, load: bytes, ahead: int, check: Check
+    submit: Submit, parts: Sequence[Part], folder: Path, rows: int, ahead: int, check: Check
 ) -> Iterator[tuple[Path, int]]:
     queue = deque[tuple[Path, Future[int]]]()
     for number in range(len(parts) + ahead):
         if number < len(parts):
             path = folder / f"{number}.arrow"
-            queue.append((path, pool.submit(_read_to_file, load, pickle.dumps(parts[number]), str(path), rows)))
+            queue.append((path, submit(_read_to_file, parts[number], str(path), rows)))
         if number >= ahead - 1 and queue:
             path, count = queue.popleft()
             while not wait([count], timeout=_LOOK).done:
@@ -204,20 +203,12 @@ def _ahead(
             path.unlink()
 
 
-def _read_to_file(load: bytes, pickled: bytes, path: str, rows: int) -> int:
-    registry = _once(load)
-    part: Part = pickle.loads(pickled)
-    reading = Reading(part, registry.sources[part.source], rows)
+def _read_to_file(part: Part, path: str, rows: int) -> int:
+    reading = Reading(part, known().sources[part.source], rows)
     with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, PART) as writer:
         for table in reading:
             writer.write_table(table)
     return reading.count
-
-
-@functools.cache
-def _once(load: bytes) -> Registry:
-    registry: Registry = pickle.loads(load)()
-    return registry
 
 
 def large(parts: Sequence[Part]) -> bool:

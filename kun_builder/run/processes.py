@@ -1,16 +1,32 @@
-"""Processes that work for a run: they end with it, and die at once where it breaks off."""
+"""Who computes functions beside this process, and processes that end with a run and die where it breaks off."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TypeAlias
 
 from kun_builder.errors import RunError
+
+Submit: TypeAlias = Callable[..., Future[Any]]
+"""`submit(function, *arguments)` has the function called elsewhere; all of them, and the result, must be picklable."""
+
+
+class Crew(Protocol):
+    """Functions that are given to it are computed with the plugins known. One that is lost with its machine is called
+    again, so that each may run twice, and must then do the same."""
+
+    @property
+    def size(self) -> int:
+        """How many functions it can compute at once."""
+
+    def at_work(self, workers: int, died: RunError) -> AbstractContextManager[Submit]:
+        """Give `submit` while the block runs, for at most so many functions at once where the crew begins processes of
+        its own. If the block raises, what is still under way is given up. Raises `died` if they die."""
 
 
 @contextmanager

@@ -199,7 +199,7 @@ class _Run:
             limit=self._recipe.limit,
             seed=self._recipe.seed,
             status=self._status,
-            load=_loading(self._recipe),
+            crew=self._executor.crew,
             check=check,
         )
         splits = {name: (spec, self._registry.sources[spec.source]) for name, spec in self._recipe.splits.items()}
@@ -260,7 +260,7 @@ class _Run:
         self._begin(segment.label, sum(shard.alive for shard in shards))
         began = time.monotonic()
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
-        resources = Resources(self._recipe.memory, self._status, _loading(self._recipe))
+        resources = Resources(self._recipe.memory, self._status, self._executor.crew)
         cut, counts = run_dataset_stage(segment.steps[0], shards, key, self._folder.shards / segment.label, resources)
         for split, count in counts.items():
             self._counts[split].append(count)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kun_builder.errors import RunError
-from kun_builder.run.executors.batches import can_share, quiet_datasets
-from kun_builder.run.machine import cores, memory
+from kun_builder.run.crew import LocalCrew
+from kun_builder.run.executors.batches import can_share
+from kun_builder.run.machine import memory
+from kun_builder.run.processes import Crew
 from kun_builder.status import Status
 
 _SMALL = 50_000
@@ -28,9 +25,9 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class LocalWorkspace:
-    """A `kun_builder.Workspace` on this machine.
+    """A `kun_builder.Workspace` in a folder of this machine, which the crew sees too.
 
-    rows: what the stage works on, for `progress`. load: makes the plugins known in a new process.
+    rows: what the stage works on, for `progress`. crew: computes what `map` is given.
     """
 
     folder: Path
@@ -38,32 +35,22 @@ class LocalWorkspace:
     workers: int
     rows: int
     status: Status
-    load: Callable[[], object]
+    crew: Crew
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
-        """Yield results in the order of the items. With several workers, they are computed in other processes."""
+        """Yield results in the order of the items. With several workers, the crew computes them."""
         todo = list(items)
         workers = min(self.workers, len(todo))
         if workers < 2:
             yield from map(function, todo)
             return
-        sent = pickle.dumps(self.load), pickle.dumps(function)
-        context = multiprocessing.get_context("spawn")
-        others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(workers, context, initializer=_start, initargs=sent) as pool:
-            try:
-                yield from pool.map(_call, todo)
-            except BrokenProcessPool as error:
-                raise RunError(
-                    "a worker process died, probably for lack of memory",
-                    hint="run kun-build again to go on; `memory: 2GB` in the recipe makes it use less",
-                ) from error
-            except BaseException:
-                for process in set(multiprocessing.active_children()) - others:
-                    process.kill()
-                raise
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        died = RunError(
+            "a worker process died, probably for lack of memory",
+            hint="run kun-build again to go on; `memory: 2GB` in the recipe makes it use less",
+        )
+        with self.crew.at_work(workers, died) as submit:
+            for result in [submit(function, item) for item in todo]:
+                yield result.result()
 
     def need_disk(self, size: int) -> None:
         """Raise RunError if the disk has less than `size` bytes left."""
@@ -83,12 +70,11 @@ class LocalWorkspace:
 class Resources:
     """What a run gives to its stages.
 
-    memory: bytes, by default half of the machine's. status: the live figures. load: makes the plugins known in a new
-    process."""
+    memory: bytes, by default half of the machine's. status: the live figures. crew: works beside this process."""
 
     memory: int | None = None
     status: Status = field(default_factory=Status)
-    load: Callable[[], object] = dict
+    crew: Crew = field(default_factory=lambda: LocalCrew(dict))
 
 
 @contextmanager
@@ -96,31 +82,13 @@ def workspace(folder: Path, rows: int, resources: Resources) -> Iterator[LocalWo
     """A workspace for `rows` rows whose files are in `folder` until the end."""
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
     folder.mkdir(parents=True)
-    workers = cores() if rows > _SMALL and can_share() else 1
+    workers = resources.crew.size if rows > _SMALL and can_share() else 1
     try:
         limit = resources.memory or memory() // 2
-        yield LocalWorkspace(folder, limit, workers, rows, resources.status, resources.load)
+        yield LocalWorkspace(folder, limit, workers, rows, resources.status, resources.crew)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _said(size: int) -> str:
     return f"{size / 2**30:,.1f} GB" if size >= 2**30 else f"{size / 2**20:,.0f} MB"
-
-
-_function: Callable[[Any], Any] = print
-"""In a worker process: the function that it applies to items."""
-
-
-def _start(load: bytes, function: bytes) -> None:
-    """In a new process: make the plugins known first, since the function is one of theirs."""
-    global _function
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's, though all hear them: it ends the pool
-        signal.signal(number, signal.SIG_IGN)
-    quiet_datasets()
-    pickle.loads(load)()
-    _function = pickle.loads(function)
-
-
-def _call(item: Any) -> Any:
-    return _function(item)

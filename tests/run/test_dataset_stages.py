@@ -11,6 +11,7 @@ from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.explain import explain
 from kun_builder.result.finished import open_run
 from kun_builder.run import machine
+from kun_builder.run.crew import LocalCrew
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
 from kun_builder.run.workspace import LocalWorkspace, Resources, workspace
@@ -166,7 +167,7 @@ def double(number):
 @pytest.mark.slow
 def test_a_workspace_has_processes(tmp_path):
     """Results come back in the order of the items; what a process raises comes to the stage."""
-    work = LocalWorkspace(tmp_path, 1 << 30, 2, 10, Status(), dict)
+    work = LocalWorkspace(tmp_path, 1 << 30, 2, 10, Status(), LocalCrew(dict))
     assert list(work.map(double, range(9))) == list(range(0, 18, 2))
     with pytest.raises(ValueError, match="nine"):
         list(work.map(double, range(12)))

@@ -13,12 +13,15 @@ import pytest
 from kun_builder.errors import KunError
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import load_plugins
+from kun_builder.run import crew as crew_module
 from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts
+from kun_builder.run.crew import LocalCrew
 from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.status import Status
 
 LOAD = functools.partial(load_plugins, (), ())
+CREW = LocalCrew(LOAD)
 
 
 @pytest.fixture
@@ -44,22 +47,22 @@ def splits(tmp_path, monkeypatch):
     }
 
 
-def _read(splits, folder, load=None, status=None):
-    results = ingest(splits, ReadSettings(folder=folder, shard_rows=37, status=status or Status(), load=load))
+def _read(splits, folder, crew=None, status=None):
+    results = ingest(splits, ReadSettings(folder=folder, shard_rows=37, status=status or Status(), crew=crew))
     assert not list(folder.glob(".*"))
     return results, {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_several_processes_make_the_same_shards(tmp_path, splits, monkeypatch):
     """Files, spans of lines and row groups read side by side give the bytes that one process gives."""
-    monkeypatch.setattr(ingest_module, "cores", lambda: 3)
+    monkeypatch.setattr(crew_module, "cores", lambda: 3)
     used = []
     real = ingest_module.read_ahead
     monkeypatch.setattr(ingest_module, "read_ahead", lambda *args: used.append(len(args[0])) or real(*args))
     status = Status()
     alone, files = _read(splits, tmp_path / "alone")
     assert not used
-    several, same = _read(splits, tmp_path / "several", LOAD, status)
+    several, same = _read(splits, tmp_path / "several", CREW, status)
     assert used[0] > 10
     assert same == files
     assert [result.counts for result in several.values()] == [result.counts for result in alone.values()]
@@ -68,17 +71,17 @@ def test_several_processes_make_the_same_shards(tmp_path, splits, monkeypatch):
         (tmp_path / "several" / name).unlink()
     for split in splits:
         (tmp_path / "several" / f"{split}.json").unlink(missing_ok=True)
-    assert _read(splits, tmp_path / "several", LOAD)[1] == files
+    assert _read(splits, tmp_path / "several", CREW)[1] == files
 
 
 def test_an_error_of_another_process_is_told_as_ones_own(tmp_path, splits, monkeypatch):
     """What ends the reading ends it with the same words, and leaves nothing behind but finished shards."""
-    monkeypatch.setattr(ingest_module, "cores", lambda: 2)
+    monkeypatch.setattr(crew_module, "cores", lambda: 2)
     said = []
-    for load in (None, LOAD):
+    for crew in (None, CREW):
         wrong = {"two": (SplitSpec("generic", splits["two"][0].path, {"text": "{body}"}), splits["two"][1])}
         with pytest.raises(KunError) as caught:
-            _read(wrong, tmp_path / str(bool(load)), load)
+            _read(wrong, tmp_path / str(bool(crew)), crew)
         said.append(caught.value.message)
     assert said[0] == said[1]
 
@@ -88,5 +91,5 @@ def test_one_large_file_that_cannot_be_cut_is_named(tmp_path, splits):
     said = []
     status = Status(say=said.append)
     spec = SplitSpec("skypile", (str(tmp_path / "in" / "b.json"),), {})
-    _read({"one": (spec, splits["one"][1])}, tmp_path / "out", LOAD, status)
+    _read({"one": (spec, splits["one"][1])}, tmp_path / "out", CREW, status)
     assert "b.json is read by one process" in said[0]

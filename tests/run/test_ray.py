@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -33,7 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 ROWS = 300
-STORE = 80 << 20
 
 
 def recipe(folder, url, ray="", *, actors=2, rows=ROWS, shard_rows=30, model="", more=""):
@@ -55,19 +53,6 @@ def local(tmp_path_factory):
         folder = recipe(tmp_path_factory.mktemp("local") / "x", server.url)
         report = built(folder, Status())
     return dataset(folder), report.splits
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A head and a second node, each a raylet with workers of its own."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    cluster.add_node(**node)
-    yield cluster
-    cluster.shutdown()
 
 
 @contextmanager

@@ -14,14 +14,17 @@ from servers.s3 import KEY, SECRET
 from kun_builder import Source
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import Entry, Plugin, load_plugins
+from kun_builder.run import crew as crew_module
 from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts
+from kun_builder.run.crew import LocalCrew
 from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.inputs import input_key
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 
 LOAD = functools.partial(load_plugins, (), ())
+CREW = LocalCrew(LOAD)
 
 
 @pytest.fixture
@@ -42,10 +45,10 @@ def _bucket(s3, name, folder):
     return s3.put(name, {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")})
 
 
-def _ingest(paths, folder, load=None):
+def _ingest(paths, folder, crew=None):
     entry = LOAD().sources["generic"]
     splits = {"one": (SplitSpec("generic", tuple(paths), {"text": "text"}), entry)}
-    result = ingest(splits, ReadSettings(folder=folder, shard_rows=99, status=Status(), load=load))["one"]
+    result = ingest(splits, ReadSettings(folder=folder, shard_rows=99, status=Status(), crew=crew))["one"]
     return result, [load_rows(shard.path).to_pylist() for shard in result.shards]
 
 
@@ -53,21 +56,21 @@ def test_the_rows_of_a_bucket_are_those_of_a_folder(s3, files, tmp_path, monkeyp
     """Read by several processes in spans, the shards have the digests that one process makes of files; what did not
     change is not read again, and what did is, though size and name are the same."""
     monkeypatch.setattr(parts, "SPAN", 20_000)
-    monkeypatch.setattr(ingest_module, "cores", lambda: 2)
+    monkeypatch.setattr(crew_module, "cores", lambda: 2)
     address = _bucket(s3, "rows", files)
     local, rows = _ingest([str(files)], tmp_path / "local")
     used = []
     real = ingest_module.read_ahead
     monkeypatch.setattr(ingest_module, "read_ahead", lambda *args: used.append(len(args[0])) or real(*args))
-    remote, same = _ingest([address], tmp_path / "remote", LOAD)
+    remote, same = _ingest([address], tmp_path / "remote", CREW)
     assert used[0] > 6
     assert same == rows
     assert [shard.key for shard in remote.shards] == [shard.key for shard in local.shards]
-    again, _ = _ingest([address], tmp_path / "remote", LOAD)
+    again, _ = _ingest([address], tmp_path / "remote", CREW)
     assert (again, len(used)) == (remote, 1)
     changed = (files / "a.jsonl").read_bytes().replace("第9篇".encode(), "第8篇".encode())
     s3.client.put_object(Bucket="rows", Key="a.jsonl", Body=changed)
-    anew, others = _ingest([address], tmp_path / "remote", LOAD)
+    anew, others = _ingest([address], tmp_path / "remote", CREW)
     assert (anew.key != remote.key, len(used)) == (True, 2)
     assert others != rows
 

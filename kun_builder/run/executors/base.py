@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kun_builder.run.line import Coming
+from kun_builder.run.processes import Crew
 from kun_builder.run.shards import Shard, ShardRecord, finish_shard, read_record, write_empty
 from kun_builder.run.worker import Job, Result
 from kun_builder.status import Status
@@ -49,6 +50,10 @@ class Executor(Protocol):
     @property
     def identities(self) -> Mapping[str, ModelInfo]:
         """Who the models are as far as results depend on it (`Generator.identity`)."""
+
+    @property
+    def crew(self) -> Crew:
+        """Computes what is no shard yet or no longer one: reading, and what a stage that sees all rows divides."""
 
     @property
     def machine(self) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.models.budget import Budget
+from kun_builder.run.crew import LocalCrew
 from kun_builder.run.executors.base import Done, Intake, Task, count, count_drops
 from kun_builder.run.executors.batches import computed, run_batches
 from kun_builder.run.executors.rows import NEIGHBOURS, RowSettings, RowShards, open_rows
@@ -26,6 +27,7 @@ class LocalExecutor:
     def __init__(self, status: Status, load: Callable[[], object], rows: RowShards | None = None) -> None:
         """`load` makes the plugins known in a new process; it is pickled."""
         self._status, self._load, self._rows = status, load, rows
+        self.crew = LocalCrew(load)
         self.infos: Mapping[str, ModelInfo] = rows.infos if rows else {}
         self.identities: Mapping[str, ModelInfo] = rows.identities if rows else {}
 

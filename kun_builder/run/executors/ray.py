@@ -1,7 +1,7 @@
 """Shards on a Ray cluster: batches as tasks, rows in workers that stay (`ray_worker`), the rest of a run here.
 
-Shards, journal and plugins' data lie on paths that all nodes share; only tasks, records and figures pass through Ray.
-Reading, dataset stages and writing are this process's own.
+Reading and what dataset stages divide are tasks as well (`ray_crew`). Shards, journal and plugins' data lie on paths
+that all nodes share; only tasks, records and figures pass through Ray. Verdicts and writing are this process's own.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from kun_builder.run.executors import batches, watchdog
 from kun_builder.run.executors.base import Done, Intake, Task, count, count_drops
 from kun_builder.run.executors.figures import Merged
 from kun_builder.run.executors.ray_cluster import DEATHS, RESTARTS, answer, connected, node_names, shared_token
+from kun_builder.run.executors.ray_crew import RayCrew
 from kun_builder.run.executors.rows import NEIGHBOURS, RowSettings
 from kun_builder.run.executors.travel import load_travelled, pack
+from kun_builder.run.holding import LOCK
 from kun_builder.run.line import Coming
 from kun_builder.run.machine import machine
 from kun_builder.status import Status
@@ -61,6 +63,7 @@ class RayExecutor:
         files that every node must see. `together`: the rows of many shards wait together (`collects`)."""
         self._status, self._load, self._workers, self._budget = status, load, workers, budget
         self._shared = shared
+        self.crew = RayCrew(load, shared)
         self._merged = Merged(status, budget)
         self._polls: dict[Any, int] = {}
         self._under_way: dict[Any, tuple[int, int]] = {}
@@ -260,10 +263,11 @@ def open_ray(
         load = pickle.dumps(
             functools.partial(load_travelled, len(recipe.plugins.dirs), recipe.plugins.disable, os.getcwd())
         )
-        shared: list[str] = []
+        shared = [str((recipe.output / LOCK).absolute())]
         if rows:
             journal = (rows.journal or default_folder()).absolute()
-            rows, shared = replace(rows, journal=journal), [stack.enter_context(shared_token(journal))]
+            rows = replace(rows, journal=journal)
+            shared.append(stack.enter_context(shared_token(journal)))
         together = rows is not None and collects(rows.specs.values(), engines)
         workers = _workers(recipe, load, rows, together) if rows else []
         try:

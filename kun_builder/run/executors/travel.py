@@ -60,15 +60,20 @@ def unpack(packed: Packed, registry: Registry) -> Task:
         elif f"{entry.version} {entry.digest}" != maker:
             lacks.append(f"stage `{name}` is another one ({entry.package} {entry.version}, code {entry.digest})")
     if lacks:
-        raise RunError(
-            f"the machines of the cluster are not alike: on {platform.node()} {'; '.join(lacks)}",
-            hint="run folder, journal and files of options must lie on paths that all of them share; kun-builder and "
-            "installed plugins must be the same everywhere",
-        )
+        raise unlike(lacks)
     unpickler = _Unpickler(io.BytesIO(packed.task))
     unpickler.registry = registry
     task: Task = unpickler.load()
     return task
+
+
+def unlike(lacks: Sequence[str]) -> RunError:
+    """What is wrong with this machine: it is not as the one that has sent the work."""
+    return RunError(
+        f"the machines of the cluster are not alike: on {platform.node()} {'; '.join(lacks)}",
+        hint="run folder, journal and files of options must lie on paths that all of them share; kun-builder and "
+        "installed plugins must be the same everywhere",
+    )
 
 
 class _Pickler(pickle.Pickler):
