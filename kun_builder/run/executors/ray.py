@@ -294,6 +294,7 @@ def _workers(recipe: Recipe, load: bytes, rows: RowSettings, together: bool) -> 
     settings = pickle.dumps(replace(rows, sharers=number))
     actor = ray.remote(
         num_cpus=0,  # they wait for models, and batches of the same rows need the processors
+        memory=1 << 20,  # for the sake of their places: one that needs nothing at all goes to any node
         max_restarts=RESTARTS,
         max_task_retries=-1,  # a call waits until its worker is there again; deaths are counted by shard
         concurrency_groups={
