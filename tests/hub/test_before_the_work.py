@@ -101,7 +101,7 @@ def test_person_who_may_not(person, repo):
     "name",
     ["a b", "a..b", "-x", "x/", "/x", "x.lock", "a~1", "a^", "a:b", "@", "a@{b", "x.", "a\nb", "*", "0" * 40],
 )
-def test_impossible_refs(shell, first_run, name):
+def test_impossible_refs(name):
     """Branches and tags that git refuses are refused before any request."""
     with pytest.raises(PublishError, match=r"cannot name a tag|is a commit"):
         check_ref(name, "tag")
