@@ -12,7 +12,7 @@ from hub.test_commands import Shell
 from hub.test_hub_rules import push
 
 from kun_builder.errors import PublishError
-from kun_builder.hub.access import _check_person, check_address, check_ref, check_token
+from kun_builder.hub.access import _check_person, check_address, check_place, check_ref, check_token
 from kun_builder.hub.vanishing import vanishing
 from kun_builder.result.manifest import MANIFEST
 
@@ -134,6 +134,22 @@ def test_token_that_no_request_carries():
         with pytest.raises(PublishError, match="character that no token has") as refused:
             check_token(token)
         assert token not in refused.value.message + refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("repo", "endpoint", "token"),
+    [
+        ("alice/-x", "http://127.0.0.1", "hf_a"),
+        ("alice/x", "127.0.0.1", "hf_a"),
+        ("alice/x", "http://127.0.0.1", "hf_a b"),
+    ],
+    ids=["name", "address", "token"],
+)
+def test_a_place_that_cannot_be(repo, endpoint, token):
+    """Name, address and token are all looked at; a place that may be passes."""
+    check_place("alice/x", "http://127.0.0.1", "hf_a")
+    with pytest.raises(PublishError):
+        check_place(repo, endpoint, token)
 
 
 @pytest.mark.slow

@@ -195,6 +195,7 @@ def test_looking_again_begins_anew():
     hub = Hub(LookAgain("somebody wrote"), LostAnswer("no answer", 9), wait=1.0)
     assert hub.retry.look_again("could not commit", hub) == "done"
     assert hub.waits == [1, 9]
+    assert hub.said == ["somebody wrote; trying again in 1 s (1 of 6)", "no answer; trying again in 9 s (2 of 6)"]
 
 
 def test_looking_again_ends():

@@ -1,62 +1,15 @@
-"""What a pool does with each answer, failure and silence, rule by rule: servers here answer when they are told."""
+"""What a pool does with places, answers and failures, rule by rule: servers here answer when they are told."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from serving import ask_for
+from told_servers import Server, ask, pool, turns
 
-from kun_builder.errors import RejectedError, RunError, TransientError
+from kun_builder.errors import RejectedError, TransientError
 from kun_builder.models.budget import Spent
 from kun_builder.models.member import FIRST_PROBE
-from kun_builder.models.pool import Pool
-from kun_builder.status import Status
-from kun_builder.types import Completion
-
-
-class Server:
-    """An endpoint. Each request waits for `answer` or `fail`, in the order in which they came."""
-
-    def __init__(self, name="a", queue=None):
-        self.url, self._queue = f"http://{name}", queue
-        self.waiting = []
-        self.looks = 0
-
-    async def complete(self, request):
-        future = asyncio.get_running_loop().create_future()
-        self.waiting.append(future)
-        return await future
-
-    async def queued(self):
-        self.looks += 1
-        return self._queue
-
-    async def healthy(self):
-        return True
-
-    async def count_tokens(self, text):
-        return len(text)
-
-    def answer(self):
-        self.waiting.pop(0).set_result(Completion("答", prompt_tokens=5, completion_tokens=10))
-
-    def fail(self, error):
-        self.waiting.pop(0).set_exception(error)
-
-
-async def turns(count=20):
-    """Let everything happen that happens without waiting."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def pool(*servers, said=None, **settings):
-    return Pool("chat", servers, Status(say=(said if said is not None else []).append), **settings)
-
-
-def ask(own, number=1, **where):
-    return asyncio.create_task(own.ask(ask_for(number), "label", **where))
 
 
 def test_servers_that_tell_their_queue_are_found_at_the_start():
@@ -184,117 +137,6 @@ def test_a_first_request_after_a_pause_wakes_the_watch():
     asyncio.run(main())
 
 
-def test_one_that_says_nothing_is_doubted_once():
-    """It keeps its requests and gets no more, which is said once; when it talks, waiting requests go out."""
-
-    async def main():
-        server, said, changes = Server(), [], []
-        async with pool(server, said=said, concurrency=2) as own:
-            (one,) = own.members
-            tasks = [ask(own)]
-            await turns()
-            own.on_change = lambda: changes.append(own.limit)
-            own.doubt(one, True)
-            own.doubt(one, True)
-            assert said == ["model `chat`: http://a says nothing; it gets no more than its 1 requests"]
-            assert changes == [0]
-            tasks.append(ask(own))
-            await turns()
-            assert len(server.waiting) == 1
-            server.answer()  # a word
-            await turns()
-            assert len(server.waiting) == 1
-            assert changes == [0, 2]
-            server.answer()
-            await asyncio.gather(*tasks)
-
-    asyncio.run(main())
-
-
-def test_what_one_worked_on_fails_for_a_retry_when_it_is_set_aside():
-    """Its requests end as failures that are tried again; cancelling one from outside stays a cancelling."""
-
-    async def main():
-        gone, other, said = Server("gone"), Server("other"), []
-        async with pool(gone, other, said=said) as own:
-            one = own.members[0]
-            own._watchers[one].cancel()
-            lost, cancelled = ask(own, avoid=other.url), ask(own, avoid=other.url)
-            await turns()
-            cancelled.cancel()
-            await turns()
-            assert cancelled.cancelled()
-            one.proven = True
-            own.set_aside(one)
-            with pytest.raises(TransientError, match="http://gone was set aside meanwhile") as caught:
-                await lost
-            assert caught.value.endpoint == gone.url
-            assert (one.aside, one.proven, one.doubted, one.set_aside) == (True, False, False, 1)
-            assert said == ["model `chat`: http://gone does not answer; the other 1 take over until it is back"]
-            assert (one.window.in_flight, one.tasks, one.lost) == (0, set(), set())
-            assert own._deadline is None
-            assert own._status.in_flight == 0
-
-    asyncio.run(main())
-
-
-def test_when_none_is_left_requests_wait_and_then_end():
-    """All that wait get the error after the time, and so does what comes later, until an endpoint is there again."""
-
-    async def main():
-        first, said = Server("first"), []
-        async with pool(first, said=said, wait=0.2) as own:
-            (one,) = own.members
-            own._watchers[one].cancel()
-            own.set_aside(one)
-            own.set_aside(one)
-            waits = "model `chat`: http://first does not answer; waiting up to 0.2 s for it"
-            assert said == [waits]
-            waiting, loop = [ask(own, number) for number in range(3)], asyncio.get_running_loop()
-            began = loop.time()
-            found = await asyncio.gather(*waiting, return_exceptions=True)
-            assert loop.time() - began > 0.15
-            assert [str(error) for error in found] == [
-                "model `chat`: no endpoint has answered for 0.2 s: http://first"
-            ] * 3
-            assert all(isinstance(error, RunError) and "goes on" in error.hint for error in found)
-            with pytest.raises(RunError):
-                await ask(own)
-            second = Server("second")
-            await own.add(second)
-            task = ask(own)
-            await turns()
-            second.answer()
-            await task
-
-    asyncio.run(main())
-
-
-def test_an_answer_ends_the_waiting():
-    """Where none is left but one answers after all, nothing ends; an endpoint that is back gets what waits."""
-
-    async def main():
-        server, said = Server(), []
-        async with pool(server, said=said, wait=0.1) as own:
-            (one,) = own.members
-            own._watchers[one].cancel()
-            own.set_aside(one)
-            waiting = ask(own)
-            await turns()
-            assert await own.take_back(one)
-            assert said[-1] == "model `chat`: http://a is back"
-            await turns()
-            server.answer()
-            await waiting
-            assert own._deadline is None
-            later = ask(own)
-            await asyncio.sleep(0.15)
-            server.answer()
-            await later
-
-    asyncio.run(main())
-
-
 def test_a_budget_that_is_spent_sends_nothing():
     """The request ends as one that was not sent, and its place is free for another."""
 
@@ -337,25 +179,47 @@ def test_tokens_are_counted_by_the_first_that_can():
     asyncio.run(main())
 
 
-def test_one_that_leaves_ends_its_work_first():
-    """It gets nothing more, what it works on is answered, and its figures stay in the report."""
+@pytest.mark.parametrize("how", ["answered", "failed", "cancelled"])
+def test_a_place_that_is_free_is_handed_on(how):
+    """However a request ends, the one that waits goes out."""
 
     async def main():
-        leaving, staying = Server("leaving"), Server("staying")
-        async with pool(leaving, staying) as own:
-            one = own.members[0]
-            task = ask(own, avoid=staying.url)
+        server = Server()
+        async with pool(server, concurrency=1) as own:
+            first, second = ask(own, 1), ask(own, 2)
             await turns()
-            going = asyncio.create_task(own.remove(one))
+            (sent,) = server.waiting
+            if how == "answered":
+                server.answer()
+            elif how == "failed":
+                server.fail(TransientError("no", status=500))
+            else:
+                first.cancel()
+                server.waiting.remove(sent)
             await turns()
-            other = ask(own, avoid=staying.url)
+            assert first.done()
+            server.answer()
+            assert (await second).text == "答"
+            await asyncio.gather(first, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_place_given_to_one_that_is_just_cancelled_is_not_lost():
+    """Between the moment in which a request gets its place and the one in which it goes out, it may be cancelled."""
+
+    async def main():
+        server = Server()
+        async with pool(server, concurrency=1) as own:
+            first, second = ask(own, 1), ask(own, 2)
             await turns()
-            assert (len(leaving.waiting), len(staying.waiting), going.done()) == (1, 1, False)
-            leaving.answer()
-            staying.answer()
-            await asyncio.gather(task, other, going)
-            assert [member.url for member in own.members] == [staying.url]
-            assert own._deadline is None
-            assert [(report.url, report.answered) for report in own.report()] == [(leaving.url, 1), (staying.url, 1)]
+            place = own._queue[0][2]
+            server.answer()
+            while not place.done():  # noqa: ASYNC110  # each turn of the loop is looked at
+                await asyncio.sleep(0)
+            second.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+            assert second.cancelled()
+            assert (server.waiting, own.members[0].window.in_flight) == ([], 0)
 
     asyncio.run(main())
