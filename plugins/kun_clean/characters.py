@@ -22,7 +22,7 @@ stands for the scripts of South-East Asia that are, like Han and kana, written w
 
 _SIZE = 0x110000
 _ASSIGNED = 0x32400
-"""Nothing beyond is a letter."""
+"""Nothing beyond is a letter or white space."""
 _BLOCKS = (
     (
         HAN,
@@ -79,7 +79,9 @@ def white() -> Array:
     """Whether each code point is white space, as `str.split` has it (bool)."""
     import numpy as np
 
-    return np.fromiter((chr(point).isspace() for point in range(_SIZE)), dtype=bool, count=_SIZE)
+    table = np.zeros(_SIZE, dtype=bool)
+    table[:_ASSIGNED] = [chr(point).isspace() for point in range(_ASSIGNED)]
+    return table
 
 
 @cache
