@@ -110,8 +110,10 @@ def test_an_answer_ends_the_waiting():
             assert await own.take_back(one)
             assert said[-1] == "model `chat`: http://a is back"
             await asyncio.sleep(0.15)  # it is there, and may take its time
+            deadline = own._deadline
             server.answer()
             await waiting
+            assert deadline.cancelled()  # it must not end the waiting of a later outage
             assert own._deadline is None
             later = ask(own)
             await asyncio.sleep(0.15)
@@ -160,5 +162,20 @@ def test_one_that_serves_something_else_stays_out():
             assert not await own.take_back(one)
             assert one.aside
             assert said[-1] == "http://a serves org/other: not taken back"
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_is_closed_leaves_nothing_behind():
+    """Whatever it waited for, no timer of it goes on."""
+
+    async def main():
+        server = Server()
+        async with pool(server) as own:
+            (one,) = own.members
+            own.set_aside(one)
+            deadline, watcher = own._deadline, own._watchers[one]
+        assert deadline.cancelled()
+        assert watcher.cancelled()
 
     asyncio.run(main())
