@@ -27,7 +27,11 @@ _BECAUSE = re.compile(
 )
 _CLAUSE = re.compile(r"[，。；：！？,;:!?\n]|\.(?=\s|$)")
 _NEGATION = re.compile(r"[不没未勿]|无法|禁止|严禁|并非|\b(?:not|never|cannot|no)\b|(?<=[a-z])n[’']t\b")
-_LEADS_ON = re.compile(r"如下|以下|下面|下述|包括|首先|总之|总的来说|综上|總之|總的來說|綜上")
+_LEADS_ON = re.compile(
+    r"如下|以下|下面|下述|包括|首先|总之|总的来说|综上|總之|總的來說|綜上"
+    r"|\b(?:here (?:is|are)|follow(?:s|ing)?|below|in (?:short|summary|conclusion)|overall)\b",
+    re.IGNORECASE,
+)
 _LEAST_GRAMS = 5
 """Grams of a clause from which on a share of them means something."""
 _SHORTEST_CLAUSE = 6
@@ -54,13 +58,15 @@ def support(output: str, *sources: str) -> float:
 
 
 def weakest_clause(output: str, *sources: str) -> tuple[float, str]:
-    """The Chinese clause of the answer of whose grams the sources have the smallest share, and that share; 1 and "" for
-    an answer without clauses that are long enough. Clauses that only lead on to others (步骤如下) say nothing."""
+    """The clause of the answer of whose grams the sources have the smallest share, and that share; 1 and "" for an
+    answer without clauses that are long enough. Clauses that only lead on to others (步骤如下) say nothing, and of an
+    answer to Chinese sources only Chinese ones count: code and formulas have their own checks."""
     known = set[str]().union(*map(grams, sources))
+    chinese = han_share("".join(sources)) > 0.5
     shares = []
     for clause in _CLAUSE.split(output):
         said = grams(clause)
-        if len(said) >= _LEAST_GRAMS and han_share(clause) > 0.5 and not _LEADS_ON.search(clause):
+        if len(said) >= _LEAST_GRAMS and (han_share(clause) > 0.5 or not chinese) and not _LEADS_ON.search(clause):
             shares.append((len(said & known) / len(said), clause.strip()))
     return min(shares, default=(1.0, ""))
 

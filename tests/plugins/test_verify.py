@@ -160,6 +160,32 @@ def test_the_weakest_clause_is_found_wherever_it_stands():
     assert weakest_clause("Bats fly far every single night.", TEXT) == (1.0, "")
 
 
+CRABS = (
+    "Hermit crabs have a soft, coiled abdomen, which they hide in the empty shells of sea snails. As they grow they "
+    "must move into larger shells, and examine each new one with their claws."
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "clause"),
+    [
+        (
+            "Hermit crabs are small, marine animals that live in the ocean. " + CRABS,
+            "marine animals that live in the ocean",
+        ),
+        (
+            "Hermit crabs hide their soft abdomen in empty shells of sea snails, and move to larger ones as they grow.",
+            "",
+        ),
+        ("Here are the steps that you need to follow:\n\n" + CRABS, ""),
+    ],
+)
+def test_a_clause_of_the_models_own_shows_in_english_too(answer, clause):
+    """Words in place of characters; what rewords the text or leads on to it stays."""
+    share, found = weakest_clause(answer, CRABS, "How do hermit crabs live?")
+    assert (found if share < 0.35 else "") == clause
+
+
 def test_numbers_of_lists_are_not_invented():
     """A list's marks and a numeral written as a digit are no inventions."""
     assert not invented("1. 取三勺糖。\n2. 加水 500 毫升。\n3）搅拌 5 分钟。", "取三勺糖，加水 500 毫升，搅拌五分钟。")
