@@ -11,7 +11,9 @@ import re
 from .scripts import simplified
 from .texts import HAN
 
-_VARIANTS = re.compile(r"-?\{\s*(zh(?:-\w{2,4})?:[^{}\n]{0,200})\}-?|-\{([^{}\n]{0,80})\}-")
+_VARIANTS = re.compile(
+    rf"-?\{{\s*(zh(?:-\w{{2,4}})?:[^{{}}\n]{{0,200}})\}}-?|-\{{(?=[^{{}}\n]{{0,80}}[{HAN}])([^{{}}\n]{{1,80}})\}}-"
+)
 _VARIANT = re.compile(r"zh-?(\w*)\s*:\s*([^;；]*)")
 _LABELLED = re.compile(rf"(?<=[（，；(])\s*[{HAN}]{{1,6}}[：:][\s'\"]*(?:[，；]|(?=[）)]))")
 _EMPTY = re.compile(rf" ?（[\s，、；：;,]*）|(?<=[{HAN}])\(\)(?=[{HAN}，。、])")
