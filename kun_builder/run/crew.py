@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kun_builder.errors import RunError
@@ -26,16 +27,16 @@ class LocalCrew:
         return cores()
 
     @contextmanager
-    def at_work(self, workers: int, died: RunError) -> Iterator[Submit]:
+    def at_work(self, function: Callable[..., Any], workers: int, died: RunError) -> Iterator[Submit]:
         """See `Crew`."""
-        with processes(workers, died, learn, pickle.dumps(self.load)) as pool:
-            yield pool.submit
+        with processes(workers, died, _begin, pickle.dumps(self.load), pickle.dumps(function)) as pool:
+            yield partial(pool.submit, _call)
 
 
 _known: dict[bytes, object] = {}
 
 
-def learn(load: bytes) -> object:
+def learn(load: bytes) -> Any:
     """In a worker: make the plugins known, once. Returns what `load`, pickled, returns."""
     if load not in _known:
         quiet_datasets()
@@ -48,3 +49,17 @@ def known() -> Any:
     """In a worker: what its crew's `load` has returned."""
     (what,) = _known.values()
     return what
+
+
+_function: Callable[..., Any] = print
+"""In a process of a local crew: the function that it calls."""
+
+
+def _begin(load: bytes, function: bytes) -> None:
+    global _function
+    learn(load)  # first, since the function may be a plugin's
+    _function = pickle.loads(function)
+
+
+def _call(*arguments: Any) -> Any:
+    return _function(*arguments)

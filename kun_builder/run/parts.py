@@ -183,7 +183,7 @@ def read_ahead(
     died = RunError(
         "a process that read the inputs died, probably for lack of memory", hint="run kun-build again to go on"
     )
-    with TemporaryDirectory(dir=folder, prefix=PLACE) as place, crew.at_work(workers, died) as submit:
+    with TemporaryDirectory(dir=folder, prefix=PLACE) as place, crew.at_work(_read_to_file, workers, died) as submit:
         yield _ahead(submit, parts, Path(place), rows, workers + 2, check)
 
 
@@ -194,7 +194,7 @@ def _ahead(
     for number in range(len(parts) + ahead):
         if number < len(parts):
             path = folder / f"{number}.arrow"
-            queue.append((path, submit(_read_to_file, parts[number], str(path), rows)))
+            queue.append((path, submit(parts[number], str(path), rows)))
         if number >= ahead - 1 and queue:
             path, count = queue.popleft()
             while not wait([count], timeout=_LOOK).done:

@@ -13,20 +13,21 @@ from typing import Any, Protocol, TypeAlias
 from kun_builder.errors import RunError
 
 Submit: TypeAlias = Callable[..., Future[Any]]
-"""`submit(function, *arguments)` has the function called elsewhere; all of them, and the result, must be picklable."""
+"""`submit(*arguments)` has a crew's function called with them elsewhere; they and the result must be picklable."""
 
 
 class Crew(Protocol):
-    """Functions that are given to it are computed with the plugins known. One that is lost with its machine is called
-    again, so that each may run twice, and must then do the same."""
+    """Calls functions elsewhere, where the plugins are known. A call that is lost with its machine is made again, so
+    that each may be made twice, and must then do the same."""
 
     @property
     def size(self) -> int:
-        """How many functions it can compute at once."""
+        """How many calls it can make at once."""
 
-    def at_work(self, workers: int, died: RunError) -> AbstractContextManager[Submit]:
-        """Give `submit` while the block runs, for at most so many functions at once where the crew begins processes of
-        its own. If the block raises, what is still under way is given up. Raises `died` if they die."""
+    def at_work(self, function: Callable[..., Any], workers: int, died: RunError) -> AbstractContextManager[Submit]:
+        """Give `submit` for a picklable function, which is sent once, while the block runs. `workers`: calls at once,
+        where the crew begins processes of its own. If the block raises, what is still under way is given up. Raises
+        `died` if they die."""
 
 
 @contextmanager

@@ -48,8 +48,8 @@ class LocalWorkspace:
             "a worker process died, probably for lack of memory",
             hint="run kun-build again to go on; `memory: 2GB` in the recipe makes it use less",
         )
-        with self.crew.at_work(workers, died) as submit:
-            for result in [submit(function, item) for item in todo]:
+        with self.crew.at_work(function, workers, died) as submit:
+            for result in [submit(item) for item in todo]:
                 yield result.result()
 
     def need_disk(self, size: int) -> None:

@@ -31,10 +31,10 @@ DIED = RunError("a process died")
 
 @pytest.fixture
 def at_work(cluster):
-    """A function that opens a block with the cluster's crew; `shared` are files that every machine must see."""
+    """A function that opens a block in which the cluster's crew calls another; `shared` are files that all must see."""
 
-    def opened(*shared):
-        return RayCrew(LOAD, shared).at_work(2, DIED)
+    def opened(function, *shared):
+        return RayCrew(LOAD, shared).at_work(function, 2, DIED)
 
     with connected(Cluster(address=cluster.address), ()):
         yield opened
@@ -57,15 +57,15 @@ else:
 
 def test_functions_run_on_all_machines(at_work):
     """In processes of both nodes, with results in the futures."""
-    with at_work() as submit:
-        futures = [submit(os.getppid) for _ in range(8)]
+    with at_work(os.getppid) as submit:
+        futures = [submit() for _ in range(8)]
         assert len({future.result(300) for future in futures}) == 2
 
 
 def test_what_a_function_raises_is_told_as_ones_own(at_work):
     """An error for the user comes without a traceback of the other machine."""
-    with pytest.raises(SourceError) as caught, at_work() as submit:
-        submit(exec, BROKEN).result(300)
+    with pytest.raises(SourceError) as caught, at_work(exec) as submit:
+        submit(BROKEN).result(300)
     assert (type(caught.value), caught.value.message, caught.value.hint) == (
         SourceError,
         "a.jsonl is broken",
@@ -75,20 +75,20 @@ def test_what_a_function_raises_is_told_as_ones_own(at_work):
 
 def test_a_function_whose_worker_dies_is_called_again(at_work, tmp_path):
     """Once is bad luck; again and again ends the run with the crew's own error."""
-    with at_work() as submit:
-        submit(exec, ONCE, {"path": str(tmp_path / "called")}).result(300)
+    with at_work(exec) as submit:
+        submit(ONCE, {"path": str(tmp_path / "called")}).result(300)
     assert (tmp_path / "called").exists()
-    with pytest.raises(RunError, match="a process died"), at_work() as submit:
-        submit(os._exit, 1).result(300)
+    with pytest.raises(RunError, match="a process died"), at_work(os._exit) as submit:
+        submit(1).result(300)
 
 
 def test_a_machine_that_does_not_see_the_run_folder_is_named(at_work, tmp_path):
     """Before it does anything."""
     with (
         pytest.raises(RunError, match=r"not alike: on .* there is no .*/absent"),
-        at_work(tmp_path / "absent") as submit,
+        at_work(os.mkdir, tmp_path / "absent") as submit,
     ):
-        submit(os.mkdir, str(tmp_path / "made")).result(300)
+        submit(str(tmp_path / "made")).result(300)
     assert not (tmp_path / "made").exists()
 
 
@@ -118,7 +118,7 @@ def test_reading_and_near_duplicates_are_divided_among_the_machines(tmp_path, mo
     monkeypatch.setattr(workspace, "_SMALL", 0)
     divided = []
     real = RayCrew.at_work
-    monkeypatch.setattr(RayCrew, "at_work", lambda *args: divided.append(args[1]) or real(*args))
+    monkeypatch.setattr(RayCrew, "at_work", lambda *args: divided.append(args[2]) or real(*args))
     assert built(recipe(tmp_path / "all", f"executor: ray\nray: {{address: '{cluster.address}'}}\n")) == alone
     assert alone[1]["rows"].kept < 100
     assert divided == [2, 2]  # reading, and the decisions of `dedup`; the keys of so few rows are one piece

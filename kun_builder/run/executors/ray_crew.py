@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,16 +31,18 @@ class RayCrew:
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     @contextmanager
-    def at_work(self, workers: int, died: RunError) -> Iterator[Submit]:
-        """See `Crew`. Ray decides how many functions run at once."""
+    def at_work(self, function: Callable[..., Any], workers: int, died: RunError) -> Iterator[Submit]:
+        """See `Crew`. Ray decides how many calls it makes at once."""
         import ray
         from ray.exceptions import RayTaskError, WorkerCrashedError
 
         remote = ray.remote(num_cpus=1, max_retries=DEATHS, scheduling_strategy="SPREAD")(_called)
-        load, under_way = ray.put(self._load), set[Future[Any]]()
+        load, sent = ray.put(self._load), ray.put(pickle.dumps(function))
+        under_way = set[Future[Any]]()
 
-        def submit(function: Any, *arguments: Any) -> Future[Any]:
-            future: Future[Any] = remote.remote(load, pickle.dumps((function, arguments)), self._shared).future()
+        def submit(*arguments: Any) -> Future[Any]:
+            called = remote.remote(load, sent, sent.hex(), pickle.dumps(arguments), self._shared)
+            future: Future[Any] = called.future()
             under_way.add(future)
             future.add_done_callback(under_way.discard)
             return future
@@ -58,9 +60,15 @@ class RayCrew:
                 ray.cancel(future.object_ref, force=True)  # type: ignore[attr-defined]  # Ray's futures keep it
 
 
-def _called(load: bytes, packed: bytes, shared: Sequence[str]) -> Any:
+_functions: dict[str, Any] = {}
+"""In a worker: the function that it was last sent, by the name of what was sent."""
+
+
+def _called(load: bytes, function: bytes, name: str, arguments: bytes, shared: Sequence[str]) -> Any:
     learn(load)
     if lacks := [f"there is no {name}" for name in shared if not Path(name).exists()]:
         raise unlike(lacks)
-    function, arguments = pickle.loads(packed)
-    return function(*arguments)
+    if name not in _functions:
+        _functions.clear()
+        _functions[name] = pickle.loads(function)
+    return _functions[name](*pickle.loads(arguments))

@@ -7,19 +7,18 @@ are found in the journal.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import pickle
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from kun_builder.recipe.plugins import Registry
-from kun_builder.run.executors.batches import quiet_datasets, run_batch
+from kun_builder.run.crew import learn
+from kun_builder.run.executors.batches import run_batch
 from kun_builder.run.executors.figures import Figures
 from kun_builder.run.executors.rows import RowSettings, RowShards, open_rows
 from kun_builder.run.executors.travel import Packed, unpack
@@ -27,20 +26,11 @@ from kun_builder.run.shards import ShardRecord, read_record
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
-Load = Callable[[], Registry]
-
-
-@functools.cache
-def _registry(load: bytes) -> Registry:
-    quiet_datasets()
-    registry: Registry = pickle.loads(load)()
-    return registry
-
 
 def batch_shard(load: bytes, packed: Packed) -> tuple[ShardRecord, str, list[str]]:
     """Compute a shard of a batch segment, unless a worker that died since had finished it. Returns its record, the node
     and lines for the user."""
-    task, said = unpack(packed, _registry(load)), _Said()
+    task, said = unpack(packed, learn(load)), _Said()
     with said.logged():
         record = read_record(task.output, task.key) or run_batch(task, said.say)
     return record, _node(), said.taken()
@@ -71,7 +61,7 @@ class RowWorker:
 
     def run(self, number: int, packed: Packed) -> ShardRecord:
         """Compute a shard, unless it was finished before its worker died."""
-        task = unpack(packed, _registry(self._load))
+        task = unpack(packed, learn(self._load))
         if record := read_record(task.output, task.key):
             return record
         shards = self._open()
@@ -104,9 +94,7 @@ class RowWorker:
             if self._shards is None:
                 settings: RowSettings = pickle.loads(self._settings)
                 self._stack.enter_context(self._said.logged())
-                self._shards = self._stack.enter_context(
-                    open_rows(settings, _registry(self._load).engines, self._status)
-                )
+                self._shards = self._stack.enter_context(open_rows(settings, learn(self._load).engines, self._status))
             return self._shards
 
 
