@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import pytest
@@ -146,7 +148,27 @@ def test_a_limit_that_passes_ends_a_build_wherever_it_is(folder):
         _, said = process.communicate(timeout=100)
         assert process.returncode == 75, said
         assert "Error: the run is not finished: its time limit is reached" in said
+        assert "Traceback" not in said
         assert server.counts()["answered"] == 0
+
+
+class Silent(NamedTuple):
+    """A server that takes connections and never says anything."""
+
+    url: str
+
+
+def test_a_build_ends_in_order_while_a_server_is_asked_who_it_is(folder):
+    """Connections that were just being made are closed, and nothing is told but the end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = start(Silent(f"http://127.0.0.1:{server.getsockname()[1]}"))
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=100)
+            assert process.returncode == 75, said
+            assert "Error: the run is not finished: it was told to end (SIGTERM)" in said
+            assert not [words for words in ("Traceback", "Task was destroyed", "Unhandled") if words in said], said
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """How many rows are under way, which go first, and who else gets a turn meanwhile."""
 
 import asyncio
+import signal
+import threading
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from kun_builder import Completion, Drop, RowStage
 from kun_builder.errors import RunError
 from kun_builder.recipe.plugins import Plugin
+from kun_builder.run.executors.rows import RowSettings, open_rows
 from kun_builder.run.plan import Step
 from kun_builder.run.rows import RowRunner
 from kun_builder.status import Status
@@ -155,3 +159,30 @@ def test_a_row_whose_answers_come_at_once_is_not_hung():
 
     runner = RowRunner(Known(10), Status())
     assert asyncio.run(main()) == [None, "hung"]
+
+
+def test_what_opens_models_is_ended_and_closed_when_it_is_interrupted(tmp_path, monkeypatch):
+    """Ctrl-C or a limit while servers are asked who they are: their connections are closed, and no task is left."""
+    opening, closed = threading.Event(), []
+
+    @asynccontextmanager
+    async def open_models(*args):
+        try:
+            opening.set()
+            await asyncio.sleep(600)
+            yield
+        finally:
+            await asyncio.sleep(0.01)
+            closed.append("connections")
+
+    def interrupt():
+        opening.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    monkeypatch.setattr("kun_builder.models.generator.open_models", open_models)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), open_rows(RowSettings({}, tmp_path, 0.0, 0), {}, Status()):
+        pass
+    thread.join()
+    assert closed == ["connections"]

@@ -11,7 +11,7 @@ import functools
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,11 +120,28 @@ def open_rows(
         loop = stack.enter_context(_event_loop())
         journal = Journal.open(settings.journal, since=settings.since, say=status.say)
         models = open_models(settings.specs, engines, journal, status, budget, settings.sharers)
-        generator = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop).result()
+        generator = _opened(loop, models)
         stack.callback(lambda: close_on(loop, models.__aexit__(None, None, None)))
         shards = RowShards(loop, generator, settings.specs, status, settings.stop_after)
         stack.callback(shards.stop)  # before the models are closed, however often the user presses Ctrl-C
         yield shards
+
+
+def _opened(loop: asyncio.AbstractEventLoop, models: AbstractAsyncContextManager[Generator]) -> Generator:
+    """What `models` opens. If this thread is interrupted meanwhile, the opening ends too, and closes what it has."""
+    opening = asyncio.run_coroutine_threadsafe(models.__aenter__(), loop)
+    try:
+        return opening.result()
+    except BaseException:
+        if opening.cancel():
+            close_on(loop, _rest_ended())
+        raise
+
+
+async def _rest_ended() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    if rest:
+        await asyncio.wait(rest, timeout=watchdog.GRACE)
 
 
 @contextmanager
