@@ -26,6 +26,9 @@ async def label(
 async def judge(row, generate, *, model: ModelName = "chat", other: ModelName | None = None, threshold: float = 0): ...
 
 
+async def verify(row, generate, *, model: ModelName = "chat", least_coverage: float = 0): ...
+
+
 async def refine(row, generate, *, columns: tuple[str, ...] = ("output",), strength: float = 1): ...
 
 
@@ -71,7 +74,8 @@ class Catalog:
             "strict": entry(strict, "table"),
             "label": entry(label, "row", "generate"),
             "refine": entry(refine, "row", "generate"),
-            **{name: entry(judge, "row", "generate") for name in ("score", "polish", "verify")},
+            **{name: entry(judge, "row", "generate") for name in ("score", "polish")},
+            "verify": entry(verify, "row", "generate"),
         }
     )
     engines: dict = field(

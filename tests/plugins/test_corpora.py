@@ -12,7 +12,7 @@ from samples import FORMATS, needs_samples, samples
 
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.recipe.plugins import load_plugins
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing import check_source
@@ -26,7 +26,7 @@ def sources():
 def _rows(folder, source, path, limit=None):
     spec = SplitSpec(source.value.name, (str(path),))
     split = {source.value.name: (spec, source)}
-    (result,) = ingest(split, folder=folder, shard_rows=500, limit=limit, seed=0, status=Status()).values()
+    (result,) = ingest(split, ReadSettings(folder=folder, shard_rows=500, limit=limit, status=Status())).values()
     return [row for shard in result.shards for row in load_rows(shard.path).to_pylist()]
 
 

@@ -16,7 +16,7 @@ import zstandard
 from kun_builder.errors import RecipeError, SourceError
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.run.ingest import ingest
+from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status
 from kun_builder.testing import check_source
@@ -66,7 +66,7 @@ def _read(tmp_path, **split):
     registry = load_plugins()
     spec = load_recipe(tmp_path / "recipe.yaml", registry).splits["mine"]
     mine = {"mine": (spec, registry.sources[spec.source])}
-    result = ingest(mine, folder=tmp_path / "out", shard_rows=4, limit=None, seed=0, status=Status())["mine"]
+    result = ingest(mine, ReadSettings(folder=tmp_path / "out", shard_rows=4, status=Status()))["mine"]
     return [row for shard in result.shards for row in load_rows(shard.path).to_pylist()]
 
 
