@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
+from kun_builder import __version__
 from kun_builder.declarations import Quantity
-from kun_builder.errors import RunError
+from kun_builder.errors import RunError, shown
 from kun_builder.types import Completion
 
 
@@ -213,18 +214,39 @@ class RunReport:
         replace_file(path, orjson.dumps(data, option=orjson.OPT_INDENT_2), private=True)
 
 
+_DAMAGED = "bring it back from a copy, or build the run again with --fresh"
+
+
 def read_report(path: Path) -> RunReport:
-    """The report in `path`. Raises RunError if it is missing or not a report of ours."""
+    """The report in `path`, of this version, an earlier or a later one: what a later one has added is left out.
+
+    Raises RunError if it is missing, is no report, or lacks what this version needs.
+    """
     try:
         data = orjson.loads(path.read_bytes())
-        splits = {name: SplitReport.from_json(value) for name, value in data.pop("splits").items()}
-        usage = tuple(Usage(**_known(Usage, value)) for value in data.pop("usage"))
-        steps = tuple(map(StepFacts.from_json, data.pop("steps")))
-        return RunReport(**data, splits=splits, steps=steps, usage=usage)
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist", hint="the run is unfinished; run kun-build again to go on") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} is not a report of this version: {error}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}", hint=_DAMAGED) from error
+    try:
+        splits = {name: SplitReport.from_json(value) for name, value in data["splits"].items()}
+        usage = tuple(Usage(**_known(Usage, value)) for value in data["usage"])
+        steps = tuple(map(StepFacts.from_json, data["steps"]))
+        return RunReport(**{**_known(RunReport, data), "splits": splits, "steps": steps, "usage": usage})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unreadable(path, data, error) from error
+
+
+def _unreadable(path: Path, data: Any, error: Exception) -> RunError:
+    """Whose report it is that cannot be read: that of another version of kun-builder, or nobody's."""
+    wrote = data.get("version") if isinstance(data, dict) else None
+    why = f"({type(error).__name__}: {error})"
+    if not isinstance(wrote, str) or wrote == __version__:
+        return RunError(f"{path} is damaged, or no report of kun-builder {why}", hint=_DAMAGED)
+    return RunError(
+        f"{path} was written by kun-builder {shown(wrote)}, and kun-builder {__version__} cannot read it {why}",
+        hint=f"open the run with kun-builder {shown(wrote)}",
+    )
 
 
 def add_counts(parts: Iterable[StepCounts]) -> list[StepCounts]:

@@ -40,7 +40,7 @@ def cluster(tmp_path, monkeypatch):
     """A folder with a recipe, and the programs of a cluster in PATH."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    vllm = VLLM.format(python=sys.executable, simulator=ROOT / "tests/servers/llm_simulator.py")
+    vllm = VLLM.format(python=sys.executable, simulator=ROOT / "tests/servers/llm_server.py")
     for name, text in (("vllm", vllm), ("scontrol", SCONTROL), ("hf", HF)):
         (programs / name).write_text(text, "utf-8")
         (programs / name).chmod(0o755)

@@ -3,8 +3,13 @@
 import sys
 from collections import Counter
 
+import orjson
+import pytest
 from finished_runs import make_run
 
+import kun_builder
+from kun_builder.errors import RunError
+from kun_builder.report import read_report
 from kun_builder.result.finished import open_run
 from kun_builder.result.release import Base, compose
 
@@ -24,3 +29,57 @@ def test_each_data_file_is_hashed_once(tmp_path):
     assert first.facts == second.facts
     assert run.files
     assert {path: opened[str(file)] for path, file in run.files.items()} == dict.fromkeys(run.files, 1)
+
+
+def changed(path, change):
+    """The report in `path` after `change` has been made to its JSON, written as a version of the future would."""
+    data = orjson.loads(path.read_bytes())
+    data["usage"] = [{"stage": "label", "model": "chat", "requests": 3}]
+    change(data)
+    path.write_bytes(orjson.dumps({**data, "version": "99.0"}))
+    return path
+
+
+def test_a_report_of_a_later_version_is_read_without_what_that_has_added(tmp_path):
+    """New entries at any place of a later version's report are left out; all that this version knows is read."""
+    run = make_run(tmp_path / "run", {"wudao": 8})
+    known = read_report(changed(run / "report.json", lambda data: None))
+
+    def add(data):
+        split = data["splits"]["wudao"]
+        for place in (data, split, split["stages"][0], data["steps"][0], data["usage"][0]):
+            place["carbon"] = {"grams": 5}
+
+    assert read_report(changed(run / "report.json", add)) == known
+    assert open_run(run).report.usage[0].requests == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("seed"),
+        lambda data: data.pop("splits"),
+        lambda data: data.update(splits=[]),
+        lambda data: data["splits"].update(wudao="8 rows"),
+        lambda data: data.update(steps=[3]),
+        lambda data: data["usage"][0].pop("model"),
+    ],
+    ids=["field", "splits", "list", "split", "step", "usage"],
+)
+def test_a_report_that_cannot_be_read_says_which_version_can(tmp_path, change):
+    """If something is missing or has another form, the error names both versions, and which of them to use."""
+    report = changed(make_run(tmp_path / "run", {"wudao": 4}) / "report.json", change)
+    with pytest.raises(RunError, match=f"by kun-builder 99.0, and kun-builder {kun_builder.__version__}") as refused:
+        open_run(tmp_path / "run")
+    assert str(report) in refused.value.message
+    assert refused.value.hint == "open the run with kun-builder 99.0"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"3", b"[]", b"{}", b'{"version": 7}'])
+def test_a_report_that_is_none_is_said_to_be_damaged(tmp_path, content):
+    """A file that no version has written is named, with the cure."""
+    run = make_run(tmp_path / "run", {"wudao": 4})
+    (run / "report.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"report\.json is (not JSON|damaged)") as refused:
+        open_run(run)
+    assert "--fresh" in refused.value.hint
