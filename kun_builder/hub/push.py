@@ -20,7 +20,8 @@ from kun_builder.hub.repository import Head, Repository
 from kun_builder.hub.retry import Conflict, LookAgain, LostAnswer, Retry
 from kun_builder.hub.vanishing import vanishing
 from kun_builder.result.file_facts import FileFacts
-from kun_builder.result.finished import FinishedRun, check_loads, open_finished
+from kun_builder.result.finished import FinishedRun, open_finished
+from kun_builder.result.loading import check_loads
 from kun_builder.result.manifest import MANIFEST
 from kun_builder.result.release import Release, compose, made_by
 from kun_builder.result.stats import rows_at

@@ -1,39 +1,47 @@
-"""Reads datasets as any user would, in a process that has never seen them.
+"""Reading a published dataset back as any user would: streamed, by a process that has never seen it.
 
-    python -m kun_builder.hub.readback DIR
-    python -m kun_builder.hub.readback ORG/NAME COMMIT SPLIT...     the token comes as HF_TOKEN
-
-Prints JSON: of a folder, rows and columns per configuration and split; of a repository, the first row that streaming
-gives of each split, null for an empty one.
+`python -m kun_builder.hub.readback ORG/NAME COMMIT SPLIT...` is that process; the token comes as HF_TOKEN. It prints,
+as JSON, the first row of each split, and null for a split without rows.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import constants
 
-from kun_builder.hub.repository import keep_token_home
+from kun_builder.hub.client import keep_token_home
+from kun_builder.hub.retry import ReaderFailed
+from kun_builder.result.loading import print_and_end
+
+Rows = dict[str, dict[str, Any] | None]
 
 
-def folder_facts(folder: str) -> dict[str, Any]:
-    """Load every configuration of the dataset in `folder`."""
-    from datasets import get_dataset_config_names, load_dataset
+def first_rows(repo: str, commit: str, splits: Sequence[str], token: str | None) -> Rows:
+    """The first row of each split of `repo` at a commit, as a fresh process streams it; None where a split is empty.
 
-    found = {}
-    for config in get_dataset_config_names(folder):
-        loaded = load_dataset(folder, config)
-        found[config] = {split: {"rows": len(rows), "columns": rows.column_names} for split, rows in loaded.items()}
-    return found
+    Raises ReaderFailed, whatever the reason: `datasets` says of a Hub that does not answer that a file is missing.
+    """
+    env = {**os.environ, "HF_ENDPOINT": constants.ENDPOINT, "USE_TORCH": "0"}
+    env |= {"HF_TOKEN": token} if token else {}
+    command = [sys.executable, "-m", __name__, repo, commit, *splits]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ReaderFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
+    rows: Rows = json.loads(done.stdout)
+    return rows
 
 
-def first_rows(repo: str, commit: str, splits: list[str]) -> dict[str, Any]:
-    """Stream one row of each split of a repository at a commit."""
-    from datasets import config, load_dataset
+def stream(repo: str, commit: str, *splits: str) -> Rows:
+    """Stream one row of each split in this process."""
+    from datasets import config, disable_progress_bars, load_dataset
 
+    disable_progress_bars()
     keep_token_home(constants.ENDPOINT)
     config.STREAMING_READ_MAX_RETRIES = 1  # not 20, with 5 s between: the caller starts another reader in its own time
     return {
@@ -41,16 +49,5 @@ def first_rows(repo: str, commit: str, splits: list[str]) -> dict[str, Any]:
     }
 
 
-def main(what: str, *where: str) -> None:
-    """Print what is asked for, and end."""
-    from datasets import disable_progress_bars
-
-    disable_progress_bars()
-    print(json.dumps(first_rows(what, where[0], list(where[1:])) if where else folder_facts(what)), flush=True)
-    # Arrow's threads may still read ahead for a stream that was left, and abort a process that ends in the usual way:
-    # https://github.com/huggingface/datasets/issues/7566
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print_and_end(stream(*sys.argv[1:]))

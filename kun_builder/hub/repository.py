@@ -5,11 +5,7 @@ Nothing here decides anything; `kun_builder.hub.push` does.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx2
 import orjson
 import pyarrow as pa
 from huggingface_hub import (
@@ -28,7 +23,6 @@ from huggingface_hub import (
     HfApi,
     HfFileSystem,
     constants,
-    set_client_factory,
 )
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
@@ -37,15 +31,15 @@ from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
 from kun_builder.errors import PublishError
 from kun_builder.hub.access import check_place, check_writable
-from kun_builder.hub.retry import ReaderFailed, Retry, StrangeAnswer, answered
+from kun_builder.hub.client import keep_token_home
+from kun_builder.hub.readback import Rows, first_rows
+from kun_builder.hub.retry import Retry, StrangeAnswer, answered
 from kun_builder.result.file_facts import FileFacts, file_facts
 from kun_builder.result.manifest import MANIFEST, read_manifest
 from kun_builder.result.release import Base, Digests, Release, columns_of, digest_rows, rows_of
 
 _COMMIT = re.compile("[0-9a-f]{40}")
-_PASSING = (429, 500, 502, 503, 504)
 _MOST = 64 << 20  # bytes of a manifest, a lock file or a card: hundreds of times what a large one of ours has
-_TIMEOUT = httpx2.Timeout(300, connect=30)
 
 
 @dataclass(frozen=True)
@@ -203,20 +197,9 @@ class Repository:
                     return str(pull.url)
         return None
 
-    def first_rows(self, commit: str, splits: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-        """The first row of each split as a reader streams it, in a fresh process; None where a split is empty."""
-        env = {**os.environ, "HF_ENDPOINT": constants.ENDPOINT, "USE_TORCH": "0"}
-        env |= {"HF_TOKEN": self._token} if self._token else {}
-        command = [sys.executable, "-m", "kun_builder.hub.readback", self.name, commit, *splits]
-
-        def stream() -> dict[str, dict[str, Any] | None]:
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-            if done.returncode:  # `datasets` says of a Hub that does not answer that a file is missing: try again
-                raise ReaderFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
-            rows: dict[str, dict[str, Any] | None] = json.loads(done.stdout)
-            return rows
-
-        return self.retry("streaming what was published", stream)
+    def first_rows(self, commit: str, splits: Sequence[str]) -> Rows:
+        """The first row of each split as a reader streams it; None where a split is empty."""
+        return self.retry("streaming what was published", first_rows, self.name, commit, splits, self._token)
 
     # --- writing
 
@@ -272,38 +255,6 @@ class Repository:
     def tag(self, tag: str, commit: str) -> None:
         """Give a commit a tag. Raises Conflict where another commit has it."""
         self.retry("tagging", partial(self._api.create_tag, tag=tag, revision=commit, **self._of))
-
-
-def keep_token_home(endpoint: str) -> None:
-    """From here on, no request of this process's Hub clients takes the token anywhere but to `endpoint`.
-
-    The Hub's answers name addresses of their own: for uploads, further pages, downloads. Requests also time out.
-    """
-    home = httpx2.URL(endpoint)
-
-    def stop(response: httpx2.Response) -> None:
-        """Raise for what the client would try again by itself, out of sight: `Retry` does."""
-        if response.status_code in _PASSING:
-            response.read()
-            hf_raise_for_status(response)
-
-    def strip(request: httpx2.Request) -> None:
-        if (request.url.scheme, request.url.host, request.url.port) != (home.scheme, home.host, home.port):
-            request.headers.pop("Authorization", None)
-
-    hooks: Any = {"request": [strip], "response": [stop]}
-    set_client_factory(lambda: _Client(event_hooks=hooks, follow_redirects=True, timeout=_TIMEOUT))
-
-
-class _Client(httpx2.Client):
-    """A client whose broken connections are tried again by `Retry` alone, not by the Hub's client as well."""
-
-    def send(self, *args: Any, **options: Any) -> httpx2.Response:
-        """Send a request. Raises ConnectionError where no answer comes."""
-        try:
-            return super().send(*args, **options)
-        except (httpx2.TimeoutException, httpx2.NetworkError) as error:
-            raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
 
 def _addition(path: str, release: Release) -> CommitOperationAdd:

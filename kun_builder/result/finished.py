@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +29,7 @@ from kun_builder.run.head import CONFIGS, data_path
 from kun_builder.run.redact import refuse_copies, refuse_text, stays_here, without_text
 from kun_builder.run.verdicts import FOLDER, verdicts_in
 
-_AGAIN = "build the run again with --fresh"
+BUILD_AGAIN = "build the run again with --fresh"
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,7 @@ class FinishedRun:
         """Files of a split in a configuration of the dataset. Raises PublishError if there are none."""
         pattern = data_path(config, split, self.report.format)
         if not (files := sorted(self.folder.dataset.glob(pattern))):
-            raise PublishError(f"{self.folder.dataset / pattern} is missing", hint=_AGAIN)
+            raise PublishError(f"{self.folder.dataset / pattern} is missing", hint=BUILD_AGAIN)
         return files
 
     def _schema(self, config: str, split: str) -> pa.Schema:
@@ -162,7 +157,7 @@ def open_run(path: Path) -> FinishedRun:
     try:
         lock = (path / "recipe.lock.yaml").read_bytes()
     except FileNotFoundError as error:
-        raise PublishError(f"{path} has no recipe.lock.yaml", hint=_AGAIN) from error
+        raise PublishError(f"{path} has no recipe.lock.yaml", hint=BUILD_AGAIN) from error
     return FinishedRun(folder, report, lock, _license(report, publish_settings(lock)))
 
 
@@ -177,51 +172,6 @@ def open_finished(path: Path) -> FinishedRun:
         refuse_copies(run.kept[split])
         refuse_text(run.kept[split], _published(run.found("provenance", split)))
     return run
-
-
-def check_loads(run: FinishedRun) -> dict[str, dict[str, int]]:
-    """Rows per configuration and split as `load_dataset` finds them in a fresh process; they equal the report's."""
-    expected = {name: split.kept for name, split in run.report.splits.items() if split.kept}
-    if not expected:
-        raise PublishError(
-            "no row of the run was kept: there is nothing to publish", hint="see rejected/ for the reasons"
-        )
-    with tempfile.TemporaryDirectory(prefix="kun-build-") as cache:
-        loaded = json.loads(_fresh_process(_loadable(run.folder.dataset, Path(cache)), cache))
-    for config, splits in loaded.items():
-        found = {name: split["rows"] for name, split in splits.items()}
-        if found != expected:
-            raise PublishError(f"load_dataset finds {found} rows in {config}, but the report says {expected}")
-        columns = {tuple(split["columns"]) for split in splits.values()}
-        if config == "default" and columns != {run.columns}:
-            raise PublishError(f"the columns of the dataset are {columns}, not {run.columns}")
-    return {config: {name: split["rows"] for name, split in splits.items()} for config, splits in loaded.items()}
-
-
-def _loadable(dataset: Path, near: Path) -> Path:
-    """The folder, or links to its files elsewhere if its path has a bracket, which is a pattern to `load_dataset`."""
-    if "[" not in str(dataset.resolve()):
-        return dataset
-    return Path(shutil.copytree(dataset, near / "dataset", copy_function=_link))
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy(source, target)
-
-
-def _fresh_process(folder: Path, cache: str) -> str:
-    """Run `kun_builder.hub.readback` offline, without our token."""
-    env = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
-    env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": cache, "USE_TORCH": "0"}  # torch: seconds, for nothing here
-    command = [sys.executable, "-m", "kun_builder.hub.readback", str(folder.resolve())]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=cache, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise PublishError(f"load_dataset cannot read {folder}: {last[0]}", hint=_AGAIN)
-    return done.stdout
 
 
 def publish_settings(lock: bytes) -> Mapping[str, Any]:
@@ -272,10 +222,10 @@ def _count(split: str, files: Sequence[Path], expected: int) -> None:
     try:
         rows = sum(pq.read_metadata(file).num_rows for file in parquet)
     except pa.ArrowInvalid as error:
-        raise PublishError(f"{parquet[0].parent} of split `{split}` is damaged: {error}", hint=_AGAIN) from error
+        raise PublishError(f"{parquet[0].parent} of split `{split}` is damaged: {error}", hint=BUILD_AGAIN) from error
     if parquet and rows != expected:
         where = parquet[0].parent
-        raise PublishError(f"{where} has {rows} rows of `{split}`, but the report says {expected}", hint=_AGAIN)
+        raise PublishError(f"{where} has {rows} rows of `{split}`, but the report says {expected}", hint=BUILD_AGAIN)
 
 
 def _published(files: Sequence[Path]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,8 @@ from kun_builder.errors import PublishError, RecipeError, RunError
 from kun_builder.recipe.lock import lock
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.result.finished import check_licences, check_loads, open_finished, open_run
+from kun_builder.result.finished import check_licences, open_finished, open_run
+from kun_builder.result.loading import check_loads
 from kun_builder.result.present import write_presentation
 from kun_builder.result.review import open_review
 from kun_builder.result.shapes import export_run

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from finished_runs import make_run
 
-from kun_builder.result.finished import check_loads, open_run
+from kun_builder.result.finished import open_run
+from kun_builder.result.loading import check_loads
 from kun_builder.result.present import write_presentation
 
 HOSTILE = (

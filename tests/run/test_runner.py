@@ -18,7 +18,8 @@ from kun_builder.errors import FatalError, ModelError, RecipeError
 from kun_builder.models.journal.journal import Journal
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.result.finished import check_loads, open_finished
+from kun_builder.result.finished import open_finished
+from kun_builder.result.loading import check_loads
 from kun_builder.result.present import write_presentation
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
