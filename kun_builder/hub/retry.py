@@ -80,22 +80,30 @@ class Retry:
     def __call__(self, what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Call the function with the arguments, again and again while that can help, and return what it returns.
 
-        Raises PublishError or Conflict.
+        Raises PublishError or Conflict. An error that is not the Hub's is raised as it is.
         """
-        for attempt in range(1, self.tries + 1):
+        attempt = 1
+        while True:
             try:
                 return function(*args, **kwargs)
             except _RAISED as error:
-                self.failed(what, error, attempt)
-        raise AssertionError("the last attempt returns or raises")
+                if not _from_the_hub(error):
+                    raise
+                if attempt >= self.tries or not _passing(error):
+                    raise _refused(what, error, attempt) from error
+                self.pause(f"{what}: {_name(error)}", attempt, _status(error)[1])
+            attempt += 1
 
     def once(self, what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Call a function once, which must not be called twice. Raises LostAnswer where `__call__` would try again."""
         try:
             return function(*args, **kwargs)
         except _RAISED as error:
-            self.failed(what, error, self.tries, lost=True)
-        raise AssertionError("failed() raises")
+            if not _from_the_hub(error):
+                raise
+            if _passing(error):
+                raise LostAnswer(f"{what}: {_name(error)}", _status(error)[1]) from error
+            raise _refused(what, error) from error
 
     def look_again(self, gave_up: str, attempt: Callable[[], Result]) -> Result:
         """Call `attempt`, which reads what the Hub has first, and call it again where it raises LookAgain.
@@ -110,23 +118,6 @@ class Retry:
                     self.pause(str(reason), number, reason.wish)
         message = f"{gave_up} in {self.tries} attempts"
         raise PublishError(message, hint="push again; what was uploaded stays")
-
-    def failed(self, what: str, error: Exception, attempt: int, *, lost: bool = False) -> None:
-        """After a failure, wait and return if another attempt can help.
-
-        Else raise Conflict, LostAnswer or PublishError. An error that is not the Hub's is raised as it is.
-        """
-        status, wish = _status(error)
-        if status in (409, 412):
-            raise Conflict(f"{what}: somebody else wrote at the same time") from error
-        if status == 0 and not _broken(error):
-            raise error
-        passing = status == 0 or status in (408, 425, 429) or status >= 500
-        if passing and lost:
-            raise LostAnswer(f"{what}: {_name(status, error)}", wish) from error
-        if not passing or attempt >= self.tries:
-            raise _refused(what, error, status, attempt if passing else 1) from error
-        self.pause(f"{what}: {_name(status, error)}", attempt, wish)
 
     def pause(self, why: str, attempt: int, wish: float | None = None) -> None:
         """Say why another attempt is needed, and wait before attempt number `attempt` + 1."""
@@ -155,17 +146,24 @@ def answered(error: Exception) -> int:
     return _status(error)[0]
 
 
-def _broken(error: Exception) -> bool:
-    """Whether the connection failed, or what came back was not the Hub's."""
+def _from_the_hub(error: Exception) -> bool:
+    """Whether an error is an answer of the Hub's, or comes of a broken connection or of an answer that was none."""
     broken = (httpx2.TransportError, ConnectionError, LocalEntryNotFoundError)
-    return _strange(error) or any(isinstance(link, broken) for link in _chain(error))
+    return bool(answered(error)) or _strange(error) or any(isinstance(link, broken) for link in _chain(error))
+
+
+def _passing(error: Exception) -> bool:
+    """Whether another attempt can help, as it can where no answer came."""
+    status = answered(error)
+    return status in (0, 408, 425, 429) or status >= 500
 
 
 def _strange(error: Exception) -> bool:
     return any(isinstance(link, (StrangeAnswer, *_STRANGE)) for link in _chain(error))
 
 
-def _name(status: int, error: Exception) -> str:
+def _name(error: Exception) -> str:
+    status = answered(error)
     if isinstance(error, ReaderFailed):
         return f"a reader failed ({error})"
     if not status and _strange(error):
@@ -175,9 +173,13 @@ def _name(status: int, error: Exception) -> str:
     )
 
 
-def _refused(what: str, error: Exception, status: int, attempt: int) -> PublishError:
-    times = f" {attempt} times" if attempt > 1 else ""
-    message = f"{what}: {_name(status, error)}{times}"
+def _refused(what: str, error: Exception, attempt: int = 1) -> Conflict | PublishError:
+    """What is raised for an error of the Hub's that no further attempt follows."""
+    status = answered(error)
+    if status in (409, 412):
+        return Conflict(f"{what}: somebody else wrote at the same time")
+    times = f" {attempt} times" if attempt > 1 and _passing(error) else ""
+    message = f"{what}: {_name(error)}{times}"
     said = getattr(error, "server_message", None)
     hint = _CURES.get(status, "try again later; what was uploaded stays, and a further push goes on from there")
     return PublishError(f"{message}: {said}" if said else message, hint=hint)

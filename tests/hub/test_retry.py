@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import httpx2
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError
 
 from kun_builder.errors import PublishError
 from kun_builder.hub.retry import Conflict, LookAgain, LostAnswer, ReaderFailed, Retry, StrangeAnswer, answered
@@ -60,8 +60,12 @@ PASSING = [408, 425, 429, 500, 502, 599]
 BROKEN = [
     ConnectionError("gone"),
     httpx2.ReadTimeout("late"),
+    LocalEntryNotFoundError("neither there nor in the cache"),
     json.JSONDecodeError("page", "<html>", 0),
     KeyError("sha"),
+    TypeError("string indices must be integers"),
+    AttributeError("'list' object has no attribute 'get'"),
+    FileMetadataError("no ETag"),
 ]
 
 
@@ -145,6 +149,14 @@ def test_what_cannot_pass_is_an_error_at_once(status, cure):
     assert cure in caught.value.hint
 
 
+def test_a_refusal_after_outages_is_one_refusal():
+    """What is refused for good at the third attempt was not refused three times."""
+    hub = Hub(answer(503), answer(503), answer(403))
+    with pytest.raises(PublishError, match=r"^asking: the Hub answered 403$"):
+        hub.retry("asking", hub)
+    assert hub.asked == 3
+
+
 @pytest.mark.parametrize("status", [409, 412])
 def test_somebody_else_wrote(status):
     """A conflict is the caller's to look at: neither tried again nor an error of the user's."""
@@ -154,11 +166,18 @@ def test_somebody_else_wrote(status):
     assert hub.asked == 1
 
 
-def test_a_fault_of_ours_is_no_outage():
+@pytest.mark.parametrize("way", ["__call__", "once"])
+def test_what_is_called_gets_its_arguments(way):
+    """Both ways of calling hand on what they are given, and give back what comes."""
+    assert getattr(Retry(), way)("asking", dict, [("a", 1)], b=2) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("way", ["__call__", "once"])
+def test_a_fault_of_ours_is_no_outage(way):
     """What no server has caused is raised as it is, and not tried again."""
     hub = Hub(FileNotFoundError("part.parquet"))
     with pytest.raises(FileNotFoundError):
-        hub.retry("asking", hub)
+        getattr(hub.retry, way)("asking", hub)
     assert hub.asked == 1
 
 
@@ -201,6 +220,7 @@ def test_looking_again_begins_anew():
 def test_looking_again_ends():
     """After as many attempts as allowed the user is told, without a last wait."""
     hub = Hub(*(LookAgain("somebody wrote") for _ in range(9)), tries=3)
-    with pytest.raises(PublishError, match=r"^could not commit in 3 attempts$"):
+    with pytest.raises(PublishError, match=r"^could not commit in 3 attempts$") as caught:
         hub.retry.look_again("could not commit", hub)
+    assert caught.value.hint == "push again; what was uploaded stays"
     assert (hub.asked, len(hub.waits)) == (3, 2)
