@@ -132,11 +132,10 @@ class Unanswered(LookAgain):
 
 
 def _own(published: Published, sent: Published | None) -> Published:
-    """What the push did, if the newest commit on the Hub is the one to which no answer came; else None."""
-    found = not published.changed and not published.dry_run
-    if not (sent and found and (published.pull_request or published.commit != sent.commit)):
+    """What the push did: where the repository holds everything already, a commit of ours without an answer was made."""
+    if sent is None or published.changed:
         return published
-    return replace(published, changed=True, added=sent.added, deleted=sent.deleted, changes=sent.changes)
+    return replace(published, changed=True, added=sent.added, deleted=sent.deleted)
 
 
 def _prepare(repo: Repository, target: Target, dry_run: bool) -> str:
