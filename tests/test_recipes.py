@@ -16,9 +16,9 @@ from servers.batches import batch_api
 
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.result.target import build_target
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
+from kun_builder.run.target import build_target
 
 FOLDER = Path(__file__).parents[1] / "docs/recipes"
 RECIPES = sorted(path.name for path in FOLDER.glob("*.yaml"))

@@ -79,9 +79,9 @@ def command(
     from kun_builder.cli.progress import progress
     from kun_builder.result.losses import check_losses
     from kun_builder.result.present import is_presented
-    from kun_builder.result.target import build_target
     from kun_builder.run.folder import RunFolder
     from kun_builder.run.runner import build  # after the check: it imports `datasets`
+    from kun_builder.run.target import build_target
     from kun_builder.status import Status
 
     status = Status()

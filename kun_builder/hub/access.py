@@ -1,4 +1,4 @@
-"""Checks before any work is done: that names, token and the Hub's address can be right, and that the token may write.
+"""Checks names, token and address of the Hub before any work is done, and asks whether the token may write.
 
 A push that would fail in the end for one of these fails at once instead.
 """

@@ -35,7 +35,7 @@ _MODEL = (
     "thinking_tokens",
     "extra_body",
 )
-"""What a model may be told by a repository: nothing of where it is, or what opens it."""
+"""Keys of a model that are taken from a repository. Addresses, headers and API keys are not among them."""
 _VALUES, _BYTES = 100_000, 16 << 20
 _LONGEST = 200  # characters of a model's name
 
@@ -52,7 +52,7 @@ class Mine:
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dirs: tuple[Path, ...] = ()
     endpoints: tuple[str, ...] = ()
-    """Servers for every model."""
+    """Addresses of the user's own servers, which every model is asked at."""
 
 
 def read_mine(
@@ -133,8 +133,10 @@ def take(document: Mapping[str, Any], splits: Sequence[str], mine: Mine, catalog
 
 
 def shown(recipe: Mapping[str, Any]) -> list[str]:
-    """Stages, options, prompts and models for people to read before anything is asked: no character steers a
-    terminal."""
+    """The lines of a recipe that people should read before any model is asked: its models, splits and stages.
+
+    Characters that could steer a terminal are escaped.
+    """
     text = yaml.dump(
         {name: recipe[name] for name in ("models", "splits", "stages")},
         Dumper=Dumper,
@@ -148,7 +150,7 @@ def shown(recipe: Mapping[str, Any]) -> list[str]:
 def _model(name: str, values: Mapping[str, Any], mine: Mine, faults: list[str]) -> dict[str, Any]:
     own = mine.models.get(name, {})
     taken = {key: values[key] for key in _MODEL if key in values}
-    # Then the model's name goes to the user's own server, and no further.
+    # A server of the user's own is only told the model's name; without one, the name would be opened as a file here.
     asked = mine.endpoints or own.get("endpoints") or own.get("endpoints_file")
     names = ("tokenizer",) if asked else ("model", "tokenizer")
     local = {key for key in names if key not in own and is_place(taken.get(key))}

@@ -1,6 +1,7 @@
-"""A dataset repository on the Hub as publishing sees it: every request with retries, and the token at home.
+"""A dataset repository on the Hub: one method for each thing that is asked of it or written to it.
 
-Nothing here decides anything; `kun_builder.hub.push` does.
+Every request is tried again as long as that can help, and the token goes nowhere else. What to write, and whether, is
+decided by `kun_builder.hub.push`.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ _MOST = 64 << 20  # bytes of a manifest, a lock file or a card: hundreds of time
 class Head:
     """What a revision of a repository holds.
 
-    It has its commit, our manifest, and of each file the size in bytes and the identity: its SHA-256, or, of a small
-    file, git's blob id.
+    `tree` has, for each path, what the Hub knows the content by: the SHA-256 of a large file, git's blob id of a small
+    one. `sizes` are in bytes. `manifest` is ours, None if the revision has none.
     """
 
     commit: str = ""

@@ -19,7 +19,7 @@ from kun_builder.result.finished import FinishedRun
 from kun_builder.result.release import compare_rows, digest_rows, rows_of
 
 Build = Callable[[Path, Mapping[str, Any], int | None], FinishedRun]
-"""Builds a recipe in the folder of its file: `build(recipe file, what the recipe says, limit)`."""
+"""Builds a recipe in the folder of its file: called with that file, what stands in it, and the limit of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,11 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What came of building a dataset again: each split, compared, and in `drift` the versions that are others now."""
+    """What came of building a dataset again.
+
+    `splits` compares each split with the published one. `drift` has a line for each version of a step, of a model or of
+    kun-builder that is another one now.
+    """
 
     repo: str
     commit: str

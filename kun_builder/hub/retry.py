@@ -1,4 +1,4 @@
-"""Trying again what the Hub may answer the next time. It is decided by type and status of the error, never by its text.
+"""Tries again what the Hub may answer the next time. Type and status of an error decide that, never its text.
 
 * 429, for as long as the server's `Retry-After` says; 408, 425, 5xx; broken connections and time-outs; answers that are
   no JSON, such as an outage page: these are tried again after a pause that doubles, up to `Retry.tries` times.

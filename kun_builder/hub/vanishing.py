@@ -1,4 +1,7 @@
-"""Splits that a reader of a repository can load now, and could not after a commit: the new card would not name them."""
+"""Finds the splits of a repository that readers can load now, and could not after a commit.
+
+They could not if the card that the commit brings does not name them.
+"""
 
 from __future__ import annotations
 

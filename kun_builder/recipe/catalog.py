@@ -1,4 +1,8 @@
-"""What a recipe may name, as far as reading a recipe must know it: `kun_builder.recipe.plugins.Registry` is one."""
+"""What a recipe may name, as far as reading a recipe must know it: `kun_builder.recipe.plugins.Registry` is one.
+
+These are protocols since plugins are checked against the keys of recipes: the module that loads them imports the one
+that reads recipes, which therefore cannot import the registry.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`recipe.lock.yaml`: what really ran, as a recipe that runs again.
 
-Complete options, prompts in full, and a section `lock` with the versions of everything. No secret: a key is the name
-of its environment variable. No address, no header and no
-executor: which server answered, and which machines worked, says nothing about what was made.
+It has all options, the prompts in full, and a section `lock` with the versions of everything. It has no secret: in the
+place of a key stands the name of its environment variable. It has no address, no header and no executor either, since
+which server answered, and which machines worked, says nothing about what was made.
 """
 
 from __future__ import annotations

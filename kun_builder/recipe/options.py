@@ -33,12 +33,12 @@ class Option:
 
     @property
     def role(self) -> str:
-        """What a name means to the engine: `model`, `tokenizer`, `file`, `column` or `verdicts`; else empty."""
+        """What the value names: `model`, `tokenizer`, `file`, `column` or `verdicts`; empty if it names nothing."""
         return self._mark.kind if self._mark else ""
 
     @property
     def needs(self) -> str:
-        """What the model that the option names must be able to do; empty where that is nothing special."""
+        """What the model that the option names must be able to do besides answering; empty if that is nothing."""
         return self._mark.needs if self._mark else ""
 
     @property
@@ -108,7 +108,7 @@ def keyword_options(function: Callable[..., Any]) -> tuple[Option, ...]:
 
 
 def _whole_line(default: Any) -> Any:
-    """A prompt ends with a line end, as one from a file does: a recipe tells it from a path by that."""
+    """The prompt with a line end behind it, as one from a file has: by its line ends a recipe tells it from a path."""
     if isinstance(default, Prompt) and "\n" not in default.text:
         return dataclasses.replace(default, text=default.text + "\n")
     return default

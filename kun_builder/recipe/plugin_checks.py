@@ -32,7 +32,7 @@ _TAKEN = {
     "source": {option.name for option in SPLIT_OPTIONS},
     "engine": {option.name for option in MODEL_OPTIONS},
 }
-"""Words that a recipe has already beside the options of a split or a model."""
+"""Keys that every split, and every model, of a recipe has: no option of a plugin may have their name."""
 
 
 def checked_values(values: Any) -> Sequence[object]:
@@ -173,7 +173,7 @@ def _run(stage: RowStage | BatchStage | DatasetStage, positional: tuple[str, ...
 
 
 def _check_quantities(stage: RowStage | BatchStage | DatasetStage, options: set[str]) -> None:
-    """What is declared of a column is about a column of numbers that the stage adds, and about options that it has."""
+    """Each `Quantity` must be of a column of numbers that the stage adds, and name only options that the stage has."""
     for column, quantity in stage.quantities.items():
         if type(quantity) is not Quantity:
             raise PluginError(f"`quantities` has {column!r}: {quantity!r}", hint="it maps column names to `Quantity`")

@@ -1,8 +1,8 @@
 """A recipe: YAML to a frozen, validated Recipe, before anything is spent.
 
 Everything has a default but `splits`, and `models` where a stage asks one. All that is wrong is said at once, each with
-`file:line` and the nearest valid name. `${NAME}` stands for an environment variable in `api_key` and
-`headers`, and nowhere else.
+`file:line` and the nearest valid name. `${NAME}` stands for an environment variable in `api_key` and `headers`, and
+nowhere else.
 """
 
 from __future__ import annotations

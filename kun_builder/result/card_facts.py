@@ -1,4 +1,4 @@
-"""From the entries of a manifest to the facts of a card."""
+"""Makes the facts of a card out of the entries of a manifest."""
 
 from __future__ import annotations
 

@@ -16,9 +16,10 @@ _CANDIDATES = 200
 
 
 def cluster_sizes(rejected: Iterable[pa.Table]) -> Counter[str]:
-    """How many rows were dropped with the same value, of those that look like the id of a row, `split/file:position`.
+    """How many rows were dropped in favour of each id: those whose verdict has this id as its value.
 
-    rejected: `_outcome` and `_value` of the rejected rows of all splits; tables that lack them are left out.
+    A value counts as an id if it looks like one, `split/file:position`. rejected: `_outcome` and `_value` of the
+    rejected rows of all splits; tables that lack them are left out.
     """
     import pyarrow.compute as pc
 

@@ -1,8 +1,8 @@
 """What a whole run will take, reckoned from a finished sample of it.
 
 Rows of the sample were drawn at random from each split, so a split's total is its number of records times the sample's
-mean, and the variance of that estimate is known; the interval is the usual normal one of 95 %. Rows that cleaning drops
-count with their zero requests.
+mean, and the variance of that estimate is known; the interval is the usual normal one of 95 %. A row that cleaning
+drops counts as one that makes no request.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ class Estimate:
     kept: Interval
     models: Mapping[str, Mapping[str, Interval]]
     hours: Interval | None
-    """At the pace of the sample, which does not fill many servers: the whole is rather faster; but never beyond the
-    models' limits per minute. None where most answers of the sample were there already, so that its pace tells nothing.
+    """Hours at the pace of the sample, or at the models' limits per minute where those are slower.
+
+    A sample is too small to fill many servers, so that the whole will rather be faster. None where most answers of the
+    sample were in the journal already, since its pace then tells nothing.
     """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A file as a repository knows it: `sha256` if it is large, `git` (git's blob id) if it is small."""
+    """Digests and size of a file. A repository knows a large one by `sha256`, a small one by `git`, its blob id."""
 
     sha256: str
     git: str

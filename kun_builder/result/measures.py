@@ -78,7 +78,7 @@ class Measure:
     steps: tuple[str, ...]
     kept: Histogram
     rejected: Histogram
-    """Of rows that a step which adds the column rejected; `elsewhere`: that another step rejected."""
+    """Of the rows that a step which adds the column has rejected; `elsewhere` is of those that another step has."""
     elsewhere: Histogram
     spread: Spread | None
     """Of the kept rows, if there are any."""
@@ -87,7 +87,7 @@ class Measure:
     """The limits that options set."""
     cut_below: float | None
     cut_above: float | None
-    """On a side without a limit: the nearest values below and above all that passed at which rows were rejected."""
+    """On a side without a limit: the rejected values nearest to those that passed, below and above them."""
     beyond: int
     """Rows that were rejected for lying beyond the limits, or beyond what passed."""
     title: str = ""

@@ -43,7 +43,11 @@ def merge(recipe: str, before: Mapping[str, Any], published: str | None) -> str:
 
 
 def with_words(card: str, words: str) -> Iterator[str]:
-    """A published card as it was before somebody wrote in its section, as far as an editor has changed line ends."""
+    """Yield what a published card may have been before somebody wrote in its section.
+
+    `words` stood in the section then. An editor may have changed the line ends, or added or removed the last one, so
+    there is one card for each of these.
+    """
     plain = card.replace("\r\n", "\n")
     swapped = _SECTION.sub(lambda _: section(words), plain, count=1)
     yield swapped

@@ -119,7 +119,8 @@ def split_stats(
 ) -> SplitStats:
     """Figures of one split from the files of its kept rows and of its rejected ones.
 
-    measured: columns of numbers. forms: in which instructions may ask. sizes: rows dropped for each id, of all splits.
+    measured: the columns of numbers. forms: those that are counted among the instructions. sizes: how many rows, of all
+    splits, were dropped in favour of each id.
     """
     found = _Kept(columns := _columns(kept), forms)
     for table in read_columns(kept, (*columns, "language")):

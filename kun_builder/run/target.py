@@ -1,8 +1,8 @@
 """`target: N`: read on until N rows are kept, without paying for many more.
 
-A build in waves: each takes a larger sample of the input, which contains the one before, so that what was answered is
-not asked again; how much larger, the share of rows that the wave before has kept says. The last wave is a build like
-any other, of a fair draw over the whole input.
+The input is built in waves. Each wave takes a larger sample than the one before and contains it, so that nothing is
+asked twice. How much larger it is follows from the share of rows that the wave before has kept. The last wave is a
+build like any other, of a fair draw over the whole input.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from small_corpus import STAGES
 from kun_builder.errors import RunError
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
-from kun_builder.result.target import build_target, first_wave, next_wave
+from kun_builder.run.target import build_target, first_wave, next_wave
 from kun_builder.status import Status
 
 

@@ -76,7 +76,7 @@ class CardFacts:
     own_words: str = ""
     """The section with a person's own words, between its two lines."""
     acknowledged: bool
-    """That the publisher has said to know what that means."""
+    """Whether the publisher has said to know the licences of the withheld splits."""
     releases: Sequence[Mapping[str, Any]]
     """What each release changed, oldest first."""
     pictures: tuple[str, ...]

@@ -108,9 +108,9 @@ def _power(of_ten: int) -> str:
 
 
 def languages(facts: CardFacts) -> list[str]:
-    """Languages of at least one row in a hundred, as the rows' own column has them; Chinese where there is none.
+    """Languages that at least one row in a hundred has in its column `language`; Chinese where there is no such column.
 
-    The Hub's `language` finds datasets by the language of their rows: that the card is in English, too, is not in it.
+    The Hub finds datasets by these, so they are the languages of the rows. The card itself is in English, too.
     """
     found: Counter[str] = Counter()
     for _, stats in facts.splits.values():
