@@ -32,14 +32,15 @@ class LateEndpoint:
         settings: object,
         start: Callable[[], AbstractAsyncContextManager[Endpoint]],
         in_flight: int = 0,
+        linger: float = 0.0,
     ) -> None:
-        """`settings`: all that decides who answers, weights included, as JSON. `start` opens the endpoint. `in_flight`:
-        how many requests at once are enough for it."""
+        """`settings`: all that decides who answers, weights included, as JSON. `start` opens the endpoint. `in_flight`
+        and `linger` are those of `Endpoint`."""
         key = hashlib.sha256(json.dumps([kun_builder.__version__, settings]).encode()).hexdigest()[:32]
         self._note = cache_folder() / "embedded" / f"{key}.json"
         self.url = f"the embedded {name}"
         """A name for people until the server is started, then its address."""
-        self.in_flight = in_flight
+        self.in_flight, self.linger = in_flight, linger
         self._start = start
         self._noted: ModelInfo | None = None
         self._endpoint: Endpoint | None = None

@@ -44,7 +44,7 @@ def _parameters(
             "endpoint_metrics": True,
             "use_jinja": True,
             "ui": False,
-            "cache_ram_mib": 0,  # each slot keeps its last prompt anyway; 8 GB of old ones would be the default
+            "cache_ram_mib": 512,  # of prompts that no slot holds any more, each some 15 MB; the default is 8 GB
             "cache_idle_slots": False,
             "verbosity": verbosity,
         },

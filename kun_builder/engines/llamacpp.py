@@ -16,7 +16,6 @@ from kun_builder.engines.http import Server, open_session
 from kun_builder.engines.late import LateEndpoint
 from kun_builder.engines.manners import ThinkingOption, thinking_of
 from kun_builder.engines.openai import OpenAIEndpoint
-from kun_builder.engines.probe import enough_for
 from kun_builder.engines.weights import DEFAULT, find_weights
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Endpoint, Engine, ModelSpec
@@ -25,6 +24,9 @@ kun_api = 1
 
 _CONTEXT = 4096
 """Tokens of context for each slot, unless the recipe gives `context_length`."""
+
+_LINGER = 0.05
+"""Seconds for which a slot is kept for the next request of its row: next to nothing beside reading the text again."""
 
 _QUEUE = 8
 """Factor on `timeout`: the first requests of a run wait behind others, and a time-out would only ask again."""
@@ -68,7 +70,8 @@ async def connect(
             yield OpenAIEndpoint(server, asked, facts, thinking=thinking_of(thinking))
 
     decisive = [child.parameters, facts, spec.prompt, thinking_of(thinking)]
-    async with LateEndpoint(weights.id, decisive, start, enough_for(slots)) as endpoint:
+    # No request waits at the server: the slot that is free is then the one that has read the text of the row that asks.
+    async with LateEndpoint(weights.id, decisive, start, in_flight=slots, linger=_LINGER) as endpoint:
         yield [endpoint]
 
 

@@ -153,7 +153,7 @@ class Pool:
             self._status.in_flight -= 1
             member.tasks.discard(task)
             member.lost.discard(task)
-            self._hand_out()
+            self._hand_out(getattr(member.endpoint, "linger", 0.0))
 
     async def count_tokens(self, text: str) -> int:
         """Number of tokens of `text`, from the first endpoint that tells it. Raises TransientError if none does."""
@@ -209,12 +209,14 @@ class Pool:
             member.news.set()
         return started
 
-    def _hand_out(self) -> None:
+    def _hand_out(self, linger: float = 0.0) -> None:
         """Give free places to the requests that wait, in their order, a few in each turn of the event loop: sending is
-        work, and answers that come meanwhile are read between the turns."""
+        work, and answers that come meanwhile are read between the turns. After `linger` seconds, the row that was just
+        answered waits too, before all that started later."""
         if not self._handing:
             self._handing = True
-            asyncio.get_running_loop().call_soon(self._hand_out_some)
+            loop = asyncio.get_running_loop()
+            _ = loop.call_later(linger, self._hand_out_some) if linger else loop.call_soon(self._hand_out_some)
 
     def _hand_out_some(self) -> None:
         self._handing = False

@@ -221,13 +221,34 @@ def test_the_example_may_be_followed_and_not_copied():
 
 
 def test_of_several_candidates_the_widest_goes_on():
-    """As many requests as candidates, each with its seed; what touches more sentences wins, whatever the order."""
+    """Each is asked for with its own seed; what touches more sentences wins, whatever the order."""
+    text = "水温八十度。用热水温杯。放三克茶叶。冲水后等两分钟。"
+    crumb, half = "泡绿茶放几克茶叶？", "怎样泡绿茶：水温多少，怎样温杯？"
+    for answers in ([crumb, half], [half, crumb]):
+        generate = Scripted(answers)
+        assert run(generate, text, candidates=2)["instruction"] == half
+        assert len({parameters["seed"] for _, _, parameters in generate.asked}) == 2
+
+
+def test_no_further_candidate_is_paid_for_where_one_is_wide_enough():
+    """A question that stands alone and touches three in five sentences ends the asking."""
     text = "水温八十度。用热水温杯。放三克茶叶。冲水后等两分钟。"
     crumb, whole = "泡绿茶放几克茶叶？", "怎样泡绿茶：水温多少，怎样温杯，放几克茶叶，冲水后等多久？"
-    for answers in ([crumb, whole], [whole, crumb]):
+    generate = Scripted([crumb, whole, crumb, crumb])
+    assert run(generate, text, candidates=4)["instruction"] == whole
+    assert len(generate.asked) == 2
+
+
+def test_a_faulty_candidate_loses_to_any_sound_one():
+    """A crumb of the text is better than what is no question, whichever comes first."""
+    text = "水温八十度。用热水温杯。放三克茶叶。冲水后等两分钟。"
+    for answers in (
+        ["绿茶要用八十度左右的水。", "泡绿茶放几克茶叶？"],
+        ["泡绿茶放几克茶叶？", "绿茶要用八十度左右的水。"],
+    ):
         generate = Scripted(answers)
-        assert run(generate, text, candidates=2)["instruction"] == whole
-        assert len({parameters["seed"] for _, _, parameters in generate.asked}) == 2
+        assert run(generate, text, candidates=2, attempts=1)["instruction"] == "泡绿茶放几克茶叶？"
+        assert len(generate.asked) == 2
 
 
 def test_a_candidate_that_leans_on_the_text_loses_to_one_that_stands_alone():
