@@ -310,8 +310,8 @@ class Endpoint(Protocol):
     """One server that answers for one model. Each method is one request; none of them retries.
 
     An endpoint may have an `in_flight`: how many requests it wants at once where the recipe gives no `concurrency`. It
-    may have a `linger`: for how many seconds a place that became free is kept for the row that was answered there, where
-    a server keeps of each request what it has read, and little more.
+    may have a `linger`: for how many seconds a place that became free is kept for the row that was answered there. That
+    pays at a server that keeps only what it has read last.
     """
 
     url: str

@@ -25,6 +25,13 @@ def ask_for(number, **changes):
     return Request(({"role": "user", "content": f"第{number}篇"},), **changes)
 
 
+async def until(happens):
+    """Wait for something that others bring about, in other processes too; not for ever."""
+    async with asyncio.timeout(100):
+        while not await asyncio.to_thread(happens):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def models(folder, *servers, status=None, names=("chat",), **settings):
     """A generator over the servers' endpoints."""

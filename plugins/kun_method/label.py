@@ -31,8 +31,8 @@ _TOPIC_IN_TEXT = 0.1
 """Share of the grams of a topic that the text must have: a model that misreads a text names a topic of its own."""
 
 _ENOUGH = (True, 0.6)
-"""The worth (see `_Candidate`) from which on no further candidate is asked for: half of 112 were so good, and a second one
-would have been better than 4 of these 56, by a quarter of the sentences at most."""
+"""The worth (see `_Candidate`) from which on no further candidate is asked for: half of 112 were so good, and a second
+one would have been better than 4 of these 56, by a quarter of the sentences at most."""
 
 
 async def run(

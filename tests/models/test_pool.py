@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from servers.llm_simulator import Faults, simulator
 from servers.scripted_chat import chat
-from serving import ask_for, models
+from serving import ask_for, models, until
 
 from kun_builder.errors import RunError
 from kun_builder.models import member, watch
@@ -44,13 +44,6 @@ def answered(server, count):
     """Wait until the server has answered so many."""
     while server.counts()["answered"] < count:
         time.sleep(0.05)
-
-
-async def until(happens):
-    """Wait for something that others bring about."""
-    async with asyncio.timeout(100):
-        while not await asyncio.to_thread(happens):  # noqa: ASYNC110  # some of it happens in other processes
-            await asyncio.sleep(0.02)
 
 
 def endpoints(generator):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from serving import until
 from told_servers import Server, ask, pool, turns
 
 from kun_builder.errors import RejectedError, TransientError
@@ -221,5 +222,29 @@ def test_a_place_given_to_one_that_is_just_cancelled_is_not_lost():
             await asyncio.gather(first, second, return_exceptions=True)
             assert second.cancelled()
             assert (server.waiting, own.members[0].window.in_flight) == ([], 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("linger", [0.0, 0.05])
+def test_a_place_is_kept_for_the_row_that_was_answered(linger):
+    """A server that wants it gets a row's next request before one that has waited meanwhile; others get that first."""
+
+    async def main():
+        server = Server()
+        server.linger = linger
+        async with pool(server, concurrency=1) as own:
+            first, later = ask(own, order=1), ask(own, order=2)
+            await turns()
+            server.answer()
+            await first
+            again = ask(own, order=1)
+            await until(lambda: server.waiting)
+            server.answer()
+            answered, _ = await asyncio.wait([again, later], return_when=asyncio.FIRST_COMPLETED)
+            assert answered == {again if linger else later}
+            await until(lambda: server.waiting)
+            server.answer()
+            await asyncio.gather(again, later)
 
     asyncio.run(main())

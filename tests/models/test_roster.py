@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from servers.llm_simulator import simulator
-from serving import ask_for, models
+from serving import ask_for, models, until
 
 from kun_builder.errors import ModelError, RecipeError
 from kun_builder.models import roster
@@ -41,13 +41,6 @@ async def rows(generator, numbers):
     return await asyncio.gather(
         *(generator.ask("chat", ask_for(number, max_new_tokens=60), Asker(order=number)) for number in numbers)
     )
-
-
-async def until(happens):
-    """Wait for something, not for ever."""
-    async with asyncio.timeout(100):
-        while not await asyncio.to_thread(happens):  # noqa: ASYNC110  # it happens in another process
-            await asyncio.sleep(0.05)
 
 
 def test_a_server_joins_and_another_leaves(tmp_path):
