@@ -6,7 +6,7 @@ why, and with which measured value or error. A row with an outcome is carried al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,24 +37,31 @@ def drop_rows(
     """
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    hit = np.asarray(mask, dtype=bool)
     columns = verdict_columns(table)
-    for row in np.flatnonzero(hit).tolist():
-        if columns["_outcome"][row] is None:
-            columns["_outcome"][row], columns["_reason"][row] = DROPPED, reason
-            columns["_value"][row] = str(values[row])
-    return with_verdicts(table, {name: pa.array(column, pa.string()) for name, column in columns.items()})
+    hit = np.asarray(mask, dtype=bool) & columns["_outcome"].is_null().to_numpy(zero_copy_only=False)
+    said = {
+        "_outcome": pa.scalar(DROPPED),
+        "_reason": pa.scalar(reason, pa.string()),
+        "_value": pa.array([str(values[row]) for row in np.flatnonzero(hit).tolist()], pa.string()),
+    }
+    new = {name: pc.replace_with_mask(columns[name], pa.array(hit), text) for name, text in said.items()}
+    return with_verdicts(table, {**columns, **new})
 
 
-def verdict_columns(table: pa.Table) -> dict[str, list[str | None]]:
-    """The four verdict columns as lists, null where the table has none yet."""
+def verdict_columns(table: pa.Table) -> dict[str, pa.Array]:
+    """The four verdict columns, null where the table has none yet."""
+    import pyarrow as pa
+
+    there, none = {*VERDICT} & {*table.column_names}, pa.nulls(table.num_rows, pa.string())
     return {
-        name: table[name].to_pylist() if name in table.column_names else [None] * table.num_rows for name in VERDICT
+        name: pa.concat_arrays([none[:0], *table[name].cast(pa.string()).chunks]) if name in there else none
+        for name in VERDICT
     }
 
 
-def with_verdicts(table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
+def with_verdicts(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
     """The table with its verdict columns set or replaced."""
     for name, column in columns.items():
         at = table.schema.get_field_index(name)

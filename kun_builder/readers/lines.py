@@ -31,7 +31,10 @@ def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record]:
     """
     source = Lines(stream)
     for at, line in source:
-        if not _NO_RECORD.match(line):
+        if line[:1] == b"{" and line[-1:] == b"}" and line.count(b"}") == 1 and len(line) <= MAX_RECORD:
+            if cursor.take():  # most lines: one object, which holds no other
+                yield json_record(line, cursor.index - 1, cursor.base + at)
+        elif not _NO_RECORD.match(line):
             yield from _line(line, at, cursor, source.beyond, stream)
     if stream.failure and stream.rest and joined(stream.rest[1]):
         at, line = stream.rest

@@ -245,8 +245,9 @@ def rejected_schema(result: pa.Schema) -> pa.Schema:
 
 
 def _with_constants(table: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
+    first = pa.array([0] * len(table), pa.int64())
     for name, value in constants.items():
-        table = table.append_column(name, pa.array([value] * len(table), pa.array([value]).type))
+        table = table.append_column(name, pa.array([value]).take(first))
     return table
 
 

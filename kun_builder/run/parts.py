@@ -103,19 +103,19 @@ class Reading:
 
     def __iter__(self) -> Iterator[pa.Table]:
         with blame(self._entry, f"reading {shown(self._part.path)}"):
-            columns: list[list[Any]] = [[] for _ in PART]
+            rows: list[tuple[Any, ...]] = []
             characters = 0
-            for index, offset, said in self._records():
-                for column, value in zip(columns, (index, offset, *said), strict=True):
-                    column.append(value)
-                characters += len(said[0] or "")
-                if len(columns[0]) >= self._rows or characters >= _CHARACTERS:
-                    yield part_table(columns)
-                    columns, characters = [[] for _ in PART], 0
-            if columns[0]:
-                yield part_table(columns)
+            for row in self._read():
+                rows.append(row)
+                characters += len(row[2] or "")
+                if len(rows) >= self._rows or characters >= _CHARACTERS:
+                    yield part_table([*zip(*rows, strict=True)])
+                    rows, characters = [], 0
+            if rows:
+                yield part_table([*zip(*rows, strict=True)])
 
-    def _records(self) -> Iterator[tuple[int, int | None, tuple[str | None, ...]]]:
+    def _read(self) -> Iterator[tuple[Any, ...]]:
+        """Rows of PART."""
         source, part, offer = self._entry.value, self._part, self._offer
         records = _open(part, source)
         if ours := isinstance(records, Records):  # our reader asks before it parses, and knows the bytes
@@ -130,7 +130,7 @@ class Reading:
             if self._progress and not part.size:
                 self._progress(1)
             if ours or offer is None or offer(last):
-                yield last, record.offset, _text(record, source, options)
+                yield last, record.offset, *_text(record, source, options)
         self.count = records.count if isinstance(records, Records) else last + 1
 
 

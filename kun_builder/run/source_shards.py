@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,8 @@ class ShardWriter:
         self._tables, self._rows, self._characters = [], 0, 0
 
 
-def part_table(columns: list[list[Any]]) -> pa.Table:
-    """A table of schema PART, from one list for each column."""
+def part_table(columns: Sequence[Sequence[Any]]) -> pa.Table:
+    """A table of schema PART, from the values of each column."""
     try:
         return pa.table([pa.array(column, kind) for column, kind in zip(columns, PART.types, strict=True)], PART)
     except UnicodeEncodeError:  # a source's own reader let a lone surrogate pass

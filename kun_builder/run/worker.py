@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kun_builder.drops import DROPPED, QUARANTINED, VERDICT, verdict_columns, with_verdicts
+from kun_builder.drops import DROPPED, QUARANTINED, VERDICT, with_verdicts
 from kun_builder.errors import KunError, PluginError
 from kun_builder.report import StepCounts, Tally
 from kun_builder.run.rows import CALL_COLUMNS, REFUSED, Outcome
@@ -124,12 +124,10 @@ def _batch_step(table: pa.Table, step: Step) -> tuple[pa.Table, pa.Table, StepCo
     done = pa.concat_tables(_isolate(table, step, failures) if table.num_rows else [_empty(table, step)])
     if len(failures) == table.num_rows >= _SUSPECT:
         raise _broken(step, f"{failures[0][1]}: {failures[0][2]}")
-    verdicts = verdict_columns(done)
-    alive_mask = pa.array([outcome is None for outcome in verdicts["_outcome"]], pa.bool_())
-    verdicts["_stage"] = [None if outcome is None else step.label for outcome in verdicts["_outcome"]]
-    done = with_verdicts(done, {name: pa.array(column, pa.string()) for name, column in verdicts.items()})
-    alive = done.filter(alive_mask).drop_columns(list(VERDICT))
-    died = done.filter(pc.invert(alive_mask))
+    lives = pc.is_null(done["_outcome"])
+    done = with_verdicts(done, {"_stage": pc.if_else(lives, pa.scalar(None, pa.string()), step.label)})
+    alive = done.filter(lives).drop_columns(list(VERDICT))
+    died = done.filter(pc.invert(lives))
     bad = [_quarantine(row, step, reason, value) for row, reason, value in failures]
     died = pa.concat_tables([died, *bad], promote_options="default")
     created = alive.num_rows + died.num_rows - table.num_rows

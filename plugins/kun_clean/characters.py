@@ -53,10 +53,8 @@ def per_text(hits: Array, lengths: Array) -> Array:
     """How many of a text's code points are hits, for each text."""
     import numpy as np
 
-    total = np.concatenate([[0], np.cumsum(hits)])
-    ends = np.cumsum(lengths)
-    counts: Array = total[ends] - total[ends - lengths]
-    return counts
+    before_end: Array = np.searchsorted(np.flatnonzero(hits), np.cumsum(lengths))
+    return np.diff(before_end, prepend=0)
 
 
 @cache

@@ -245,3 +245,13 @@ def test_rows_overtake_each_other_and_come_out_in_input_order():
     assert result.alive == 100
     assert result.table["id"].to_pylist() == rows["id"].to_pylist()
     assert result.table["two"].to_pylist() == rows["text"].to_pylist()
+
+
+def test_a_row_keeps_its_first_verdict():
+    """What drops a row that is dropped already changes nothing of it; an unknown in the mask drops nothing."""
+    rows = pa.concat_tables([table(["a"]), table(["b", "c"])])  # columns in two chunks
+    rows = drop_rows(rows, [True, False, False], "short", [1, 2, 3])
+    rows = drop_rows(rows, pa.array([True, True, None]), "long", [4, 5, 6])
+    assert rows["_outcome"].to_pylist() == ["dropped", "dropped", None]
+    assert rows["_reason"].to_pylist() == ["short", "long", None]
+    assert rows["_value"].to_pylist() == ["1", "5", None]

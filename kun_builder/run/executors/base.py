@@ -85,7 +85,8 @@ def run_shard(task: Task, work: Work) -> ShardRecord:
         write_empty(task.output, task.job.schema)
     else:
         carried = _Carried(work)
-        rows.with_format("arrow").map(
+        rows.set_format("arrow")  # in place: `with_format` copies all that a dataset knows of itself
+        rows.map(
             carried,
             batched=True,
             batch_size=len(rows),
