@@ -101,6 +101,8 @@ class Cutter:
                 piece = text[first:last].strip()
                 at = text.index(piece, first)
                 if at + len(piece) > reached:  # else it is white space, or what the overlap has of the piece before
+                    if found and found[-1][0] == at:  # the overlap has all of it, but for white space before it
+                        found.pop()
                     found.append((at, piece))
                     reached = at + len(piece)
         fits = len(tokens) <= self.max_tokens and len(found) < 2

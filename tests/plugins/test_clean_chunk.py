@@ -85,6 +85,13 @@ def test_pieces_fit_and_nothing_is_lost(tokenizer, text, by, size, data):
         assert covered == seen(text)
 
 
+def test_no_piece_begins_as_another_does(tokenizer):
+    """White space before a piece makes no second one of it, which the next one would hold with the overlap."""
+    text = "\n\n" + "石桥靠拱来承重。" * 3 + "00000\x80石桥靠拱来承重。"
+    begins = [row["chunk"][0] for row in run([text], tokenizer, by="sentences", max_tokens=16, overlap=6)]
+    assert begins == sorted(set(begins))
+
+
 def test_a_piece_by_itself_fits(tmp_path):
     """What counts are the tokens of a piece as it will be read: cut out of its text, it can have more of them."""
     vocabulary = {"a": 0, "b": 1, "Ġ": 2, "Ġa": 3, "Ġab": 4}
