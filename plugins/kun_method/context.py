@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
+from .languages import CHINESE_QUESTION
 from .scripts import simplified
+from .texts import sentences
 
 _LAW = re.compile(r"《[^《》]+》|[一-龥]{2}(?:法|法典|条例|办法|规定|章程|宪法|准则|细则|公约|协定|规则|宣言)")
 _ARTICLE = re.compile(r"第[零〇一二三四五六七八九十百千\d]{1,9}[条款项]|[前本上下]款|[前本上下]条(?![件款路例约理])")
@@ -45,6 +47,11 @@ _NOW = re.compile(
 )
 _DATE = re.compile(r"\d{4}\s*年|\d{1,2}\s*月\s*\d{1,2}\s*日|每(?:周|星期|天|年)|如果|假设|例如|比如")
 
+_AUTHOR = re.compile(
+    r"(?<![基日文版资脚标样根剧课成书译话木一二两三四五六七八九十几])"
+    r"(?:本文(?![学化件字明物体艺具])|[本我](?:公司|校(?![验对准正园])|院(?![士子落])|刊(?![登载])|[司台站报](?=[的将记])))|笔者|小编"
+)
+_STATED = re.compile(r"^[它其他她]们?[^，,？?]*[？?]$")
 _CLAUSE = re.compile(r"[，,；;。]")
 LONG_QUESTION = 120
 """Characters from which on a question carries the material that it speaks of, as exam questions do."""
@@ -93,7 +100,18 @@ def answer_needs_text(output: str) -> str:
     return match[0] if match and not _DATE_ENGLISH.search(output) else ""
 
 
+def speaks_as_author(output: str, instruction: str) -> str:
+    """The word by which an answer speaks as its author, whom no reader knows (本文, 笔者, 本校), or ""."""
+    if len(instruction) > LONG_QUESTION:
+        return ""
+    match = _AUTHOR.search(simplified(output))
+    return match[0] if match and match[0] not in simplified(instruction) else ""
+
+
 def no_question(instruction: str) -> str:
-    """A question without a predicate (第三款为什么？), or one turned inside out (什么国家将公投？), or ""."""
-    match = _NO_PREDICATE.search(instruction) or _OPENS_WITH_WHAT.search(instruction)
-    return match[0] if match else ""
+    """A question without a predicate (第三款为什么？), one turned inside out (什么国家将公投？), a statement behind one
+    that only ends as a question does (它有多项公开赛？), or ""."""
+    if match := _NO_PREDICATE.search(instruction) or _OPENS_WITH_WHAT.search(instruction):
+        return match[0]
+    further = map(simplified, sentences(instruction)[1:])
+    return next((said for said in further if _STATED.search(said) and not CHINESE_QUESTION.search(said)), "")

@@ -16,7 +16,7 @@ from kun_builder import Drop, Generate, KunError, LikelihoodModel, ModelName, Pr
 
 from . import gain as gains
 from .aspects import asks_beyond
-from .context import LONG_QUESTION, about_question, answer_needs_text
+from .context import LONG_QUESTION, about_question, answer_needs_text, speaks_as_author
 from .doubts import REASONS, Doubt
 from .doubts import asked as asked_about
 from .fitting import answer_room
@@ -173,7 +173,7 @@ async def _second_answer(
 def about_answer(instruction: str, output: str, text: str) -> Finding | None:
     """What is wrong with the answer by its words alone."""
     checks = (
-        ("needs_context", answer_needs_text(output)),
+        ("needs_context", answer_needs_text(output) or speaks_as_author(output, instruction)),
         ("invented", invented(output, text, instruction)),
         ("contradicts", turned_negation(output, text)),
         ("unsupported", _unbacked(output, text, instruction)),
@@ -217,7 +217,7 @@ def _too_low(measured: Measured, instruction: str, *least: float) -> Finding | N
 stage = RowStage(
     name="verify",
     run=run,
-    version="2",
+    version="3",
     adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS, "gain"), "double") | ADDS,
     quantities={
         "support": Quantity(title="share of the answer that text or question has", least="least_support"),
