@@ -121,6 +121,35 @@ def test_a_tag_that_is_there_already(hub, zygote, published, first_run):
     assert refused["error"] == f"the tag v0 of {published} already names commit {repo.tags['v0'][:12]}"
 
 
+def test_a_dry_run_into_nothing(hub, zygote, first_run):
+    """Where there is no repository there is no tag to look for: what would be written is told."""
+    done = push(zygote, first_run, "alice/no-repository", dry_run=True, tag="v1")
+    assert done["rows"] == {"wudao": 30, "skypile": 20}
+    assert not done["changed"]
+    assert done["url"] == f"{hub.url}/datasets/alice/no-repository"
+
+
+# --- what is written
+
+
+def test_what_a_commit_says(hub, zygote, published, second_run):
+    """A commit has the user's message, or else the run's name, and the rows of each split; the address leads to it."""
+    done = push(zygote, second_run, published, tag="v2", message="More of WuDao")
+    said = hub.store.read_commit(done["commit"])
+    assert said["title"] == "More of WuDao"
+    assert sorted(said["description"].splitlines()) == ["skypile: 20 rows", "wanjuan: 10 rows", "wudao: 25 rows"]
+    assert (done["tag"], done["url"]) == ("v2", f"{hub.url}/datasets/{published}/tree/{done['commit']}")
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "public"])
+def test_a_new_repository_is_as_private_as_was_meant(hub, zygote, first_run, private):
+    """A repository is made private unless a public one is asked for, and its first commit is named after the run."""
+    name = f"alice/made-{'private' if private else 'public'}"
+    done = push(zygote, first_run, name, private=private)
+    assert hub.repo(name).private == private
+    assert hub.store.read_commit(done["commit"])["title"] == "Publish my-kun"
+
+
 # --- after
 
 
