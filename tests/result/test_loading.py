@@ -70,5 +70,5 @@ def test_a_file_that_nobody_can_read(tmp_path):
     (run / DATA).write_bytes(b"PAR1 and no more PAR1")
     refused = checked(run)
     assert refused.message.startswith(f"load_dataset cannot read {run / 'dataset'}: ")
-    assert "Error" in refused.message
+    assert "ArrowInvalid" in refused.message
     assert refused.hint == "build the run again with --fresh"
