@@ -17,7 +17,7 @@ from huggingface_hub.utils import disable_progress_bars, http_backoff, http_stre
 
 import kun_builder.result.release
 from kun_builder.errors import KunError
-from kun_builder.hub.published_recipe import Mine
+from kun_builder.hub.published_recipe import UserSettings
 from kun_builder.hub.push import Target, check_access, publish
 from kun_builder.hub.repository import Repository
 from kun_builder.hub.reproduce import reproduce
@@ -95,7 +95,7 @@ def rebuild(
 
     try:
         repository = Repository(repo, token, Retry(tries=1))
-        done = reproduce(repository, revision, Path(folder), Mine(paths=paths), load_plugins(), build)
+        done = reproduce(repository, revision, Path(folder), UserSettings(paths=paths), load_plugins(), build)
     except KunError as error:
         return {"error": error.message, "hint": error.hint, "built": built}
     return {**done.to_json(), "built": built}

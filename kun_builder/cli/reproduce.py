@@ -66,7 +66,7 @@ def command(
     where = dict(_pair(given) for given in paths)
 
     from kun_builder.cli.progress import progress
-    from kun_builder.hub.published_recipe import read_mine, shown
+    from kun_builder.hub.published_recipe import read_user_settings, recipe_lines
     from kun_builder.hub.repository import Repository
     from kun_builder.hub.reproduce import reproduce
     from kun_builder.hub.retry import Retry
@@ -75,14 +75,14 @@ def command(
     from kun_builder.run.runner import build
     from kun_builder.status import Status
 
-    mine = read_mine(own, where, plugins_dirs, endpoints)
-    plugins = Plugins(dirs=mine.dirs)
+    user = read_user_settings(own, where, plugins_dirs, endpoints)
+    plugins = Plugins(dirs=user.dirs)
     registry = open_plugins(plugins, out)
 
     def rebuild(path: Path, says: Mapping[str, Any], limit: int | None) -> FinishedRun:
         checked = load_recipe(path, registry, limit=limit, output=path.parent, endpoints=endpoints, plugins=plugins)
         out.note(f"the recipe of {repo}, as it will be built in {path.parent}:")
-        for line in shown(says):
+        for line in recipe_lines(says):
             out.note(f"    {line}")
         if not yes and sys.stdin and sys.stdin.isatty():
             click.confirm("Build this here?", abort=True, err=True)
@@ -92,7 +92,7 @@ def command(
         return open_run(path.parent)
 
     folder = output or Path("runs") / f"reproduce-{repo.partition('/')[2]}"
-    result = reproduce(Repository(repo, token, Retry(say=out.note)), revision, folder, mine, registry, rebuild)
+    result = reproduce(Repository(repo, token, Retry(say=out.note)), revision, folder, user, registry, rebuild)
     _show(result, out)
     if not result.identical:
         sys.exit(1)

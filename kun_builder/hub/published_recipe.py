@@ -41,7 +41,7 @@ _LONGEST = 200  # characters of a model's name
 
 
 @dataclass(frozen=True)
-class Mine:
+class UserSettings:
     """What the user gives for building a published dataset again.
 
     It is the input of each split, and what the user's own recipe says of models and stages; all by their names.
@@ -55,18 +55,18 @@ class Mine:
     """Addresses of the user's own servers, which every model is asked at."""
 
 
-def read_mine(
+def read_user_settings(
     recipe: Path | None, paths: Mapping[str, str], dirs: tuple[Path, ...], endpoints: tuple[str, ...] = ()
-) -> Mine:
+) -> UserSettings:
     """What the user gives on the command line, and for the rest in a `recipe` of the user's own. Raises RecipeError."""
     given = {split: [path] for split, path in paths.items()}
     if recipe is None:
-        return Mine(paths=given, dirs=dirs, endpoints=endpoints)
+        return UserSettings(paths=given, dirs=dirs, endpoints=endpoints)
     data = RecipeFile.read(recipe).data
     models = {name: values for name, values in _mapping(data.get("models")).items() if isinstance(values, dict)}
     stages = dict(_stage(item) for item in _items(data.get("stages")))
     given = {**_inputs(data, recipe.parent), **given}
-    return Mine(given, models, stages, (*plugin_settings(recipe).dirs, *dirs), endpoints)
+    return UserSettings(given, models, stages, (*plugin_settings(recipe).dirs, *dirs), endpoints)
 
 
 def _inputs(data: Mapping[str, Any], folder: Path) -> dict[str, list[str]]:
@@ -108,20 +108,22 @@ def _plain(value: Any, budget: Iterator[int]) -> Any:
     return [_plain(item, budget) for item in value] if isinstance(value, list) else value
 
 
-def take(document: Mapping[str, Any], splits: Sequence[str], mine: Mine, catalog: Catalog) -> dict[str, Any]:
+def take_recipe(
+    document: Mapping[str, Any], splits: Sequence[str], user: UserSettings, catalog: Catalog
+) -> dict[str, Any]:
     """The recipe that builds `splits` again here. Raises PublishError with all that the user has to give for it."""
     faults: list[str] = []
     recipe = {name: document[name] for name in _SETTINGS if name in document}
     recipe["journal"] = "journal"  # beside the recipe: what a stranger's prompts were answered is not the user's own
     recipe["models"] = {
-        name: _model(name, _mapping(values), mine, faults) for name, values in _mapping(document.get("models")).items()
+        name: _model(name, _mapping(values), user, faults) for name, values in _mapping(document.get("models")).items()
     }
     recipe["splits"] = {
-        name: _split(name, document["splits"].get(name), mine.paths.get(name), catalog, faults) for name in splits
+        name: _split(name, document["splits"].get(name), user.paths.get(name), catalog, faults) for name in splits
     }
     items = [_stage(item) for item in _items(document.get("stages"))]
     recipe["stages"] = [
-        {name: _options(name, options, mine.stages.get(name, {}), catalog, faults)} for name, options in items
+        {name: _options(name, options, user.stages.get(name, {}), catalog, faults)} for name, options in items
     ]
     if faults:
         raise PublishError(
@@ -132,7 +134,7 @@ def take(document: Mapping[str, Any], splits: Sequence[str], mine: Mine, catalog
     return recipe
 
 
-def shown(recipe: Mapping[str, Any]) -> list[str]:
+def recipe_lines(recipe: Mapping[str, Any]) -> list[str]:
     """The lines of a recipe that people should read before any model is asked: its models, splits and stages.
 
     Characters that could steer a terminal are escaped.
@@ -147,11 +149,11 @@ def shown(recipe: Mapping[str, Any]) -> list[str]:
     return ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in text.split("\n") if line]
 
 
-def _model(name: str, values: Mapping[str, Any], mine: Mine, faults: list[str]) -> dict[str, Any]:
-    own = mine.models.get(name, {})
+def _model(name: str, values: Mapping[str, Any], user: UserSettings, faults: list[str]) -> dict[str, Any]:
+    own = user.models.get(name, {})
     taken = {key: values[key] for key in _MODEL if key in values}
     # A server of the user's own is only told the model's name; without one, the name would be opened as a file here.
-    asked = mine.endpoints or own.get("endpoints") or own.get("endpoints_file")
+    asked = user.endpoints or own.get("endpoints") or own.get("endpoints_file")
     names = ("tokenizer",) if asked else ("model", "tokenizer")
     local = {key for key in names if key not in own and is_place(taken.get(key))}
     faults += [f"model `{name}`: its `{key}` is {taken[key]!r}, a place on another machine" for key in sorted(local)]

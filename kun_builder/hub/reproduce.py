@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kun_builder.errors import PublishError
-from kun_builder.hub.published_recipe import Mine, read_lock, take
+from kun_builder.hub.published_recipe import UserSettings, read_lock, take_recipe
 from kun_builder.hub.repository import Head, Repository
 from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import Dumper
@@ -60,11 +60,11 @@ class Reproduction:
 
 
 def reproduce(
-    repo: Repository, revision: str, folder: Path, mine: Mine, catalog: Catalog, build: Build
+    repo: Repository, revision: str, folder: Path, user: UserSettings, catalog: Catalog, build: Build
 ) -> Reproduction:
     """Build every split of `repo` at `revision` again, in `folder`, by `build`.
 
-    mine: what only the user can say, above all where the input of each split is on this machine. Raises PublishError
+    user: what only the user can say, above all where the input of each split is on this machine. Raises PublishError
     if the dataset is not one of kun-builder's, or needs what the user has not given.
     """
     head = repo.head(revision)
@@ -73,7 +73,7 @@ def reproduce(
     recipes, splits, drift = {}, [], []
     for key in head.manifest["runs"]:
         document = read_lock(repo.read(head, head.manifest["runs"][key]["lock"]))
-        recipes[key] = document, take(document, _splits_of(head.manifest, key), mine, catalog)
+        recipes[key] = document, take_recipe(document, _splits_of(head.manifest, key), user, catalog)
     for key, (document, recipe) in recipes.items():  # all of it is known to be complete before anything is built
         path = folder / key / "recipe.yaml"
         replace_file(path, yaml.dump(recipe, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode())

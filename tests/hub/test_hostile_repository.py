@@ -20,7 +20,14 @@ from hypothesis import strategies as st
 
 from kun_builder.declarations import Quantity
 from kun_builder.errors import PublishError
-from kun_builder.hub.published_recipe import Mine, is_place, read_lock, read_mine, shown, take
+from kun_builder.hub.published_recipe import (
+    UserSettings,
+    is_place,
+    read_lock,
+    read_user_settings,
+    recipe_lines,
+    take_recipe,
+)
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.report import StepFacts
 from kun_builder.result.manifest import read_manifest
@@ -33,7 +40,7 @@ LOCK = {
     "stages": ["normalize", {"length": {"min_tokens": 8}}],
     "lock": {"limit": 5},
 }
-MINE = Mine(paths={"wudao": ["/here/a.jsonl"]})
+MINE = UserSettings(paths={"wudao": ["/here/a.jsonl"]})
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,7 @@ def registry():
 
 
 def taken(registry, mine=MINE, **changes):
-    return take(read_lock(yaml.safe_dump({**LOCK, **changes}).encode()), ["wudao"], mine, registry)
+    return take_recipe(read_lock(yaml.safe_dump({**LOCK, **changes}).encode()), ["wudao"], mine, registry)
 
 
 def test_what_is_taken(registry):
@@ -96,7 +103,7 @@ def test_places_are_refused(registry, changes, named):
 def test_input_is_the_users(registry):
     """The input that the repository names is said, but never read."""
     with pytest.raises(PublishError, match="where is its input here"):
-        taken(registry, Mine())
+        taken(registry, UserSettings())
 
 
 def test_own_recipe_gives_the_rest(registry, tmp_path):
@@ -109,14 +116,14 @@ def test_own_recipe_gives_the_rest(registry, tmp_path):
         "plugins: {dirs: [plugins]}\n"
         "stages: [{decontaminate: {benchmarks: [mine.jsonl]}}]\n"
     )
-    mine = read_mine(tmp_path / "mine.yaml", {}, (Path("more"),))
+    mine = read_user_settings(tmp_path / "mine.yaml", {}, (Path("more"),))
     recipe = taken(registry, mine, stages=[{"decontaminate": {"benchmarks": ["theirs.jsonl"]}}])
     assert recipe["models"]["chat"]["endpoints"] == ["http://127.0.0.1:8000"]
     assert recipe["models"]["chat"]["model"] == "org/chat"
     assert recipe["splits"]["wudao"]["path"] == [str(tmp_path / "a.jsonl")]
     assert recipe["stages"] == [{"decontaminate": {"benchmarks": ["mine.jsonl"]}}]
     assert mine.dirs == (tmp_path / "plugins", Path("more"))
-    assert read_mine(tmp_path / "mine.yaml", {"wudao": "/b"}, ()).paths == {"wudao": ["/b"]}
+    assert read_user_settings(tmp_path / "mine.yaml", {"wudao": "/b"}, ()).paths == {"wudao": ["/b"]}
 
 
 @given(st.text(max_size=300))
@@ -146,7 +153,7 @@ def test_lock_file_that_unfolds(registry):
 def test_shown_steers_no_terminal(registry):
     """Prompts and options are shown with escapes for whatever would move the cursor or turn the line round."""
     recipe = taken(registry, stages=[{"label": {"chat_prompt": "\x1b[2J{text}\u202e\n"}}])
-    lines = shown(recipe)
+    lines = recipe_lines(recipe)
     assert all(line.isprintable() for line in lines)
     assert any("{text}" in line for line in lines)
 
