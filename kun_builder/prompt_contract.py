@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ def read_contract(model: str, revision: str = "") -> PromptContract | None:
     """
     if not model:
         return None
-    path = Path(model).expanduser() / CONTRACT_FILE
+    path = Path(os.path.expanduser(model)) / CONTRACT_FILE
     if path.is_file():
         return _from_file(model, path, path.stat().st_mtime_ns)
     content = None if path.parent.exists() else _from_hub(model, revision)

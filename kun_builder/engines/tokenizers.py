@@ -132,7 +132,7 @@ def _folder(name: str, revision: str) -> Path:
             return _from_gguf(find_weights(name, revision).path)
         except ModelError as error:
             raise ModelError(f"no tokenizer can be had from {name}: {error.message}", hint=_HINT) from error
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path.parent
     if (path / "tokenizer.json").is_file():

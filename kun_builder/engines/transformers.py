@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -60,7 +61,7 @@ async def connect(spec: ModelSpec, *, threads: int = 0) -> AsyncIterator[Sequenc
 
 def is_model_folder(model: str) -> bool:
     """Whether `model` is a folder in the form of transformers."""
-    return bool(model) and (Path(model).expanduser() / "config.json").is_file()
+    return bool(model) and (Path(os.path.expanduser(model)) / "config.json").is_file()
 
 
 def _about(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
@@ -70,7 +71,7 @@ def _about(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
     if not is_model_folder(spec.model):
         where = f"{spec.model}@{spec.revision}" if spec.revision else spec.model
         return where, facts | {"revision": spec.revision, "tokenizer": spec.tokenizer or spec.model}
-    folder = Path(spec.model).expanduser().resolve()
+    folder = Path(os.path.expanduser(spec.model)).resolve()
     settings = json.loads((folder / "config.json").read_bytes())
     return str(folder), facts | {
         "id": folder.name,

@@ -78,7 +78,7 @@ def find_weights(model: str, revision: str = "") -> Weights:
     if known := KNOWN.get(model):
         path = fetch(model, known, cache_folder() / "models")
         return Weights(known.repo, path, known.sha256, known.license)
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     if path.is_file():
         return Weights(path.stem, path.resolve(), digest(path))
     repo, file = _hub_name(model)

@@ -57,7 +57,9 @@ def _walk(folder: str, patterns: Sequence[str]) -> Iterable[str]:
 def _why(path: Path, found: Sequence[str], patterns: Sequence[str]) -> str:
     if found:
         return f": it has none that matches {' or '.join(patterns)}"
-    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    there = next(
+        folder for folder in path.absolute().parents if os.path.isdir(folder)
+    )  # is_dir() raises for long names
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
     some = shown(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")
     return f"; the nearest folder that exists is {shown(there)} ({f'it holds {some}' if names else 'it is empty'})"

@@ -69,6 +69,8 @@ def file_system(path: str) -> tuple[Any, str]:
         raise SourceError(
             f"{_shown(path)}: {error}", hint="`s3://`, `hf://` and `https://` are read, and files"
         ) from error
+    except OSError as error:  # of a kind that connects at once, as `ftp://` does
+        raise fault(path, "cannot be reached", error) from error
     return found
 
 

@@ -13,17 +13,28 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from kun_builder.errors import RecipeError
+from kun_builder.errors import RecipeError, shown
 
 Place: TypeAlias = tuple[str | int, ...]
 """Where something stands in the data: keys and list positions from the top."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_DEEPEST = 40
+"""Levels of a recipe at most: what is deeper is no setting, and deeper still breaks what reads it recursively."""
+_MOST = 100_000
+"""Values at most beyond one for each character: so many come only of anchors that repeat anchors that repeat ..."""
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with our two differences."""
+    """PyYAML's safe loader with our two differences, and without a way to fill the memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve `<<:`, each key once: merges of merges of merges would have a key more often than memory can hold."""
+        super().flatten_mapping(node)
+        once = {k.value if isinstance(k, yaml.ScalarNode) else id(k): (k, value) for k, value in node.value}
+        node.value = list(once.values())
 
 
 class Dumper(yaml.SafeDumper):
@@ -42,6 +53,13 @@ Dumper.add_representer(
 )
 
 
+class _TooMany(Exception):
+    """The recipe has more values than anybody writes."""
+
+
+_TOO_DEEP = f"nested in more than {_DEEPEST} levels"
+
+
 class RecipeFile:
     """`data` of a YAML file, and the complaints about it; `check` raises all of them, in the order of the lines."""
 
@@ -50,6 +68,7 @@ class RecipeFile:
         self.data: dict[str, Any] = {}
         self._lines: dict[Place, int] = {(): 1}
         self._complaints: list[tuple[int, str]] = []
+        self._left = len(text) + _MOST
         try:
             self._load(text)
         except yaml.reader.ReaderError as error:
@@ -59,8 +78,10 @@ class RecipeFile:
             mark = error.problem_mark or error.context_mark
             context = f" {error.context}" if error.context else ""
             self._complain_at(mark.line + 1 if mark else 1, f"not YAML: {error.problem}{context}")
-        except ValueError as error:  # for example `!!int x`
-            self._complain_at(1, f"not YAML: {error}")
+        except RecursionError:  # within PyYAML, before anything here sees how deep it is
+            self._complain_at(1, _TOO_DEEP)
+        except _TooMany:
+            self._complain_at(1, "anchors are repeated so often that there is no end to it")
         self.check()
 
     @classmethod
@@ -97,7 +118,7 @@ class RecipeFile:
         return _strings((), self.data)
 
     def _complain_at(self, line: int, what: str) -> None:
-        self._complaints.append((line, what))
+        self._complaints.append((line, shown(what)))
 
     def _load(self, text: str) -> None:
         loader = _Loader(text)
@@ -112,10 +133,13 @@ class RecipeFile:
 
     def _value(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place, above: tuple[yaml.Node, ...]) -> Any:
         """What `node` stands for; notes the line of everything in it."""
-        if node in above:
-            self.complain(place, "an anchor contains itself")
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMany
+        if node in above or len(above) >= _DEEPEST:
+            self.complain(place, "an anchor contains itself" if node in above else _TOO_DEEP)
             return None
-        if not isinstance(node, yaml.ScalarNode) and not node.tag.startswith("tag:yaml.org"):
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN:
             self.complain(place, f"the tag `{node.tag}` means nothing here")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, place, (*above, node))
@@ -123,7 +147,15 @@ class RecipeFile:
             for number, item in enumerate(node.value):
                 self._lines[(*place, number)] = item.start_mark.line + 1
             return [self._value(loader, item, (*place, n), (*above, node)) for n, item in enumerate(node.value)]
-        value = loader.construct_object(node)
+        return self._scalar(loader, node, place)
+
+    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> str | int | float | None:
+        """The text, number, truth or nothing that `node` stands for."""
+        try:
+            value: Any = loader.construct_object(node)
+        except ValueError:  # for example `!!int x`, or a number of thousands of digits
+            self.complain(place, f"`{node.value[:40]}` is no {node.tag.rpartition(':')[2]}")
+            return None
         if not isinstance(value, str | int | float | None):
             self.complain(place, f"the tag `{node.tag}` means nothing here")
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import types
 import typing
@@ -145,7 +146,7 @@ def _prompt(default: Prompt | None, value: Any, info: Any) -> Prompt:
     if "\n" in value:
         prompt = Prompt(value)
     else:
-        path = Path(info.context or ".") / Path(value).expanduser()
+        path = Path(info.context or ".") / os.path.expanduser(value)
         try:
             prompt = Prompt.load(path)
         except FileNotFoundError:

@@ -165,7 +165,7 @@ def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
         if complete["endpoints"]:
             what = "`endpoints_file` and `endpoints` say the same thing twice: leave one of them out"
             file.complain((*place, "endpoints_file"), f"model `{name}`: {what}")
-        complete["endpoints_file"] = str(file.path.parent.absolute() / Path(complete["endpoints_file"]).expanduser())
+        complete["endpoints_file"] = str(file.path.parent.absolute() / os.path.expanduser(complete["endpoints_file"]))
     cost = complete.pop("cost")
     own = {option.name: complete.pop(option.name) for option in found.options}
     complete |= {"engine": engine, "cost_in": cost.get("input", 0.0), "cost_out": cost.get("output", 0.0)}
@@ -222,12 +222,20 @@ def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any],
 
 def locate(path: str, folder: Path) -> str:
     """`path` from the recipe's `folder` if its first part exists there; else as it is: from here, or a Hub id."""
-    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    path = os.path.expanduser(path)
     first = next(iter(Path(path).parts), "")  # none: `.`, which is the recipe's own folder
-    if "://" in path or Path(path).is_absolute() or (first and not any(folder.glob(first))):
+    if "://" in path or Path(path).is_absolute() or not _there(folder, first):
         return path
     found = Path(os.path.abspath(folder / path))
     return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
+
+
+def _there(folder: Path, first: str) -> bool:
+    """Whether `folder` has what the first part of a path names; no part is the folder itself."""
+    try:
+        return not first or any(folder.glob(first))
+    except (OSError, ValueError):  # longer than any name, or no glob, such as `**.jsonl`
+        return False
 
 
 # --- stages ----------------------------------------------------------------------------------------------------

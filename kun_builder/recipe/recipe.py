@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -185,7 +186,7 @@ def load_recipe(
         )
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}
-    values |= {"name": name, "journal": settings.journal and path.parent / settings.journal.expanduser()}
+    values |= {"name": name, "journal": settings.journal and path.parent / os.path.expanduser(settings.journal)}
     values |= {"plugins": plugins or plugin_settings(path)}
     values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
     values["sections"] = sections
@@ -235,7 +236,7 @@ def _with_notes(file: RecipeFile, settings: Settings) -> Settings:
     if not notes or "\n" in notes:
         return settings
     try:
-        text = (file.path.parent / Path(notes).expanduser()).read_text("utf-8-sig").strip() + "\n"
+        text = (file.path.parent / os.path.expanduser(notes)).read_text("utf-8-sig").strip() + "\n"
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         file.complain(("publish", "notes"), f"`notes`: the file {notes} cannot be read: {what}")

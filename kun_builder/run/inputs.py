@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ def _files(recipe: Recipe, registry: Registry) -> Iterator[tuple[Place, str, str
         for option in registry.stages[spec.name].options:
             value = spec.options[option.name] if option.role == "file" else None
             for name in [value] if isinstance(value, str) else value or ():
-                if name != option.default and not Path(name).expanduser().exists():
+                if name != option.default and not Path(os.path.expanduser(name)).exists():
                     what = f"stage `{spec.name}`: `{option.name}`: no file at {shown(name)}"
                     yield ("stages", number, spec.name, option.name), what, _COPY if is_address(name) else _RELATIVE
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -317,7 +318,7 @@ def file_digests(options: Iterable[Option], values: Mapping[str, Any]) -> dict[s
     """SHA-256 of each file that an option of type `FileName` names, by that name. Names of no file are left out."""
     given = (values[option.name] for option in options if option.role == "file")
     names = (name for value in given for name in ([value] if isinstance(value, str) else value or ()))
-    return {name: content_digest(path) for name in names if (path := Path(name).expanduser()).is_file()}
+    return {name: content_digest(path) for name in names if (path := Path(os.path.expanduser(name))).is_file()}
 
 
 def _verdict_digests(folders: Mapping[str, str]) -> dict[str, str]:

@@ -49,6 +49,8 @@ def test_files_folders_and_globs(tree, path, expected):
             r"split `wiki`: no file at .*x\.jsonl; the nearest folder that exists is .*/a \(it holds 1",
         ),
         ("c/*.jsonl", r"the nearest folder that exists is .* \(it holds \[x\]\.jsonl, a, b, data\[1\]\)"),
+        ("a/**x.jsonl", r"the nearest folder that exists is .*/a \("),
+        (f"a/{'x' * 300}/1.jsonl", r"the nearest folder that exists is .*/a \("),
         ("b", r"it has none that matches \*\.txt or \*\.md"),
     ],
 )

@@ -122,6 +122,13 @@ def test_wrong_and_missing_keys_are_told_with_the_cure(s3, monkeypatch, glob, wr
     assert not [secret for secret in (KEY, SECRET, "not-the-key-of-anybody") if secret in said]
 
 
+def test_a_server_that_is_connected_to_at_once(caplog):
+    """A kind of address that connects before anything is asked, as FTP does, is told like one that does not answer."""
+    with pytest.raises(SourceError, match=r"^ftp://127\.0\.0\.1:9/x\.jsonl cannot be reached: ") as caught:
+        find_files("ftp://127.0.0.1:9/x.jsonl", ("*.jsonl",), "wiki")
+    assert "check the address" in caught.value.hint
+
+
 def test_names_of_web_addresses_have_a_query_only_where_it_tells_them_apart():
     """The name in row ids is that of the file; addresses that differ in their query alone stay two inputs."""
     assert list(name_inputs(["https://x.org/a/1.jsonl?download=1", "s3://b/2.jsonl"], 1)) == ["1.jsonl", "2.jsonl"]

@@ -200,7 +200,15 @@ def test_yaml_is_read_as_written(recipe):
         ("a: !!python/name:os.system x", "not YAML: could not determine a constructor for the tag"),
         ("lock: !mine {a: 1}", "the tag `!mine` means nothing here"),
         ("lock: {a: !!binary aGk=}", "the tag `tag:yaml.org,2002:binary` means nothing here"),
+        ("lock: !!set {a, b}", "the tag `tag:yaml.org,2002:set` means nothing here"),
+        ("stages: !!python/tuple [label]", "the tag `tag:yaml.org,2002:python/tuple` means nothing here"),
         ("lock: &a {b: *a}", "an anchor contains itself"),
+        (f"lock: {'{a: ' * 60}1{'}' * 60}", "nested in more than 40 levels"),
+        ("seed: !!int x", "`x` is no int"),
+        (f"seed: {'9' * 5000}", f"`{'9' * 40}` is no int"),
+        ("publish: {notes: ~nobody-of-this-name/notes.md}", "the file ~nobody-of-this-name/notes.md cannot be read"),
+        ("stages: [label: {prompt: ~nobody-of-this-name/a}]", "`prompt` is a prompt, but there is no file "),
+        ('"\\e[31m": 1', "unknown key `\\x1b[31m`; there is "),
         ("? [a]\n: 1", "a key must be a single word"),
         ('name: "\\uD800"', "half of a surrogate pair is not a character"),
     ],
@@ -303,6 +311,28 @@ def test_plugins_that_are_missing_are_mentioned(recipe):
     assert found[0][1].endswith("did you mean `label`? (plugins that could not be loaded: kun-method)")
 
 
+def _doubled(first, line):
+    """Forty lines, each of which has the one before nine times."""
+    return "\n".join(
+        [f"a0: &a0 {first}", *(f"a{n}: &a{n} {line % ', '.join(9 * [f'*a{n - 1}'])}" for n in range(1, 40))]
+    )
+
+
+def test_anchors_without_end(tmp_path):
+    """Few lines can stand for more values than there is memory: that is told; what merges repeat is read once."""
+    path = tmp_path / "r.yaml"
+    with pytest.raises(RecipeError, match="anchors are repeated so often"):
+        RecipeFile(path, _doubled("[x, x]", "[%s]"))
+    assert RecipeFile(path, _doubled("{b: x}", "{<<: [%s]}")).data["a39"] == {"b": "x"}
+
+
+def test_paths_that_no_file_has(recipe):
+    """A path that no file can have stays as it is; looking for the inputs tells it, as any that is not there."""
+    for path in ("~nobody-of-this-name/x.jsonl", "**x.jsonl", "x" * 5000):
+        found = recipe(f"models: {{chat: {{}}}}\nsplits: {{wiki: {{source: generic, path: '{path}'}}}}\n")
+        assert found.splits["wiki"].path == (path,)
+
+
 def test_broken_files(tmp_path):
     """A recipe that is missing, no text or full of control characters is an error of one line."""
     path = tmp_path / "r.yaml"
@@ -315,7 +345,7 @@ def test_broken_files(tmp_path):
     for data, message in (
         (b"a: 1\nb: \xff", f"{path}:2: not UTF-8 at byte 8"),
         (b"a: 1\nb: \x01", f"{path}:2: the character U+0001 is not allowed in YAML"),
-        (b"a: 1\nb: !!int x", f"{path}:1: not YAML: invalid literal for int() with base 10: 'x'"),
+        (b"a: " + b"[" * 2000, f"{path}:1: nested in more than 40 levels"),
     ):
         path.write_bytes(data)
         with pytest.raises(RecipeError) as caught:
