@@ -76,8 +76,8 @@ def openai_answer(
             finish = "reasoning without an answer"
         if finish == "length":
             text = text.rstrip(_REPLACED)
-        prompt, completion, cached, reasoning = _usage(_mapping(body.get("usage")), len(beside or thought))
-        tokens = _tokens(_mapping(choice.get("logprobs")))
+        prompt, completion, cached, reasoning = _usage(mapping(body.get("usage")), len(beside or thought))
+        tokens = _tokens(mapping(choice.get("logprobs")))
         if beside or thought:
             tokens = _of_answer(tokens, text)
         return Completion(
@@ -177,7 +177,7 @@ def _part(part: Any) -> str:
     return str(part.get("text") or "") if known else ""
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
     """The value if it is a mapping; else an empty one: optional parts of an answer may have any shape."""
     return value if isinstance(value, dict) else {}
 
@@ -185,7 +185,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _usage(usage: Mapping[str, Any], thought: int) -> tuple[int, int, int, int]:
     """Tokens of prompt and answer; of the prompt, those from the cache; of the answer, those of reasoning."""
     prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
-    details, of_answer = (_mapping(usage.get(f"{what}_tokens_details")) for what in ("prompt", "completion"))
+    details, of_answer = (mapping(usage.get(f"{what}_tokens_details")) for what in ("prompt", "completion"))
     reasoning = count(of_answer.get("reasoning_tokens")) or (min(completion, max(1, thought // 2)) if thought else 0)
     return prompt, completion, min(prompt, count(details.get("cached_tokens"))), min(completion, reasoning)
 

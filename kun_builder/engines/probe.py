@@ -1,12 +1,15 @@
 """What servers tell about themselves: model, context length, queue, token counts. Each of these routes is an extension
-of the common protocol by some servers, so it is normal that a server lacks it."""
+of the common protocol by some servers, so it is normal that a server lacks it; and what a server has there may be of
+another shape, which counts as if it were not there."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import Any, NamedTuple
 
+from kun_builder.engines.answers import count, mapping
 from kun_builder.engines.http import Server
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError
 from kun_builder.types import ModelInfo, ModelSpec
@@ -38,20 +41,29 @@ async def model_facts(server: Server, spec: ModelSpec) -> Facts:
     Raises ModelError if several models are served and the recipe names none, and whatever `/v1/models` raises.
     """
     entry = _pick(await _models(server, spec), spec, server.url)
-    meta, root = entry.get("meta") or {}, entry.get("root") or ""
+    meta, root = mapping(entry.get("meta")), text_of(entry.get("root"))
     props = await optional(server, "/props") if entry.get("owned_by") == "llamacpp" else {}
     about = await optional(server, "/info") if not props else {}
-    slot = (props.get("default_generation_settings") or {}).get("n_ctx")
-    context = spec.context_length or entry.get("max_model_len") or meta.get("n_ctx") or slot
+    slot = mapping(props.get("default_generation_settings")).get("n_ctx")
+    contexts = (spec.context_length, entry.get("max_model_len"), meta.get("n_ctx"), slot)
     info = ModelInfo(
         id=entry["id"],
-        revision=spec.revision or about.get("model_sha") or "",
-        context_length=int(context or about.get("max_total_tokens") or meta.get("n_ctx_train") or 0),
+        revision=spec.revision or text_of(about.get("model_sha")),
+        context_length=first_count(*contexts, about.get("max_total_tokens"), meta.get("n_ctx_train")),
         prompt=spec.prompt,
         tokenizer=spec.tokenizer or root or spec.model or entry["id"],
     )
-    slots = props.get("total_slots")
-    return Facts(info, entry.get("owned_by") or "", slots if isinstance(slots, int) else 0)
+    return Facts(info, text_of(entry.get("owned_by")), count(props.get("total_slots")))
+
+
+def text_of(value: object) -> str:
+    """What a server says where a text belongs; nothing if it is none."""
+    return value if isinstance(value, str) else ""
+
+
+def first_count(*values: object) -> int:
+    """The first of the numbers of tokens that a server tells which can be one; 0 without."""
+    return next(filter(None, map(count, values)), 0)
 
 
 def enough_for(slots: int) -> int:
@@ -73,7 +85,7 @@ async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:
             return []
         raise
     listed = body.get("data") if isinstance(body, dict) else None
-    return [entry for entry in listed or () if isinstance(entry, dict) and entry.get("id")]
+    return [entry for entry in listed or () if isinstance(entry, dict) and text_of(entry.get("id"))]
 
 
 def _pick(listed: list[dict[str, Any]], spec: ModelSpec, url: str) -> dict[str, Any]:
@@ -131,8 +143,17 @@ async def queue_length(server: Server) -> int | None:
         return None
     queues: dict[str, float] = {}
     for name, waiting in found:
-        queues[name] = queues.get(name, 0.0) + float(waiting)
-    return int(max(queues.values())) if queues else None
+        queues[name] = queues.get(name, 0.0) + _number(waiting)
+    most = max(queues.values(), default=math.nan)
+    return int(most) if math.isfinite(most) else None
+
+
+def _number(word: str) -> float:
+    """A number as metrics have it; not a number for what only looks like one."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 async def token_count(server: Server, text: str, model: str) -> int | None:
@@ -150,4 +171,5 @@ async def token_count(server: Server, text: str, model: str) -> int | None:
     if not isinstance(tokens, list):
         return None
     # TGI adds special tokens, which cover no text.
-    return sum(1 for token in tokens if not isinstance(token, dict) or token["stop"] > token["start"])
+    places = [(count(token.get("start")), count(token.get("stop", 1))) for token in tokens if isinstance(token, dict)]
+    return len(tokens) - sum(stop <= start for start, stop in places)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kun_builder.engines.answers import tgi_answer
+from kun_builder.engines.answers import mapping, tgi_answer
 from kun_builder.engines.bodies import generation_limit
 from kun_builder.engines.child_server import in_thread
 from kun_builder.engines.field_support import Fields, Refusals
@@ -32,11 +32,11 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
-from kun_builder.engines.probe import is_healthy, queue_length, token_count
+from kun_builder.engines.probe import first_count, is_healthy, queue_length, text_of, token_count
 from kun_builder.engines.prompt_tokens import TGI_FIELD, most_tokens
 from kun_builder.engines.reasoning import Habits, opens_reasoning
 from kun_builder.engines.tokenizers import CHARACTERS, ChatTemplate, load_template, token_counter
-from kun_builder.errors import RejectedError
+from kun_builder.errors import ModelError, RejectedError
 from kun_builder.hookspecs import hookimpl
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, Request
 
@@ -85,13 +85,19 @@ class TGIEndpoint:
     async def info(self) -> ModelInfo:
         """Who answers here, from `/info`; asks two short questions to see whether alternatives come with the answer,
         log-probabilities with the prompt, and whether the model thinks first."""
-        about = await self._server.get("/info")
+        about = mapping(await self._server.get("/info"))
+        name = text_of(about.get("model_id"))
+        if not name:
+            raise ModelError(
+                f"{self.url}/info names no model: that is no Text Generation Inference",
+                hint="check `endpoints`, or say `engine: openai` for a server of another kind",
+            )
         info = ModelInfo(
-            id=about["model_id"],
-            revision=about.get("model_sha") or self._spec.revision,
-            context_length=self._spec.context_length or about.get("max_total_tokens") or 0,
+            id=name,
+            revision=text_of(about.get("model_sha")) or self._spec.revision,
+            context_length=first_count(self._spec.context_length, about.get("max_total_tokens")),
             prompt=self._spec.prompt,
-            tokenizer=self._spec.tokenizer or about["model_id"],
+            tokenizer=self._spec.tokenizer or name,
             variant=variant_of({}, self._thinking, self._thinking_tokens),
         )
         self._room, self._context = 0, info.context_length
