@@ -24,6 +24,7 @@ _DEEPEST = 40
 """Levels of a recipe at most: what is deeper is no setting, and deeper still breaks what reads it recursively."""
 _MOST = 100_000
 """Values at most beyond one for each character: so many come only of anchors that repeat anchors that repeat ..."""
+_LARGEST = 2**63
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
@@ -149,12 +150,15 @@ class RecipeFile:
             return [self._value(loader, item, (*place, n), (*above, node)) for n, item in enumerate(node.value)]
         return self._scalar(loader, node, place)
 
-    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> str | int | float | None:
+    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> Any:
         """The text, number, truth or nothing that `node` stands for."""
         try:
-            value: Any = loader.construct_object(node)
+            value = loader.construct_object(node)
         except ValueError:  # for example `!!int x`, or a number of thousands of digits
             self.complain(place, f"`{node.value[:40]}` is no {node.tag.rpartition(':')[2]}")
+            return None
+        if value != value or (isinstance(value, int) and abs(value) >= _LARGEST):  # no JSON, which is sent and written
+            self.complain(place, f"`{node.value[:40]}` is no number that can be used")
             return None
         if not isinstance(value, str | int | float | None):
             self.complain(place, f"the tag `{node.tag}` means nothing here")

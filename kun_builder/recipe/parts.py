@@ -5,6 +5,7 @@ Each reader notes what is wrong in the RecipeFile and leaves the faulty part out
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt
+from pydantic import Field
 
 from kun_builder.errors import suggest
 from kun_builder.recipe.catalog import Catalog, Described
@@ -103,7 +105,13 @@ def _lost(catalog: Catalog) -> str:
 
 # --- models ----------------------------------------------------------------------------------------------------
 
-_LIMITS = {"context_length": Ge(0), "concurrency": Ge(0), "timeout": Gt(0), "wait": Ge(0)}
+_seconds = functools.partial(Field, allow_inf_nan=False)
+_LIMITS: dict[str, Any] = {
+    "context_length": Ge(0),
+    "concurrency": Ge(0),
+    "timeout": _seconds(gt=0),
+    "wait": _seconds(ge=0),
+}
 _HINTS = get_type_hints(ModelSpec)
 MODEL_OPTIONS = (
     *(

@@ -206,6 +206,8 @@ def test_yaml_is_read_as_written(recipe):
         (f"lock: {'{a: ' * 60}1{'}' * 60}", "nested in more than 40 levels"),
         ("seed: !!int x", "`x` is no int"),
         (f"seed: {'9' * 5000}", f"`{'9' * 40}` is no int"),
+        (f"seed: {2**63}", f"`{2**63}` is no number that can be used"),
+        ("budget: {tokens: .nan}", "`.nan` is no number that can be used"),
         ("publish: {notes: ~nobody-of-this-name/notes.md}", "the file ~nobody-of-this-name/notes.md cannot be read"),
         ("stages: [label: {prompt: ~nobody-of-this-name/a}]", "`prompt` is a prompt, but there is no file "),
         ('"\\e[31m": 1', "unknown key `\\x1b[31m`; there is "),
@@ -228,6 +230,7 @@ def test_complaint_about_one_line(recipe, line, message):
         ("{engine: 3}", "unknown engine `3`; there is `llamacpp`, `openai`, `tgi`"),
         ("{threds: 3}", "model `chat`: unknown option `threds`; did you mean `threads`?"),
         ("{threads: x}", "model `chat`: `threads` must be a valid integer, not 'x'"),
+        ("{timeout: .inf}", "model `chat`: `timeout` must be a finite number, not inf"),
         ("{timeout: 0}", "model `chat`: `timeout` must be greater than 0, not 0"),
         (
             "{prompt: chatty}",
