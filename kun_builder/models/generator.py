@@ -35,6 +35,9 @@ _TOO_LARGE = frozenset({400, 413, 422})
 _BROKE_OFF = frozenset({"error", "reasoning without an answer"})  # no fault of the text: worth one more question
 _NO_ANSWER = 200  # status of what a server takes for an answer, and is none
 _WRONG_ANSWERS = 3  # after so many in a row the server will not answer this request otherwise
+_FORBIDDEN, _ITS_TEXT = 403, 8
+"""Between answers, a server that forbids a request means its text: a filter or a firewall stands before the model. As
+many in a row without an answer mean the key."""
 _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is mentioned
 
 
@@ -61,6 +64,13 @@ class Model:
     origins: tuple[str, ...]
     """What stands for its revision in the journal's keys: new answers get the first, old ones may have any of them."""
     guard: Guard
+    forbidden: int = _ITS_TEXT
+    """Requests that were forbidden since the last answer; without an answer yet, one is too many."""
+
+    def forbids(self, error: FatalError) -> bool:
+        """Whether a request was forbidden that may have itself to blame."""
+        self.forbidden += error.status == _FORBIDDEN
+        return error.status == _FORBIDDEN and self.forbidden <= _ITS_TEXT
 
 
 class Generator:
@@ -251,7 +261,12 @@ class Generator:
                 if wrong == _WRONG_ANSWERS or len(asker.failures) >= ATTEMPTS:
                     raise used_up(model, error, asker.failures) from error
                 avoid, failed, retry_after = error.endpoint, failed + 1, self._wish(model, pool, error)
+            except FatalError as error:
+                if not self._models[model].forbids(error):
+                    raise
+                raise RejectedError(error.message, status=error.status, endpoint=error.endpoint) from error
             else:
+                self._models[model].forbidden = 0
                 status.requests += 1
                 asker.answers += 1
                 status.prompt_tokens += completion.prompt_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import parse_qsl
 
@@ -37,3 +38,9 @@ def may_hold_key(path: str) -> bool:
 def name_of(path: str) -> str:
     """The last part of a path or an address: the name by which a format is told."""
     return PurePosixPath(public(path)).name
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a path is of one of the patterns, in capitals or not: `PART.JSONL` is JSON lines as well."""
+    lower = PurePosixPath(path.lower())
+    return any(lower.match(pattern.lower()) for pattern in patterns)

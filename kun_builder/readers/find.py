@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from kun_builder.errors import SourceError, shown
-from kun_builder.readers.addresses import is_address, public
+from kun_builder.readers.addresses import is_address, matches, public
 from kun_builder.readers.remote_find import find_objects
 
 
@@ -27,7 +28,18 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
     files = [file for entry in found for file in (_walk(entry, patterns) if os.path.isdir(entry) else [entry])]
     if not files:
         raise SourceError(f"split `{split}`: no file at {shown(path)}{_why(Path(place), found, patterns)}", hint=_HINT)
+    if odd := next(filter(_is_odd, files), ""):
+        what = f"split `{split}`: {shown(odd)} is a pipe, a socket or a device, and would be waited for without end"
+        raise SourceError(what, hint="inputs are read more than once: write it to a file, or take it out of `path:`")
     return files
+
+
+def _is_odd(file: str) -> bool:
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:  # told where it is opened
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 _HINT = "`path:` takes a file, a folder, a glob, or a list of these, relative to the recipe"
@@ -49,17 +61,14 @@ def _walk(folder: str, patterns: Sequence[str]) -> Iterable[str]:
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            path = Path(root, name)
-            if not name.startswith(".") and any(path.match(pattern) for pattern in patterns):
-                yield str(path)
+            if not name.startswith(".") and matches(os.path.join(root, name), patterns):
+                yield os.path.join(root, name)
 
 
 def _why(path: Path, found: Sequence[str], patterns: Sequence[str]) -> str:
     if found:
         return f": it has none that matches {' or '.join(patterns)}"
-    there = next(
-        folder for folder in path.absolute().parents if os.path.isdir(folder)
-    )  # is_dir() raises for long names
+    there = next(filter(os.path.isdir, path.absolute().parents))  # Path.is_dir raises for names that are too long
     names = sorted(entry.name for entry in there.iterdir() if not entry.name.startswith("."))
     some = shown(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")
     return f"; the nearest folder that exists is {shown(there)} ({f'it holds {some}' if names else 'it is empty'})"

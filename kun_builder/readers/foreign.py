@@ -26,12 +26,17 @@ _FOREIGN = (
     (rb"WARC/[01]\.", "a WARC archive of web pages; extract the text of its pages"),
     (rb"\s*(?i:<!doctype html|<html[\s>])", "a web page (HTML); extract its text"),
     (rb"\s*<\?xml\s", "XML; extract its texts"),
-    (rb"version https://git-lfs\.github\.com/spec/", "a pointer of Git LFS, not the file itself; run `git lfs pull`"),
 )
-_PATTERNS = tuple((re.compile(pattern), name) for pattern, name in _FOREIGN)
+_POINTER = (
+    rb"version https://git-lfs\.github\.com/spec/",
+    "a pointer of Git LFS, not the file itself; run `git lfs pull`",
+)
+_PATTERNS = tuple((re.compile(pattern), name) for pattern, name in (_POINTER, *_FOREIGN))
 
 
-def foreign_format(head: bytes) -> str:
-    """What a file that begins with `head` is, and what to do about it; "" where it may be one of ours."""
+def foreign_format(head: bytes, *, text: bool = False) -> str:
+    """What a file that begins with `head` is, and what to do about it; "" where it may be one of ours.
+
+    text: its name says that it is plain text, which may begin as it likes; only of Git LFS there is no such text."""
     body = head.removeprefix(b"\xef\xbb\xbf")
-    return next((name for pattern, name in _PATTERNS if pattern.match(body)), "")
+    return next((name for pattern, name in _PATTERNS[: 1 if text else None] if pattern.match(body)), "")

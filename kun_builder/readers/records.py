@@ -115,11 +115,12 @@ def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequ
     if kind := _kind(head, stream.name):
         return kind(stream, cursor, columns)
     text = bool(_TEXT_NAME.search(stream.name))
-    if not text and (named := foreign_format(head) or (b"\0" in head and "neither JSON, Parquet, CSV nor text")):
+    table = bool(_TABLE_NAME.search(stream.name))
+    if named := foreign_format(head, text=text) or ("" if text or (table and _few_nuls(head)) else _binary(head)):
         return _unknown(named, head, cursor)
     if b"\r" in head and b"\n" not in head:
         stream.feed_lines()
-    if not text and _TABLE_NAME.search(stream.name):
+    if table and not text:
         return delimited_rows(stream, cursor, head)
     return text_documents(stream, cursor, documents)
 
@@ -133,7 +134,16 @@ def _kind(head: bytes, name: str) -> Kind | None:
     body = head.removeprefix(b"\xef\xbb\xbf").lstrip(BLANK + b"\x1e")
     if opens_array(body):
         return _array
-    return _lines if body.startswith(b"{") or _JSON_NAME.search(name) else None
+    return _lines if body.startswith(b"{") or (_JSON_NAME.search(name) and not foreign_format(head)) else None
+
+
+def _binary(head: bytes) -> str:
+    return "neither JSON, Parquet, CSV nor text" if b"\0" in head else ""
+
+
+def _few_nuls(head: bytes) -> bool:
+    """Whether a table may be one all the same: exports of databases have a NUL here and there."""
+    return head.count(b"\0") * 100 <= len(head)
 
 
 def _parquet(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[Record]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from kun_builder.errors import SourceError, shown
-from kun_builder.readers.addresses import public
+from kun_builder.readers.addresses import matches, public
 from kun_builder.readers.remote import cure, file_system, told
 
 
@@ -78,7 +77,7 @@ def _files(fs: Any, entry: str, about: dict[str, Any], patterns: Sequence[str]) 
     root = entry.rstrip("/") + "/"
     below = {name: name.removeprefix(root).split("/") for name in fs.find(entry) if not name.endswith("/")}
     for name in sorted(below, key=lambda name: _walked(below[name])):
-        if not _hidden(below[name]) and any(PurePosixPath(name).match(pattern) for pattern in patterns):
+        if not _hidden(below[name]) and matches(name, patterns):
             yield name
 
 

@@ -35,6 +35,14 @@ def test_every_row_is_a_record(rows, end, sizes, form):
     assert records_of(data, sizes, form[0], wanted=lambda index: index % 2 == 0) == found[::2]
 
 
+def test_a_nul_here_and_there_is_a_character():
+    """Exports of databases have them; a table of nothing else is none."""
+    rows = "text,n\n" + "".join(f"第{n}行\0{60 * '文'},{n}\n" for n in range(3))
+    assert [record.data["n"] for record in records_of(rows.encode(), name="x.csv")] == ["0", "1", "2"]
+    (record,) = records_of(b"a,b\n\0\0\0\1,\0\2\n", name="x.csv")
+    assert record.error.startswith("unknown_format: ")
+
+
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 def test_encodings_of_spreadsheets(codec):
     """Tables are read in the encodings in which spreadsheets save them; short rows too."""

@@ -61,6 +61,22 @@ def test_nothing_found_says_where_it_looked(tree, path, says):
     assert "path:" in error.value.hint
 
 
+def test_capitals_are_the_same_format(tree):
+    """Files whose endings are in capitals are no less of a folder than the others."""
+    (tree / "b/3.JSONL").write_text("{}")
+    (tree / "b/4.JsonL.GZ").write_text("{}")
+    found = find_files(str(tree / "b"), ("*.jsonl", "*.jsonl.gz"), "wiki")
+    assert [os.path.basename(file) for file in found] == ["2.jsonl", "3.JSONL", "4.JsonL.GZ"]
+
+
+def test_a_pipe_is_not_waited_for(tree):
+    """Nothing would ever come out of a pipe in a folder: it is told before anything is read."""
+    os.mkfifo(tree / "b/5.jsonl")
+    for path in ("b", "b/5.jsonl"):
+        with pytest.raises(SourceError, match=r"split `wiki`: .*/b/5\.jsonl is a pipe, a socket or a device"):
+            find_files(str(tree / path), ("*.jsonl",), "wiki")
+
+
 def test_names_are_as_short_as_they_can_be():
     """Only inputs that would share a name get longer ones; the order stays and doubles count once."""
     paths = ["/d/one/part-0.jsonl", "/d/two/part-0.jsonl", "/d/two/part-1.jsonl", "/e/two/part-0.jsonl"]

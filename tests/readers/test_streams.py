@@ -146,9 +146,10 @@ FOREIGN = {
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_format_that_is_not_read_is_named(name):
     """A file of another kind is one broken record that says what it is, and never a text."""
-    (record,) = records_of(FOREIGN[name], name="part-0")
-    assert record.error.startswith("unknown_format: ")
-    assert name in record.error
+    for file in ("part-0", "x.jsonl", "x.json", "x.csv", *(["x.md"] if name == "Git LFS" else [])):
+        (record,) = records_of(FOREIGN[name], name=file)
+        assert record.error.startswith("unknown_format: ")
+        assert name in record.error
 
 
 def test_arrow_and_office_files_are_named():
