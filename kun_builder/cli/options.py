@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from kun_builder.recipe.recipe import Plugins, Recipe
 
 
+_REMARK = re.compile(r"(?<=\S)( {2,})(?=[^ #])")
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -44,10 +46,12 @@ class Group(click.Group):
 
 
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
-    """The examples as they are: no wrapping."""
+    """The examples, without wrapping. What follows a command behind a gap is a remark; it becomes a comment of the
+    shell, so that the line can be pasted whole."""
     with formatter.section("Examples"):
         for example in examples:
-            formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+            line = _REMARK.sub(r"\1# ", example, count=1)
+            formatter.write(f"{' ' * formatter.current_indent}{line}\n")
 
 
 def output_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import jsonschema
 import pytest
 import yaml
@@ -69,6 +72,26 @@ def test_every_command_explains_itself(kun, name):
     group = "COMMAND [ARGS]" in out  # its commands have the options of output
     for option in ("-h, --help", *(() if group else ("--format", "--json", "-q, --quiet"))):
         assert option in out
+    for line in examples.splitlines():
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        if words[:1] == ["kun-build"]:
+            understood(words)
+
+
+def understood(words):
+    """Let click read a command line as a shell hands it over, with the files that it names."""
+    command, name, rest, context = cli.cli, words[0], words[1:], None
+    while True:
+        try:
+            context = command.make_context(name, list(rest), parent=context)
+        except click.BadParameter as error:
+            kind, path = re.fullmatch(r"(\w+) '(.+)' does not exist\.", error.message).groups()
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).touch() if kind == "File" else Path(path).mkdir()
+            continue
+        if not isinstance(command, click.Group):
+            return
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
 def test_main_help_names_every_command(kun):
