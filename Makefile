@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates bench-cleaning bench-clusters clean
+.PHONY: browser demo test check docs format bench-serving bench-quality bench-duplicates bench-cleaning bench-clusters bench-whole clean
 
 demo: .venv/.ready    ## set-up and the main job: the sample dataset, by a real model on this machine
 	$(BIN)/kun-build demo/recipe.yaml --output runs/demo
@@ -39,6 +39,9 @@ bench-clusters: .venv/.dev  ## the table of docs/clusters.md: Ray with 2 workers
 
 bench-serving: .venv/.dev   ## the table of measured speed in README
 	$(BIN)/python benchmarks/serving.py
+
+bench-whole: .venv/.dev   ## a dataset of the size of COIG-Kun through all stages, against a simulator: memory, CPU per request
+	$(BIN)/python benchmarks/whole.py $(or $(CORPUS),../shared/data/corpus) $(if $(ROWS),--rows $(ROWS))
 
 bench-quality: .venv/.dev   ## the table of measured quality in README; FILE=judged.jsonl, one judged pair a line
 	$(BIN)/python benchmarks/quality.py $(or $(FILE),../shared/data/judged/dev.jsonl) ../shared/data/seeds/*.jsonl

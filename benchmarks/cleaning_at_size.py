@@ -89,8 +89,7 @@ def measure(command: list[str], cores: int | None = None) -> Measured:
     prefix = ["taskset", "-c", ",".join(map(str, range(cores)))] if cores else []
     process = subprocess.Popen([*prefix, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak = [0]
-    watch = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
-    watch.start()
+    threading.Thread(target=watch_memory, args=(process.pid, peak), daemon=True).start()
     told = process.communicate()[1]
     if process.returncode:
         raise SystemExit(told)
@@ -99,8 +98,8 @@ def measure(command: list[str], cores: int | None = None) -> Measured:
     return Measured(seconds, cpu, peak[0])
 
 
-def _watch(pid: int, peak: list[int]) -> None:
-    """Memory of a process and its children, what they share counted once."""
+def watch_memory(pid: int, peak: list[int]) -> None:
+    """Have the most bytes of a process and its children so far in `peak`, what they share counted once."""
     while True:
         try:
             first = psutil.Process(pid)

@@ -64,7 +64,8 @@ class Faults:
 @dataclass(frozen=True)
 class Settings:
     """slots: requests served at once. step, prefill: seconds per token out and in. speed: how much faster all is.
-    queue: whether `/metrics` tells the waiting requests. limit: requests at once beyond which 429 is answered."""
+    queue: whether `/metrics` tells the waiting requests. limit: requests at once beyond which 429 is answered.
+    asking: a part of those system prompts that are answered with a question."""
 
     model: str = "simulated/model"
     slots: int = 128
@@ -73,6 +74,7 @@ class Settings:
     speed: float = 1.0
     queue: bool = True
     limit: int = 0
+    asking: str = ""
     faults: Faults = field(default_factory=Faults)
 
 
@@ -121,6 +123,8 @@ class Model:
         count = most if fault == "truncated" else 1 if choices or fault == "empty" else count
         at = int.from_bytes(digest[1:3], "big") % 4096
         text = choices[digest[3] % len(choices)] if choices else digest[:4].hex() + _TEXT[at : at + count]
+        if self.settings.asking and chat and self.settings.asking in body["messages"][0]["content"]:
+            text = f"请介绍第{digest[:4].hex()}号话题的主要内容是什么？"
         text = "" if fault == "empty" else text
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if fault == "truncated" else "stop"}
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
