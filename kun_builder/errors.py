@@ -12,7 +12,7 @@ KunError                     a known failure: one line for the user, a hint, exi
 └── RequestError             one request to a model failed: HTTP status and endpoint
     ├── TransientError       429, 424, 5xx, a time-out, a broken connection: tried again, elsewhere
     ├── RejectedError        400, 413, 422: this input is at fault; its row is quarantined
-    └── FatalError           401, 403, 404: no request can succeed; the run stops at once
+    └── FatalError           401, 403, 404: no request can succeed; the run stops at once (a 403 among answers: a row)
 
 Drop                         not an error: a stage decided against a row, with a reason and a value
 """

@@ -132,7 +132,8 @@ class Generator:
         asker; then RejectedError with all of them. A truncated or empty answer is kept, dropped (Drop `truncated` or
         `empty`) or asked again, as the request says. An answer that was not brought to an end (`unfinished`) or holds a
         replacement character (`garbled`) is dropped; one that is not as the request's schema demands is asked again,
-        then dropped (`off_schema`). FatalError, RunError and PluginError (a wrong schema) stop the run.
+        then dropped (`off_schema`). A request that is forbidden while others are answered is a RejectedError too; any
+        other FatalError, RunError and PluginError (a wrong schema) stop the run.
         """
         if request.schema is None:
             return await self._ended(model, request, asker)

@@ -82,7 +82,7 @@ def _verdicts(step: Step, dataset: Any, work: Workspace, rows: int) -> list[tupl
         said = [(int(row), str(reason), str(value)) for row, reason, value in verdicts_of(step, dataset, work)]
     except KunError:
         raise
-    except Exception as error:  # a stranger's stage may raise anything; it has to be named
+    except (Exception, SystemExit) as error:  # a stranger's stage may raise anything; it has to be named
         raise PluginError(
             f"{step} failed: {type(error).__name__}: {error}",
             hint="this is a fault of the plugin or of its options",

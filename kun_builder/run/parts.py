@@ -66,7 +66,7 @@ def blame(entry: Entry[Source], doing: str) -> Iterator[None]:
         yield
     except KunError:
         raise
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         raise PluginError(
             f"source `{entry.value.name}` of {entry.package} failed while {doing}: {type(error).__name__}: {error}",
             hint="tell the plugin's author, or leave this input out",
@@ -158,7 +158,7 @@ def _text(record: Record, source: Source, options: Mapping[str, Any]) -> tuple[s
         return "", DROPPED, STAGE, drop.reason, drop.value
     except KeyError as error:
         return "", QUARANTINED, STAGE, "missing_field", str(error)
-    except Exception as error:  # a stranger's parse may raise anything, and one bad row never ends a run
+    except (Exception, SystemExit) as error:  # a stranger's parse may raise anything, and one bad row never ends a run
         return "", QUARANTINED, STAGE, "parse_failed", f"{type(error).__name__}: {error}"[:500]
     if isinstance(text, str):
         return (text, *_ALIVE) if text.strip() else ("", DROPPED, STAGE, "no_text", "empty")

@@ -146,7 +146,7 @@ def _isolate(table: pa.Table, step: Step, failures: list[tuple[pa.Table, str, st
         return [_checked(function(table, **step.arguments), table, step)]  # type: ignore[misc]
     except KunError:
         raise
-    except Exception as error:  # a stranger's stage may raise anything, and one bad row never ends a run
+    except (Exception, SystemExit) as error:  # a stranger's stage may raise anything, and one bad row never ends a run
         if table.num_rows == 1:
             failures.append((table, type(error).__name__, str(error)[:500]))
             return [_empty(table.slice(0, 0), step)]

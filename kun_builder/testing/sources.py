@@ -151,6 +151,6 @@ def _text(source: Source, data: Any, options: Mapping[str, Any]) -> str:
     """The text of a record, empty where it would be dropped or quarantined."""
     try:
         text = source.parse(data, **options)
-    except Exception:  # as in a run: whatever is raised quarantines the record
+    except (Exception, SystemExit):  # as in a run: whatever is raised quarantines the record
         return ""
     return text if isinstance(text, str) else ""

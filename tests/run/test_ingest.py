@@ -89,6 +89,8 @@ def test_a_verdict_for_every_record_without_a_text(tmp_path):
     def parse(row):
         if row == "trouble":
             raise ZeroDivisionError("in the plugin")
+        if row == "the end":
+            raise SystemExit
         return row["text"]
 
     lines = [
@@ -102,6 +104,7 @@ def test_a_verdict_for_every_record_without_a_text(tmp_path):
         b'{"title": "b"}',
         b"[1]",
         b'"trouble"',
+        b'"the end"',
         b"",
     ]
     path = tmp_path / "x.jsonl"
@@ -120,13 +123,14 @@ def test_a_verdict_for_every_record_without_a_text(tmp_path):
         ("quarantined", "missing_field", ""),
         ("quarantined", "parse_failed", ""),
         ("quarantined", "parse_failed", ""),
+        ("quarantined", "parse_failed", ""),
     ]
     assert _rows(result)[9]["_value"] == "ZeroDivisionError: in the plugin"
     assert {row["_stage"] for row in _rows(result)[1:]} == {"read"}
     assert result.counts.adds_up
     assert result.counts.dropped == {"no_text": 2}
-    assert sum(result.counts.quarantined.values()) == 7
-    assert status.drops["read: parse_failed"] == 2
+    assert sum(result.counts.quarantined.values()) == 8
+    assert status.drops["read: parse_failed"] == 3
 
 
 def test_what_is_finished_is_not_read_again(tmp_path, corpus):

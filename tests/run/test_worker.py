@@ -1,6 +1,7 @@
 """What `run_table` makes of shards: every row has one outcome, whatever the stages do."""
 
 import asyncio
+import sys
 from collections import Counter
 
 import pyarrow as pa
@@ -165,6 +166,27 @@ def test_a_stage_that_fails_on_every_row_stops_the_run_with_its_name(kind):
         match=r"stage `(row|batch)0` of plugin `test` \(test-package\) failed on every row: ValueError: no r",
     ):
         run(kind, stages, table(["r"] * 12))
+
+
+@pytest.mark.parametrize("kind", ["rows", "batches"])
+def test_a_stage_that_ends_the_process_costs_its_row(kind):
+    """A library that calls `sys.exit` over one row does not end the run, least of all as if it were finished."""
+
+    def end(text):
+        if text == "bad":
+            sys.exit(0)
+
+    async def one(row, generate):
+        end(row["text"])
+        return row
+
+    def many(table):
+        any(map(end, table["text"].to_pylist()))
+        return table
+
+    stage = RowStage(name="ends", run=one) if kind == "rows" else BatchStage(name="ends", run=many)
+    result = run(kind, [stage], table(["good", "bad", "good"]))
+    assert result.table["_reason"].to_pylist() == [None, None, "SystemExit"]
 
 
 def test_a_row_of_the_wrong_type_is_quarantined_alone():
