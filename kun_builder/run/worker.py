@@ -198,7 +198,7 @@ def _run_rows(table: pa.Table, job: Job, run_rows: RunRows) -> Result:
     outcomes, usage = run_rows(_rows(table, job.closed), job.steps) if table.num_rows else ([], {})
     alive = _typed([outcome for outcome in outcomes if outcome.died_at is None], job)
     dead = sorted((o for o in outcomes if o.died_at is not None), key=lambda outcome: outcome.died_at or 0)
-    table = pa.concat_tables([alive, _table(dead, job)]).combine_chunks()
+    table = pa.concat_tables([alive, _dead_table(dead, job)]).combine_chunks()
     return Result(table, alive.num_rows, tuple(_row_counts(outcomes, job)), usage)
 
 
@@ -231,7 +231,7 @@ def _typed(live: list[Outcome], job: Job) -> pa.Table:
     """The rows that fit the schema; the others are quarantined at the step that adds the bad column."""
     try:
         table = _table(live, job)
-    except (pa.ArrowException, TypeError, ValueError):
+    except _UNFIT:
         pass
     else:
         if all(_missing(outcome, job) is None for outcome in live):
@@ -244,27 +244,60 @@ def _typed(live: list[Outcome], job: Job) -> pa.Table:
             continue
         outcome.died_at, outcome.outcome = fault[0], QUARANTINED
         outcome.reason, outcome.value = "wrong_type", fault[1]
-        outcome.row = {**outcome.row, fault[2]: None}
+        outcome.row = _fitting(outcome.row, job)
     return _table(good, job)
 
 
-def _missing(outcome: Outcome, job: Job) -> tuple[int, str, str] | None:
+def _dead_table(dead: Sequence[Outcome], job: Job) -> pa.Table:
+    """The rows that died, whatever a stage had put into their columns before."""
+    try:
+        return _table(dead, job)
+    except _UNFIT:
+        for outcome in dead:
+            outcome.row = _fitting(outcome.row, job)
+        return _table(dead, job)
+
+
+_UNFIT = (pa.ArrowException, TypeError, ValueError)
+"""What Arrow raises for a value that a column cannot hold."""
+
+
+def _misfit(value: object, kind: pa.DataType) -> str:
+    """Why a column of this type cannot hold a value; empty where it can."""
+    try:
+        pa.array([value], kind)
+    except _UNFIT as error:
+        return str(error)
+    return ""
+
+
+def _fitting(row: Row, job: Job) -> Row:
+    """The row, with what its columns cannot hold written out in those of text, and left out in others."""
+    types = {name: job.schema.field(name).type for name in row if name in job.schema.names}
+    wrong = {name: kind for name, kind in types.items() if _misfit(row[name], kind)}
+    written = {name: str(row[name]).encode("utf-8", "backslashreplace").decode() for name in wrong}
+    return {**row, **{name: written[name] if pa.types.is_string(kind) else None for name, kind in wrong.items()}}
+
+
+def _missing(outcome: Outcome, job: Job) -> tuple[int, str] | None:
     for number, step in enumerate(job.steps):
         for name in step.adds:
             if name not in outcome.row:
-                return number, f"column `{name}` was not set", name
+                return number, f"column `{name}` was not set"
     return None
 
 
-def _fault(outcome: Outcome, job: Job) -> tuple[int, str, str] | None:
-    """Number of the step, description and name of the first column that is missing or of the wrong type."""
-    for number, step in enumerate(job.steps):
-        for name in step.adds:
-            try:
-                pa.array([outcome.row.get(name)], job.schema.field(name).type)
-            except (pa.ArrowException, TypeError, ValueError) as error:
-                return number, f"column `{name}`: {error}"[:500], name
-    return _missing(outcome, job)
+def _fault(outcome: Outcome, job: Job) -> tuple[int, str] | None:
+    """Number of the step and description of the first column that is missing or of the wrong type. A column that none
+    of the steps adds, such as `text`, counts for the last one."""
+    places = {name: number for number, step in reversed([*enumerate(job.steps)]) for name in step.adds}
+    last = len(job.steps) - 1
+    found = [
+        (places.get(name, last), f"column `{name}`: {why}"[:500])
+        for name, value in outcome.row.items()
+        if name in job.schema.names and (why := _misfit(value, job.schema.field(name).type))
+    ]
+    return min(found, default=None) or _missing(outcome, job)
 
 
 def _row_counts(outcomes: Sequence[Outcome], job: Job) -> list[StepCounts]:

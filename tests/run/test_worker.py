@@ -202,6 +202,27 @@ def test_a_row_of_the_wrong_type_is_quarantined_alone():
     assert "score" in result.table["_value"].to_pylist()[2]
 
 
+@pytest.mark.parametrize(("value", "kept"), [(3, "3"), ("a\ud83d", "a\\ud83d"), (["x"], "['x']")])
+@pytest.mark.parametrize("then", ["kept", "dropped"])
+def test_a_text_that_no_column_holds_costs_its_row(value, kept, then):
+    """A stage that spoils a column which was there before, by another type or half a character, loses that row; also
+    where the row dies of something else behind it."""
+
+    async def spoil(row, generate):
+        return {**row, "text": value} if row["text"] == "bad" else row
+
+    async def look(row, generate):
+        if then == "dropped" and row["text"] == value:
+            raise Drop("unwanted")
+        return row
+
+    stages = [RowStage(name="spoil", run=spoil), RowStage(name="look", run=look)]
+    result = run("rows", stages, table(["good", "bad", "good"]))
+    check_adds_up(result, 3)
+    assert result.table["text"].to_pylist() == ["good", "good", kept]
+    assert result.table["_reason"].to_pylist()[2] == ("unwanted" if then == "dropped" else "wrong_type")
+
+
 def test_a_forgotten_column_is_quarantined():
     """A row stage that does not set a column it declares loses the row to quarantine, not to a null."""
 
