@@ -77,7 +77,7 @@ class Change:
         return bool(self.add or self.delete)
 
 
-def check_access(target: Target, *, retry: Retry | None = None) -> None:
+def check_access(target: Target, *, retry: Retry) -> None:
     """Ask the Hub, before work begins, what would end its publishing. Raises PublishError."""
     if constants.is_offline_mode():
         raise PublishError("HF_HUB_OFFLINE is set", hint="unset it to publish")
@@ -86,13 +86,13 @@ def check_access(target: Target, *, retry: Retry | None = None) -> None:
     check_ref(target.revision.removeprefix("refs/"), "branch")
     if target.tag:
         check_ref(target.tag, "tag")
-    repo = Repository(target.repo, target.token, retry or Retry())
+    repo = Repository(target.repo, target.token, retry)
     revision = _prepare(repo, target, dry_run=True)
     if not target.create_pr:  # which anybody may propose
         repo.check_writable(exists=bool(revision))
 
 
-def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
+def push(path: Path, target: Target, *, retry: Retry, dry_run: bool = False) -> Published:
     """Publish the finished run in `path`. Raises PublishError; what was uploaded until then is not uploaded again."""
     check_access(target, retry=retry)
     with RunFolder(path).lock():
@@ -101,9 +101,8 @@ def push(path: Path, target: Target, *, retry: Retry | None = None, dry_run: boo
         return publish(run, target, retry=retry, dry_run=dry_run)
 
 
-def publish(run: FinishedRun, target: Target, *, retry: Retry | None = None, dry_run: bool = False) -> Published:
+def publish(run: FinishedRun, target: Target, *, retry: Retry, dry_run: bool = False) -> Published:
     """Make the repository hold `run`, with one commit, or with none if it does already: the Hub's part of `push`."""
-    retry = retry or Retry()
     repo = Repository(target.repo, target.token, retry)
     revision = _prepare(repo, target, dry_run)
     if not target.private and repo.private():
