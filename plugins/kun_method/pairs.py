@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import pairwise
 
 from .texts import HAN, han_share, sentences
 
+_HAN = re.compile(f"[{HAN}]")
 _PART = re.compile(r"[^\W_]+")
 _PIECE = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+")
 _BINDING = re.compile(r"(?<![^\W\d_])[a-zß-öø-ÿ]{1,3}(?![^\W\d_])")
@@ -38,17 +41,18 @@ _SHORTEST_CLAUSE = 6
 """Units of a clause from which on its negation counts: a shorter one may well occur twice with two meanings."""
 
 
-def grams(text: str) -> set[str]:
+@lru_cache(maxsize=1024)  # of one row, many checks ask for the same texts
+def grams(text: str) -> frozenset[str]:
     """Pairs of neighbouring Han characters and words of other scripts, in lower case. A lone character counts too;
     short words without a capital or digit (of, the, is) bind others, and count for nothing."""
     found: set[str] = set()
     for part in _PART.findall(_BINDING.sub(" ", text).lower()):
         for piece in _PIECE.findall(part):
-            if len(piece) > 1 and re.match(f"[{HAN}]", piece):
-                found.update(piece[at : at + 2] for at in range(len(piece) - 1))
+            if len(piece) > 1 and _HAN.match(piece):
+                found.update(map("".join, pairwise(piece)))
             else:
                 found.add(piece)
-    return found
+    return frozenset(found)
 
 
 def support(output: str, *sources: str) -> float:

@@ -29,7 +29,7 @@ def read_seeds(path: str) -> tuple[tuple[Pair, frozenset[str]], ...]:
                 if line.strip():
                     pair = _pair(json.loads(line), f"{path}:{number}")
                     if len(pair[1]) <= _LONGEST:
-                        found.append((pair, frozenset(grams(pair[1]))))
+                        found.append((pair, grams(pair[1])))
     except (OSError, ValueError) as error:
         raise KunError(
             f"`examples`: {path} cannot be read: {error}", hint="JSON Lines with instruction, output"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_HAN = re.compile(f"[{HAN}]")
 _UNIT = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
 _SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』）)】\"']*|\.(?=\s)|\n")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -19,10 +21,11 @@ def units(text: str) -> int:
     return len(_UNIT.findall(text))
 
 
+@lru_cache(maxsize=1024)  # of one row, many checks ask for the same texts
 def han_share(text: str) -> float:
     """Share of Han characters among the units of `text`; 0 if it has none."""
-    found = _UNIT.findall(text)
-    return sum(len(unit) == 1 and unit >= "\u3400" for unit in found) / len(found) if found else 0.0
+    found = units(text)
+    return len(_HAN.findall(text)) / found if found else 0.0
 
 
 def letters(text: str, script: str) -> float:
