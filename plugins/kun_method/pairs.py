@@ -41,7 +41,7 @@ _SHORTEST_CLAUSE = 6
 """Units of a clause from which on its negation counts: a shorter one may well occur twice with two meanings."""
 
 
-@lru_cache(maxsize=1024)  # of one row, many checks ask for the same texts
+@lru_cache(maxsize=128)  # of one row, many checks ask for the same texts
 def grams(text: str) -> frozenset[str]:
     """Pairs of neighbouring Han characters and words of other scripts, in lower case. A lone character counts too;
     short words without a capital or digit (of, the, is) bind others, and count for nothing."""

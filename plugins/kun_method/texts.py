@@ -21,7 +21,7 @@ def units(text: str) -> int:
     return len(_UNIT.findall(text))
 
 
-@lru_cache(maxsize=1024)  # of one row, many checks ask for the same texts
+@lru_cache(maxsize=128)  # of one row, many checks ask for the same texts
 def han_share(text: str) -> float:
     """Share of Han characters among the units of `text`; 0 if it has none."""
     found = units(text)
