@@ -21,11 +21,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 
 
 def shown(name: object) -> str:
     """The name of a file, a field or the like as it can stand in a line: control characters are escaped."""
-    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = str(name)
+    with suppress(UnicodeEncodeError):  # half a character that stands for no byte of a file's name: escaped below
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if harmless(char) else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -117,7 +120,7 @@ class Drop(Exception):  # a verdict, not an error: stages raise it to drop a row
 
     def __init__(self, reason: str, value: object = None, /, **added: object) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = str(reason)
         self.value = "" if value is None else str(value)
         self.added = added
 

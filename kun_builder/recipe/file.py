@@ -19,6 +19,7 @@ Place: TypeAlias = tuple[str | int, ...]
 """Where something stands in the data: keys and list positions from the top."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF = "half of a surrogate pair is not a character"
 _PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _DEEPEST = 40
 """Levels of a recipe at most: what is deeper is no setting, and deeper still breaks what reads it recursively."""
@@ -167,7 +168,7 @@ class RecipeFile:
             try:  # JSON writes characters beyond U+FFFF as two escapes
                 return value.encode("utf-16", "surrogatepass").decode("utf-16")
             except UnicodeDecodeError:
-                self.complain(place, "half of a surrogate pair is not a character")
+                self.complain(place, _HALF)
         return value
 
     def _mapping(
@@ -188,6 +189,8 @@ class RecipeFile:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 self._complain_at(line, "a key must be a single word")
+            elif _SURROGATE.search(key.value):
+                self._complain_at(line, _HALF)
             elif key.value in seen and key.value != "<<":
                 self._complain_at(line, f"`{key.value}` stands here and in line {seen[key.value]}")
             else:

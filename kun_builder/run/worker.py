@@ -254,7 +254,7 @@ def _dead_table(dead: Sequence[Outcome], job: Job) -> pa.Table:
         return _table(dead, job)
     except _UNFIT:
         for outcome in dead:
-            outcome.row = _fitting(outcome.row, job)
+            outcome.row, outcome.value = _fitting(outcome.row, job), _written(outcome.value)
         return _table(dead, job)
 
 
@@ -275,7 +275,7 @@ def _fitting(row: Row, job: Job) -> Row:
     """The row, with what its columns cannot hold written out in those of text, and left out in others."""
     types = {name: job.schema.field(name).type for name in row if name in job.schema.names}
     wrong = {name: kind for name, kind in types.items() if _misfit(row[name], kind)}
-    written = {name: str(row[name]).encode("utf-8", "backslashreplace").decode() for name in wrong}
+    written = {name: _written(row[name]) for name in wrong}
     return {**row, **{name: written[name] if pa.types.is_string(kind) else None for name, kind in wrong.items()}}
 
 
@@ -285,6 +285,10 @@ def _missing(outcome: Outcome, job: Job) -> tuple[int, str] | None:
             if name not in outcome.row:
                 return number, f"column `{name}` was not set"
     return None
+
+
+def _written(value: object) -> str:
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _fault(outcome: Outcome, job: Job) -> tuple[int, str] | None:

@@ -210,6 +210,7 @@ def test_yaml_is_read_as_written(recipe):
         ("budget: {tokens: .nan}", "`.nan` is no number that can be used"),
         ("publish: {notes: ~nobody-of-this-name/notes.md}", "the file ~nobody-of-this-name/notes.md cannot be read"),
         ("stages: [label: {prompt: ~nobody-of-this-name/a}]", "`prompt` is a prompt, but there is no file "),
+        ('"\\uD83D": 1', "half of a surrogate pair is not a character"),
         ('"\\e[31m": 1', "unknown key `\\x1b[31m`; there is "),
         ("? [a]\n: 1", "a key must be a single word"),
         ('name: "\\uD800"', "half of a surrogate pair is not a character"),

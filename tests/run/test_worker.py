@@ -213,7 +213,7 @@ def test_a_text_that_no_column_holds_costs_its_row(value, kept, then):
 
     async def look(row, generate):
         if then == "dropped" and row["text"] == value:
-            raise Drop("unwanted")
+            raise Drop("unwanted", value)
         return row
 
     stages = [RowStage(name="spoil", run=spoil), RowStage(name="look", run=look)]
@@ -221,6 +221,16 @@ def test_a_text_that_no_column_holds_costs_its_row(value, kept, then):
     check_adds_up(result, 3)
     assert result.table["text"].to_pylist() == ["good", "good", kept]
     assert result.table["_reason"].to_pylist()[2] == ("unwanted" if then == "dropped" else "wrong_type")
+
+
+def test_a_reason_is_a_word():
+    """A reason that is no text is written out as one, as the value is."""
+
+    async def drop(row, generate):
+        raise Drop(3, "a\ud83d")
+
+    result = run("rows", [RowStage(name="drop", run=drop)], table(["good"]))
+    assert [result.table[name].to_pylist() for name in ("_reason", "_value")] == [["3"], ["a\\ud83d"]]
 
 
 def test_a_forgotten_column_is_quarantined():
