@@ -28,6 +28,8 @@ _BECAUSE = re.compile(
     r"|\b(?:because|since|due to|therefore|thus|so that|in order to|as a result|reasons?|caused?|leads? to)\b",
     re.IGNORECASE,
 )
+_FACT = re.compile(r"[A-Za-z\d](?:[A-Za-z\d.-]*[A-Za-z\d])?")
+_GROUPED = re.compile(r"(?<=\d),(?=\d{3})")
 _CLAUSE = re.compile(r"[，。；：！？,;:!?\n]|\.(?=\s|$)")
 _NEGATION = re.compile(r"[不没未勿]|无法|禁止|严禁|并非|\b(?:not|never|cannot|no)\b|(?<=[a-z])n[’']t\b")
 _LEADS_ON = re.compile(
@@ -158,6 +160,25 @@ def _clauses(text: str) -> Iterable[tuple[str, str, bool]]:
         bare = _squeeze(bare.lower())
         if len(bare) >= _SHORTEST_CLAUSE:
             yield clause.strip(), bare, times % 2 == 1
+
+
+def altered_fact(output: str, text: str) -> str:
+    """The first clause of the answer that the text has with other numbers or Latin words in their places, or ""."""
+    told = {(rest, facts) for _, rest, facts in _facts_of_clauses(text)}
+    frames = {(rest, len(facts)) for rest, facts in told}
+    for clause, rest, facts in _facts_of_clauses(output):
+        if (rest, len(facts)) in frames and (rest, facts) not in told:
+            return clause
+    return ""
+
+
+def _facts_of_clauses(text: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Each clause that has facts and enough beside them: as it stands, without them, and the facts in their order."""
+    for clause in _CLAUSE.split(_GROUPED.sub("", _LIST_MARK.sub("", text))):
+        facts = tuple(fact.lower() for fact in _FACT.findall(clause))
+        rest = _squeeze(_FACT.sub("", clause))
+        if facts and len(rest) >= _SHORTEST_CLAUSE:
+            yield clause.strip(), rest, facts
 
 
 def explains(output: str, instruction: str) -> bool:
