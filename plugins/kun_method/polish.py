@@ -14,7 +14,7 @@ from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
 from .gaps import closed_gaps
 from .languages import ZH, chosen
-from .pairs import coverage, facts_kept, support, weakest_clause
+from .pairs import altered_fact, coverage, facts_kept, support, weakest_clause
 from .raw import as_answer
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
@@ -60,9 +60,9 @@ async def run(
     and rid of brackets that have nothing in them but commas.
 
     The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it, loses more than a
-    tenth of its numbers and names, or has a clause that it does not back, where the corpus allows its text to be passed
-    on and the text reads as an answer (see `raw`): a small model loses and invents more than it mends. `least_kept: 0`
-    and `whole: false` let any answer stand.
+    tenth of its numbers and names, puts another number into a clause or has one that it does not back, where the corpus
+    allows its text to be passed on and the text reads as an answer (see `raw`): a small model loses and invents more
+    than it mends. `least_kept: 0` and `whole: false` let any answer stand.
 
     Of several `candidates` goes on the one about which the checks of `verify` that need no model find nothing, and
     among those the one that keeps most of the text and adds least. The first is asked at `temperature`, the others at
@@ -113,12 +113,13 @@ async def run(
 
 
 def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
-    """Whether an answer leaves out or adds so much that the text itself is the better one."""
+    """Whether an answer leaves out, adds or alters so much that the text itself is the better one."""
     facts = facts_kept(output, text)
     return (
         coverage(output, text) < least_kept
         or (facts is not None and facts < _LEAST_FACTS)
         or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
+        or altered_fact(output, text) != ""
     )
 
 
@@ -144,5 +145,5 @@ stage = RowStage(
     run=run,
     adds={"output": "string", "raw_answer": "string", "polished": "bool", **ADDS},
     quantities=QUANTITIES,
-    version="2",
+    version="3",
 )

@@ -220,6 +220,13 @@ def test_an_answer_that_loses_numbers_gives_way_although_it_keeps_the_words():
     assert opened(DATED.replace("就可以", "便可"), DATED)["polished"]
 
 
+def test_an_answer_that_changes_numbers_about_gives_way():
+    """All words and numbers are still there, and two of them stand for each other."""
+    text = LONG + "绿茶的水温以80度最好，红茶的水温以95度最好。"
+    swapped = LONG + "绿茶的水温以95度最好，红茶的水温以80度最好。"
+    assert opened(swapped, text)["output"] == text
+
+
 def test_a_text_that_may_not_be_passed_on_is_no_answer():
     """It takes the place of no answer, whatever that is like."""
     assert run(Scripted([CRUMB]), text=LONG)["output"] == CRUMB
