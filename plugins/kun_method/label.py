@@ -19,7 +19,7 @@ from .context import about_question
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, defect, split_outline, topic_of
 from .languages import ZH, chosen
-from .pairs import reach, support
+from .pairs import explains, reach, support
 from .scripts import in_script_of
 from .shots import nearest, with_examples
 
@@ -130,7 +130,7 @@ def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
         return _Candidate(instruction, fault)
     if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:
         return _Candidate(instruction, ("off_text", topic))
-    if beyond := asks_beyond(instruction, text):
+    if beyond := asks_beyond(instruction, text) or ("" if explains(text, instruction) else instruction):
         return _Candidate(instruction, ("off_text", beyond))
     stands_alone = about_question(instruction) is None
     return _Candidate(instruction, None, (stands_alone, reach(f"{outline}\n{instruction}", text)))

@@ -16,7 +16,7 @@ VERIFIED = Preset(
         {"score": {"threshold": 0.2}},
         "polish",
         {"refine": {"columns": ["output"]}},
-        {"verify": {"least_coverage": 0.25}},  # the question was to be one that the whole text answers
+        {"verify": {"least_coverage": 0.5}},  # the question was to be one that the whole text answers
     ),
 )
 KUN = Preset(

@@ -257,6 +257,14 @@ def test_a_candidate_that_leans_on_the_text_loses_to_one_that_stands_alone():
     assert run(generate, candidates=2)["instruction"] == "绿茶用多热的水？"
 
 
+def test_reasons_are_not_asked_for_of_a_text_that_gives_none():
+    """The next candidate, which asks for what is there, goes on."""
+    why, what = "泡绿茶为什么要用八十度的水？", "怎样泡绿茶？"
+    text = "泡绿茶用八十度左右的水，冲水后等两分钟。"
+    assert run(Scripted([why, what]), text, candidates=2)["instruction"] == what
+    assert run(Scripted([why, what]), f"{text}因为水太烫会泡坏茶叶。", candidates=2)["instruction"] == why
+
+
 def test_kun_asks_for_nothing_but_the_instruction():
     """`outline: false` takes Kun's prompt, unless the recipe has one of its own."""
     generate = Scripted([QUESTION])
