@@ -143,7 +143,12 @@ class Repository:
 
         def download() -> bytes:
             with tempfile.TemporaryDirectory(prefix="kun-build-") as folder:
-                content = Path(get(cache_dir=folder)).read_bytes()
+                try:
+                    content = Path(get(cache_dir=folder)).read_bytes()
+                except OSError as error:
+                    if type(error) is OSError and error.errno is None:  # the client's own: another length than listed
+                        raise StrangeAnswer(f"{path} is not as long as the repository lists") from error
+                    raise
             if not head.holds(path, file_facts(content)):
                 raise StrangeAnswer(f"{path} is not what the repository lists")
             return content

@@ -212,7 +212,22 @@ def test_each_run_has_its_own_pull_request(hub, zygote, published, second_run, t
     assert len(hub.repo(published).pulls) == 2
 
 
+def test_an_outage_is_no_missing_repository(hub, zygote, published, second_run):
+    """Where the Hub does not say whether there is a repository, none is made."""
+    hub.fail("info", status=503, times=1000)
+    assert "503" in push(zygote, second_run, published, tries=2)["error"]
+    assert not hub.counts()["create"]
+
+
 # --- how requests are sent
+
+
+def test_an_outage_page_in_the_place_of_a_file(hub, zygote, template):
+    """What comes with status 200 and is not the file that the repository lists is asked for again."""
+    hub.fail("resolve", nth=2, status=200)
+    found = zygote.run("publish_worker:read", repo=template, path="recipe.lock.yaml", token=ALICE)
+    assert found["content"] == hub.read(template, "recipe.lock.yaml").decode()
+    assert ["not an answer of the Hub's" in line for line in found["said"]] == [True]
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
