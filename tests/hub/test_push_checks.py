@@ -222,6 +222,15 @@ def test_an_outage_is_no_missing_repository(hub, zygote, published, second_run):
 # --- how requests are sent
 
 
+def test_no_token_for_a_page_elsewhere(hub, zygote, published, monkeypatch):
+    """If the Hub names another address for the next page of a listing, it is asked there without the token."""
+    make_public(hub, published)
+    monkeypatch.setattr(hub, "pages_url", hub.storage_url)
+    found = zygote.run("publish_worker:read", repo=published, path="recipe.lock.yaml", token=ALICE)
+    assert found["files"] == sorted(hub.files(published))
+    assert {call.token for call in hub.calls if call.storage and call.route == "tree"} == {""}
+
+
 def test_an_outage_page_in_the_place_of_a_file(hub, zygote, template):
     """What comes with status 200 and is not the file that the repository lists is asked for again."""
     hub.fail("resolve", nth=2, status=200)

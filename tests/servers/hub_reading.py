@@ -98,7 +98,9 @@ class Reading(Access):
         response = web.json_response(entries[start : start + size])
         if start + size < len(entries):
             following = request.url.update_query(cursor=start + size)
-            response.headers["Link"] = f'<{self.server.url}{following.raw_path_qs}>; rel="next"'
+            response.headers["Link"] = (
+                f'<{self.server.pages_url or self.server.url}{following.raw_path_qs}>; rel="next"'
+            )
         return response
 
     @route("POST", REPO + "/paths-info/{rev}", "paths-info")
