@@ -72,7 +72,9 @@ def make_shards(folder: Path, rows: int) -> None:
 def publish_ours(folder: Path) -> dict[str, Any]:
     """Write the run folder from shards, verify it and push it."""
     from kun_builder.hub.push import Target, publish
-    from kun_builder.result.finished import check_loads, open_finished
+    from kun_builder.hub.retry import Retry
+    from kun_builder.result.finished import open_finished
+    from kun_builder.result.loading import check_loads
 
     clock = {"start": time.perf_counter()}
     write_run(folder)
@@ -80,7 +82,7 @@ def publish_ours(folder: Path) -> dict[str, Any]:
     run = open_finished(folder / "run")
     check_loads(run)
     clock["verify"] = time.perf_counter()
-    done = publish(run, Target(repo="bench/ours", token=TOKEN))
+    done = publish(run, Target(repo="bench/ours", token=TOKEN), retry=Retry())
     clock["push"] = time.perf_counter()
     seconds = {after: round(clock[after] - clock[before], 1) for before, after in pairwise(clock)}
     return {"seconds": seconds, "rows": dict(done.rows), "verified": done.verified}
