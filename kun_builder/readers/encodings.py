@@ -11,12 +11,13 @@ import re
 from kun_builder.readers.remote import Read
 from kun_builder.readers.streams import Stream
 
-# A byte order mark, or the zeros around the first characters of JSON, which are ASCII.
+# A byte order mark, or the zeros around the first characters of JSON, which are ASCII; a line end between zeros ends a
+# hole in a damaged file.
 _CODECS = (
     (re.compile(rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff"), "utf-32"),
     (re.compile(rb"\xff\xfe|\xfe\xff"), "utf-16"),
-    (re.compile(rb"[\x01-\x7f]\x00\x00\x00[\x01-\x7f]\x00\x00\x00"), "utf-32-le"),
-    (re.compile(rb"\x00\x00\x00[\x01-\x7f]\x00\x00\x00[\x01-\x7f]"), "utf-32-be"),
+    (re.compile(rb"[!-~]\x00\x00\x00[\x01-\x7f]\x00\x00\x00"), "utf-32-le"),
+    (re.compile(rb"\x00\x00\x00[!-~]\x00\x00\x00[\x01-\x7f]"), "utf-32-be"),
     (re.compile(rb"[\[{]\x00[\x01-\x7f]\x00"), "utf-16-le"),
     (re.compile(rb"\x00[\[{]\x00[\x01-\x7f]"), "utf-16-be"),
 )

@@ -4,7 +4,7 @@ import random
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import FORMATS, needs_samples, samples
 from short_reads import records_of
@@ -54,6 +54,8 @@ def _is(record, expected):
 
 
 @given(st.lists(LINES, max_size=12), SIZES, st.booleans())
+@example([(b"\0\0\0", None), (b"\0\0\0", None), (b'{"text": "a"}', {"text": "a"})], [], False)  # no UTF-32
+@example([(b"", None), (b"\0\0\0", None), (b"", None), (b"\0\0\0", None)], [], False)
 def test_no_line_is_lost_or_doubled(given_lines, sizes, line_end):
     """Every line that is not blank is one record, as data or broken, at its byte, however the bytes come in."""
     data = b"\n".join(line for line, _ in given_lines) + b"\n" * line_end
