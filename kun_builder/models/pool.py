@@ -216,7 +216,10 @@ class Pool:
         if not self._handing:
             self._handing = True
             loop = asyncio.get_running_loop()
-            _ = loop.call_later(linger, self._hand_out_some) if linger else loop.call_soon(self._hand_out_some)
+            if linger:
+                loop.call_later(linger, self._hand_out_some)
+            else:
+                loop.call_soon(self._hand_out_some)
 
     def _hand_out_some(self) -> None:
         self._handing = False

@@ -100,11 +100,10 @@ async def run(
 
     if temperature == 0:  # the same question would get the same answer
         attempts = candidates = 1
-    best: _Candidate | None = None
+    best = _Candidate("", ("empty", None))
     for number in range(attempts * candidates):  # one after another: each reads the prompt that the first has paid for
         found = _candidate(await ask(number), row["text"], prompt)
-        if best is None or found.worth > best.worth:
-            best = found
+        best = max(best, found, key=lambda candidate: candidate.worth)
         if best.fault is None and (best.worth >= _ENOUGH or number + 1 >= candidates):
             return {**row, "instruction": best.instruction}
     raise Drop(*(found.fault or ("empty", None)), instruction=found.instruction)

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 
-from .texts import HAN, han_share, sentences
+from .texts import HAN, HAN_CHARACTER, han_share, sentences
 
-_HAN = re.compile(f"[{HAN}]")
 _PART = re.compile(r"[^\W_]+")
 _PIECE = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+")
 _BINDING = re.compile(r"(?<![^\W\d_])[a-zß-öø-ÿ]{1,3}(?![^\W\d_])")
@@ -50,7 +49,7 @@ def grams(text: str) -> frozenset[str]:
     found: set[str] = set()
     for part in _PART.findall(_BINDING.sub(" ", text).lower()):
         for piece in _PIECE.findall(part):
-            if len(piece) > 1 and _HAN.match(piece):
+            if len(piece) > 1 and HAN_CHARACTER.match(piece):
                 found.update(map("".join, pairwise(piece)))
             else:
                 found.add(piece)

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_HAN = re.compile(f"[{HAN}]")
+HAN_CHARACTER = re.compile(f"[{HAN}]")
 _UNIT = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
 _SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』）)】\"']*|\.(?=\s)|\n")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -25,7 +25,7 @@ def units(text: str) -> int:
 def han_share(text: str) -> float:
     """Share of Han characters among the units of `text`; 0 if it has none."""
     found = units(text)
-    return len(_HAN.findall(text)) / found if found else 0.0
+    return len(HAN_CHARACTER.findall(text)) / found if found else 0.0
 
 
 def letters(text: str, script: str) -> float:
