@@ -35,6 +35,12 @@ def kun(monkeypatch, capsys):
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Answers of other tests are not found: the journal and all else of the user's cache begin empty."""
+    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """An S3 server; tests use `s3`."""

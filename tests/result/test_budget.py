@@ -19,10 +19,7 @@ from kun_builder.result.estimate import Estimate, Interval, _hours
 from kun_builder.run.runner import build
 from kun_builder.types import Completion, ModelSpec
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,10 @@ from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
 from kun_builder.status import Status
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 FAST = {"speed": 50.0}
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

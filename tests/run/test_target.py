@@ -16,10 +16,7 @@ from kun_builder.recipe.recipe import load_recipe
 from kun_builder.run.target import build_target, first_wave, next_wave
 from kun_builder.status import Status
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

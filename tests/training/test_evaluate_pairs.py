@@ -20,6 +20,8 @@ from kun_builder.recipe.plugins import load_plugins
 from kun_builder.result.verdicts import read_evaluation
 from kun_builder.types import Completion, ModelSpec, Token
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 FIRST, SECOND = re.compile(r"【甲】\n(.*)\n\n【乙】", re.DOTALL), re.compile(r"【乙】\n(.*)\n\n哪一份", re.DOTALL)
 
 
@@ -257,11 +259,6 @@ def test_results_of_one_judge_stand_beside_each_other(run, engines, tmp_path):
     (place / "evaluation.json").write_text("[]")
     with pytest.raises(RunError, match=r"evaluation\.json is damaged"):
         read_evaluation(place, found["signature"])
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KUN_CACHE", str(tmp_path / "cache"))
 
 
 def test_the_command(kun, run, tmp_path):
