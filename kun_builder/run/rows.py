@@ -216,7 +216,11 @@ class RowRunner:
             self._died(outcome, steps, number, QUARANTINED, HUNG, f"no progress outside of a model: {under_way.step}")
         except (FatalError, RequestError, KunError):
             raise
-        except (Exception, SystemExit) as error:  # a stranger's stage may raise anything; one bad row never ends a run
+        except (
+            Exception,
+            SystemExit,
+            KeyboardInterrupt,
+        ) as error:  # a stranger's; a real Ctrl-C never comes to this loop
             if self.stopped:
                 raise
             self._died(outcome, steps, number, QUARANTINED, type(error).__name__, str(error)[:500])

@@ -59,9 +59,13 @@ def run(
 
     The default minimum is about one sentence: what is shorter is a title, a menu entry or a caption. The number of a
     text far beyond the limit is that of its beginning, so at least that. `tokenizer` comes here resolved: the
-    path of a `tokenizer.json`, or `characters`, which leaves out white space. Raises KunError if it cannot be read.
+    path of a `tokenizer.json`, or `characters`, which leaves out white space. Raises KunError if it cannot be read,
+    or no length is between the limits.
     """
     import pyarrow as pa
+
+    if min_tokens > max_tokens:
+        raise KunError(f"`length`: no text has {min_tokens} tokens or more and at most {max_tokens}")
 
     count = counter(tokenizer)
     tokens = _count(table["text"].to_pylist(), max_tokens, count)

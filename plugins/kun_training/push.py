@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kun_builder.errors import PublishError
+from kun_builder.hub.client import keep_token_home
 from kun_builder.hub.retry import Retry
 from kun_training.job import UNPUBLISHED, read_record
 
@@ -16,11 +17,12 @@ def push_model(
 
     Raises PublishError.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     record = read_record(folder)
     if record is None or not record.finished:
         raise PublishError(f"{folder} holds no finished model", hint="run the training to its end first")
+    keep_token_home(constants.ENDPOINT)
     api, retry = HfApi(token=token), retry or Retry()
     retry("make the repository", api.create_repo, repo, private=private, exist_ok=True)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_published(path.relative_to(folder))]

@@ -58,6 +58,12 @@ def test_characters_do_not_count_white_space():
     assert run(["春 眠\n不觉晓\u3000"], tokenizer="characters", min_tokens=0)[0] == [5]
 
 
+def test_limits_that_no_text_meets_are_an_error():
+    """Where the minimum is above the maximum, all texts would be dropped: that is a mistake, and told."""
+    with pytest.raises(KunError, match="`length`: no text has 20 tokens or more and at most 10"):
+        length.run(pa.table({"id": ["a"], "text": ["hello"]}), min_tokens=20, max_tokens=10, tokenizer="characters")
+
+
 def test_limits_belong_to_the_texts_that_stay():
     """Exactly `min_tokens` and exactly `max_tokens` are kept; one less and one more are dropped with their number."""
     texts = ["字" * number for number in (9, 10, 20, 21)]

@@ -1,7 +1,6 @@
 """What `run_table` makes of shards: every row has one outcome, whatever the stages do."""
 
 import asyncio
-import sys
 from collections import Counter
 
 import pyarrow as pa
@@ -168,13 +167,16 @@ def test_a_stage_that_fails_on_every_row_stops_the_run_with_its_name(kind):
         run(kind, stages, table(["r"] * 12))
 
 
-@pytest.mark.parametrize("kind", ["rows", "batches"])
-def test_a_stage_that_ends_the_process_costs_its_row(kind):
-    """A library that calls `sys.exit` over one row does not end the run, least of all as if it were finished."""
+@pytest.mark.parametrize(
+    ("kind", "end_of"), [("rows", SystemExit), ("rows", KeyboardInterrupt), ("batches", SystemExit)]
+)
+def test_a_stage_that_ends_the_process_costs_its_row(kind, end_of):
+    """A library that calls `sys.exit`, or its like, over one row does not end the run, least of all as if it were
+    finished."""
 
     def end(text):
         if text == "bad":
-            sys.exit(0)
+            raise end_of
 
     async def one(row, generate):
         end(row["text"])
@@ -186,7 +188,7 @@ def test_a_stage_that_ends_the_process_costs_its_row(kind):
 
     stage = RowStage(name="ends", run=one) if kind == "rows" else BatchStage(name="ends", run=many)
     result = run(kind, [stage], table(["good", "bad", "good"]))
-    assert result.table["_reason"].to_pylist() == [None, None, "SystemExit"]
+    assert result.table["_reason"].to_pylist() == [None, None, end_of.__name__]
 
 
 def test_a_row_of_the_wrong_type_is_quarantined_alone():

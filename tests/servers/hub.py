@@ -88,6 +88,7 @@ class HubServer:
         self.faults: list[Fault] = []
         self.url = self.storage_url = ""
         self.pages_url = ""
+        self.verify_url = ""
         """Where further pages of listings are said to be, if not at `url`."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()

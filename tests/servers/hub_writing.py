@@ -28,13 +28,13 @@ class Writing(Access):
         if org not in namespaces or self.reads_only(request):
             raise refuse(403, message="You don't have the rights to create a repository under this namespace")
         repo_id, kind = f"{org}/{body['name']}", body.get("type") or "model"
+        url = f"{self.server.url}/{'' if kind == 'model' else f'{kind}s/'}{repo_id}"
         with self.store.lock:
-            if self.store.repo(kind, repo_id):
-                raise refuse(409, message="You already created this repo")
+            if self.store.repo(kind, repo_id):  # its clients read the address out of this refusal too
+                return web.json_response({"error": "You already created this repo", "url": url}, status=409)
             private = body.get("visibility") == "private" or bool(body.get("private"))
             self.store.create(kind, repo_id, private=private)
-        prefix = "" if kind == "model" else f"{kind}s/"
-        return web.json_response({"url": f"{self.server.url}/{prefix}{repo_id}", "name": repo_id, "id": repo_id})
+        return web.json_response({"url": url, "name": repo_id, "id": repo_id})
 
     @route("POST", REPO + "/tag/{rev}", "tag")
     async def tag(self, request: web.Request) -> web.Response:
@@ -109,7 +109,7 @@ class Writing(Access):
             upload = {"href": f"{href}/complete", "header": {"chunk_size": str(self.server.part_size), **parts}}
         info = request.match_info
         kind = info.get("kind", "models")
-        verify = f"{self.server.url}/{info['org']}/{info['name']}/lfs-verify?kind={kind}"
+        verify = f"{self.server.verify_url or self.server.url}/{info['org']}/{info['name']}/lfs-verify?kind={kind}"
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": {"href": verify}}}
 
     @route("PUT", "/storage/{sha256}", "put")
@@ -168,7 +168,8 @@ class Writing(Access):
             oid = self.store.commit(parent or head, header["summary"], header["description"], tree)
             url = self._move(repo, revision, oid, header["summary"], pull=pull)
             self.store.save(repo)
-        link = f"{self.server.url}/datasets/{repo.id}/commit/{oid}"
+        prefix = "" if request.match_info["kind"] == "models" else "datasets/"
+        link = f"{self.server.url}/{prefix}{repo.id}/commit/{oid}"
         return web.json_response({"success": True, "commitOid": oid, "commitUrl": link, "pullRequestUrl": url})
 
     def _apply(self, tree: dict[str, FileEntry], key: str, value: dict[str, Any]) -> None:

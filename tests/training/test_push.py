@@ -95,6 +95,22 @@ def test_a_commit_is_made_once(hub, folder, fault):
 
 
 @pytest.mark.slow
+def test_a_second_push_changes_nothing(hub, folder):
+    """A model that is there already makes no second commit, and no error."""
+    assert push(hub, folder, "alice/twice")["url"] == push(hub, folder, "alice/twice")["url"]
+
+
+@pytest.mark.slow
+def test_the_token_goes_nowhere_else(hub, folder, monkeypatch):
+    """Where the Hub names another server to report an upload to, that server gets no token."""
+    hub.forget()
+    monkeypatch.setattr(hub, "verify_url", hub.storage_url)
+    (folder / "loss.png").write_bytes(b"not uploaded before")
+    assert push(hub, folder, "alice/elsewhere")["error"] == "upload the model: the Hub answered 401"
+    assert {call.token for call in hub.calls if call.storage and call.route == "verify"} == {""}
+
+
+@pytest.mark.slow
 def test_a_repository_that_never_rests_is_an_error(hub, folder):
     """Where every commit meets somebody else's, the end is an error that says so, and no traceback."""
     hub.forget()
