@@ -39,6 +39,9 @@ _DATE_ENGLISH = re.compile(r"\b(?:1[5-9]|20)\d\d\b|\b(?:every|if|for example|suc
 _POINTING = re.compile(
     r"(?:这|那)(?:起|场|位|次|名|座|部|款|家|只|份|封|首|幅|篇|段|句|项|批|届|条(?!件))(?=[一-龥])|此[次事案役战书人]|(?:上述|前述|首页)"
 )
+_NAMELESS = re.compile(
+    r"^(?:请问?你?您?|能否|可以|简[要单]|详细|[介绍简述概说明谈讲下一])*((?![摄华攝華])[一-龥]氏)(?=[的是有在如怎为])"
+)
 _UPWARDS = re.compile(
     r"(?:按照?|依照?|参照|参考|根据|见)(?:上面|上述|以上|前面|前述|上文|前文)的?(?!步骤|方法|几|[一二三两])"
 )
@@ -78,10 +81,12 @@ def about_question(instruction: str) -> tuple[str, str] | None:
 
 
 def question_needs_text(instruction: str) -> str:
-    """The words by which a short question leans on a text that nobody sees, or "". 该 and 这 may point at a clause of
-    the question itself."""
+    """The words by which a short question leans on a text that nobody sees, or "": a figure, a surname of nobody in
+    particular (金氏的生平). 该 and 这 may point at a clause of the question itself."""
     if match := _FIGURE.search(instruction) or _ENGLISH.search(instruction):
         return match[0]
+    if match := _NAMELESS.search(instruction):
+        return match[1]
     if match := _SELF.search(instruction) or _POINTING.search(instruction):
         return "" if _CLAUSE.search(instruction[: match.start()]) else match[0]
     match = _ARTICLE.search(instruction)

@@ -29,6 +29,11 @@ _MISSING = re.compile(
     r"|《》|「」|『』|主条目[：:]|[参另]见(?:条目)?[：:](?=[^，。；\n]{0,20}[，。])"
     r"|\b(?:such as|known as|located in|consists? of)\s*[,.;)](?!\.)"
 )
+_ITEM = re.compile(
+    r"^[ \t]*(?:[-*•]|\d{1,2}[.、)])[ \t]*\**"
+    r"((?:[而但却更也还就则使]|比(?!如|较|赛|例)|因此|所以|并且|从而|以及|导致|其中)[^\n]{3,})",
+    re.MULTILINE,
+)
 
 
 def closed_gaps(text: str) -> str:
@@ -52,3 +57,10 @@ def gap(text: str) -> str:
     """The words of the first place where something that was announced is missing, or ""."""
     match = _MISSING.search(simplified(text))
     return match[0].strip() if match else ""
+
+
+def torn_item(output: str, text: str) -> str:
+    """The first item of a list in the answer that is the second half of a sentence of `text` (比坐着更有效), or ""."""
+    output, text = simplified(output), simplified(text)
+    heads = ((match[1], match[1][:6]) for match in _ITEM.finditer(output))
+    return next((item for item, head in heads if f"，{head}" in text), "")

@@ -143,4 +143,4 @@ def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt, 
     return defect(instruction, text, prompt, questions)
 
 
-stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS, version="3")
+stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS, version="4")

@@ -12,10 +12,10 @@ from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowS
 
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
-from .gaps import closed_gaps
+from .gaps import closed_gaps, torn_item
 from .languages import ZH, chosen
 from .pairs import altered_fact, coverage, facts_kept, support, weakest_clause
-from .raw import as_answer
+from .raw import as_answer, finished
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
 from .verify import about_answer
@@ -54,7 +54,8 @@ async def run(
     `relative_length` and `facts_kept` (see `substance`).
 
     Instruction, text and answer share the model's context: the text is cut at a sentence end, the instruction never. Of
-    a context too small for `max_new_tokens` the answer gets half. The default prompt keeps what the text says;
+    a context too small for `max_new_tokens` the answer gets half. Unless `whole: false`, a last sentence
+    of the text that breaks off is left out. The default prompt keeps what the text says;
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
     asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
     and rid of brackets that have nothing in them but commas.
@@ -79,6 +80,8 @@ async def run(
     prompt = chosen(prompt, "polish", row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
     text = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
+    if whole:
+        text = finished(text)
     filled = prompt.fill(instruction=instruction, text=text)
 
     async def ask(number: int) -> Completion:
@@ -119,7 +122,7 @@ def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
         coverage(output, text) < least_kept
         or (facts is not None and facts < _LEAST_FACTS)
         or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
-        or altered_fact(output, text) != ""
+        or (altered_fact(output, text) or torn_item(output, text)) != ""
     )
 
 
@@ -145,5 +148,5 @@ stage = RowStage(
     run=run,
     adds={"output": "string", "raw_answer": "string", "polished": "bool", **ADDS},
     quantities=QUANTITIES,
-    version="3",
+    version="4",
 )

@@ -1,10 +1,14 @@
-"""Whether a text can stand as an answer as it is: whole, and about its matter rather than about itself."""
+"""Whether a text can stand as an answer as it is: whole, and about its matter rather than about itself.
+
+Corpora cut texts at a size, or leave the caption of a picture behind the last sentence: `finished` takes that away.
+"""
 
 from __future__ import annotations
 
 import re
 
 from .gaps import closed_gaps, gap
+from .texts import sentence_ends
 
 _OF_ITSELF = re.compile(
     r"https?://|www\.|!\[|\]\(|本文|本篇|本书|文中|上文|下文|如[上下]?图|见[上下]?[图表]|点击|链接|关注|公众号|扫码|二维码|转载|来源[:：]|编辑[:：]|记者|作者"
@@ -17,6 +21,22 @@ _HEADING = re.compile(r"\A(?:#+[^\n]{1,60}|[^\n。！？!?.…：:；;]{2,30})\n
 _TAIL = re.compile(r"[ \t]*(?:#+[^\n]*|(?:[-*•][ \t]*)?!?\[[^\]\n]{0,200}\]\([^)\n]{0,500}\)\W*)?")
 """A line that is only a heading or a link, or empty: at the end of a text it is above nothing."""
 _WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+[.、)])[^\n]*$")
+_ITEM = re.compile(r"\s*(?:[-*•#>|]|[（(]?\d+[.、)）])")
+_MOST_UNFINISHED = 0.25
+"""Share of a text up to which a sentence that breaks off at its end is left out; what loses more is another text."""
+
+
+def finished(text: str) -> str:
+    """`text` without a last sentence that breaks off. Last lines without any whole sentence, such as items of a list,
+    headings and verses, need no full stop."""
+    text = text.rstrip()
+    if _WHOLE.search(text):
+        return text
+    start = text.rfind("\n") + 1
+    *whole, end = sentence_ends(text[start:])
+    if not whole or _ITEM.match(text[start:]) or end - whole[-1] > _MOST_UNFINISHED * len(text):
+        return text
+    return text[: start + whole[-1]].rstrip()
 
 
 def as_answer(text: str) -> str:

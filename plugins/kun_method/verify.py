@@ -22,7 +22,7 @@ from .doubts import asked as asked_about
 from .fitting import answer_room
 from .form import Defect as Finding
 from .form import leak
-from .gaps import gap
+from .gaps import gap, torn_item
 from .languages import ZH, language_of, words
 from .pairs import altered_fact, coverage, explains, invented, novelty, support, turned_negation, weakest_clause
 from .raw import as_answer
@@ -178,7 +178,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("contradicts", turned_negation(output, text) or altered_fact(output, text)),
         ("unsupported", _unbacked(output, text, instruction)),
         ("repeats", said_twice(output, text)),
-        ("has_gaps", gap(output)),
+        ("has_gaps", gap(output) or torn_item(output, text)),
         ("off_topic", "" if explains(output, instruction) else instruction),
         ("off_topic", asks_beyond(instruction, output)),
     )
@@ -217,7 +217,7 @@ def _too_low(measured: Measured, instruction: str, *least: float) -> Finding | N
 stage = RowStage(
     name="verify",
     run=run,
-    version="3",
+    version="4",
     adds=dict.fromkeys(("support", "novelty", "coverage", "pair_score", *REASONS, "gain"), "double") | ADDS,
     quantities={
         "support": Quantity(title="share of the answer that text or question has", least="least_support"),

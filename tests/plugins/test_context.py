@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kun_method.context import no_question, speaks_as_author
+from kun_method.context import no_question, question_needs_text, speaks_as_author
 from kun_method.verify import about_answer
 
 
@@ -37,6 +37,21 @@ def test_an_answer_does_not_speak_as_the_author_of_its_text(output, word):
 def test_words_that_only_contain_such_a_word_pass(output):
     """日本文化 and 版本校验 are no speech of an author."""
     assert not speaks_as_author(output, "有什么特点？")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "words"),
+    [
+        ("请介绍金氏的生平和家庭。", "金氏"),
+        ("金氏是谁？", "金氏"),
+        ("明圣王后金氏的生平如何？", ""),
+        ("陈氏太极拳有什么特点？", ""),
+        ("摄氏是什么单位？", ""),
+    ],
+)
+def test_a_surname_alone_names_nobody(instruction, words):
+    """Whose biography is asked for must be said; a school of boxing and a scale have such names."""
+    assert question_needs_text(instruction) == words
 
 
 def test_a_statement_is_no_second_question():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kun_method import refine, verify
-from kun_method.gaps import closed_gaps, gap
-from kun_method.raw import as_answer
+from kun_method.gaps import closed_gaps, gap, torn_item
+from kun_method.raw import as_answer, finished
 from scripted import Scripted, row
 
 from kun_builder import Drop
@@ -68,6 +68,16 @@ def test_a_pair_with_a_gap_is_dropped_before_a_model_is_asked():
         assert not generate.asked
 
 
+def test_an_item_is_no_half_of_a_sentence():
+    """比坐着更有效 is what something else is: with its beginning, or as an item of the text itself, it passes."""
+    text = "久坐伤腰。每小时起来走一走，比一直坐得笔直更有效。比如接水、开窗，都算走动。"
+    torn = "护腰的办法：\n- 每小时起来走一走\n- 比一直坐得笔直更有效\n- 接水、开窗"
+    assert torn_item(torn, text) == "比一直坐得笔直更有效"
+    assert verify.about_answer("久坐的人如何护腰？", torn, text) == ("has_gaps", "比一直坐得笔直更有效")
+    assert not torn_item("护腰的办法：\n- 每小时起来走一走，比一直坐得笔直更有效\n- 比如接水、开窗", text)
+    assert not torn_item(torn, torn)
+
+
 @given(st.text(alphabet="（）()，、。；茶水a 《》", max_size=40))
 def test_closing_gaps_takes_no_word_away(text):
     """Only marks go, and what has been closed stays as it is."""
@@ -81,3 +91,39 @@ def test_pairs_of_people_are_spared():
     outputs = [json.loads(line)["output"] for path in SEEDS for line in path.read_text("utf-8").splitlines()]
     assert outputs
     assert sum(bool(gap(output)) for output in outputs) <= len(outputs) / 500
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (
+            "灯塔建于一八八〇年。塔高二十米。每晚都亮灯，船只由此辨认港口。它在一九五〇年改用电灯，守塔人一家住在塔下。2013年首次举办灯光节」港口",
+            "灯塔建于一八八〇年。塔高二十米。每晚都亮灯，船只由此辨认港口。它在一九五〇年改用电灯，守塔人一家住在塔下。",
+        ),
+        ("灯塔建于一八八〇年，塔高二十米，每晚都亮灯。</div>", "灯塔建于一八八〇年，塔高二十米，每晚都亮灯。"),
+        (
+            "The lighthouse is twenty metres high. It was built in 1880. Ships still",
+            "The lighthouse is twenty metres high. It was built in 1880.",
+        ),
+        ("灯塔很高。每晚都亮灯，船只由此辨认港口的方向", "灯塔很高。每晚都亮灯，船只由此辨认港口的方向"),
+        (
+            "要带的东西有：\n- 灯。越亮越好\n- 绳子。结实的，长的，最好有十米以上",
+            "要带的东西有：\n- 灯。越亮越好\n- 绳子。结实的，长的，最好有十米以上",
+        ),
+        ("床前明月光，\n疑是地上霜", "床前明月光，\n疑是地上霜"),
+        ("The lamp is lit every night. Ships see it.", "The lamp is lit every night. Ships see it."),
+        ("他说：「灯亮了。」", "他说：「灯亮了。」"),
+    ],
+)
+def test_a_sentence_that_breaks_off_at_the_end_is_left_out(text, rest):
+    """Only a small one, behind a whole one, in prose: items, verses and what is most of the text stay."""
+    assert finished(text) == rest
+
+
+@given(st.text("灯塔亮。，\n- a.」", max_size=60))
+def test_what_is_finished_is_a_beginning_and_stays_so(text):
+    """It loses at most a quarter, at its end, and nothing the second time."""
+    once = finished(text)
+    assert text.startswith(once)
+    assert len(once) >= 0.75 * len(text.rstrip()) - 1
+    assert finished(once) == once

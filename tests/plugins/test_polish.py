@@ -227,6 +227,12 @@ def test_an_answer_that_changes_numbers_about_gives_way():
     assert opened(swapped, text)["output"] == text
 
 
+def test_the_model_is_not_given_a_sentence_that_breaks_off():
+    """What a corpus has cut off stands in no answer; Kun's way, the text is given as it is."""
+    assert opened(CRUMB, LONG + "红茶则")["output"] == LONG
+    assert opened(CRUMB, LONG + "红茶则", whole=False)["raw_answer"] == LONG + "红茶则"
+
+
 def test_a_text_that_may_not_be_passed_on_is_no_answer():
     """It takes the place of no answer, whatever that is like."""
     assert run(Scripted([CRUMB]), text=LONG)["output"] == CRUMB
