@@ -53,7 +53,8 @@ class _Ending:
 
     def alarm(self, *_: object) -> None:
         """Handle the alarm: the time limit at first, later the end of waiting for answers."""
-        self._begin("its time limit is reached", LIMIT_PATIENCE, again=bool(self._status.ending))
+        why = self._status.ending or "its time limit is reached"
+        self._begin(why, LIMIT_PATIENCE, again=bool(self._status.ending))
 
     def _begin(self, why: str, patience: float, *, again: bool) -> None:
         self._status.ending = why

@@ -128,16 +128,23 @@ class _Comparison(_Facts):
     ties: _Count
     losses: _Count
     rate: _Share
+    consistent: float = 1.0
+    chance: float = 0.0
+    sure: bool = True
 
 
 class _Mark(_Facts):
     mean: _Share
+    rows: _Count = 0
+    control: _Share | None = None
+    sure: bool = True
 
 
 class _Evaluation(_Facts):
     pairs: _Count
     judge: _Judge
     comparisons: dict[str, _Comparison]
+    control: _Comparison | None = None
     marks: dict[str, _Mark] | None = None
 
 

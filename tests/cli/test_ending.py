@@ -15,7 +15,9 @@ import click
 import pytest
 from servers.llm_simulator import simulator
 
-from kun_builder.cli.ending import seconds_of
+from kun_builder.cli.ending import ending, seconds_of
+from kun_builder.errors import Stopped
+from kun_builder.status import Passage, Status
 
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 STAGES = Path(__file__).parents[1] / "stages"
@@ -150,6 +152,20 @@ def test_a_limit_that_passes_ends_a_build_wherever_it_is(folder):
         assert "Error: the run is not finished: its time limit is reached" in said
         assert "Traceback" not in said
         assert server.counts()["answered"] == 0
+
+
+def test_who_ended_a_build_is_told_also_where_an_answer_never_came(monkeypatch):
+    """The end of waiting for answers is no time limit, which nobody has set."""
+    monkeypatch.setattr("kun_builder.cli.ending.PATIENCE", 0.05)
+    status = Status(passages={"ask": Passage(asks=True)})
+
+    def waits():
+        with ending(status, None):
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(Stopped, match=r"told to end \(SIGTERM\)"):
+        waits()
 
 
 class Silent(NamedTuple):

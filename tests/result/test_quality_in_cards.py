@@ -11,6 +11,7 @@ from kun_training.evaluation.pairs import write_evaluation
 
 from kun_builder.report import read_report
 from kun_builder.result.finished import open_run
+from kun_builder.result.manifest import read_manifest
 from kun_builder.result.present import is_presented, write_presentation
 from kun_builder.result.release import Base, compose
 from kun_builder.result.review_draw import draw
@@ -78,10 +79,28 @@ def test_what_a_model_found(run):
     write_evaluation(run, {**EVALUATION, "run": "my-kun", "signature": read_report(run / "report.json").signature})
     card, page = card_and_page(run)
     assert "| raw | 12 | 6 | 2 | 0.750 | 0.500 – 0.900 |" in card
-    assert "| fluent | 4.25 | 4.00 – 4.50 |" in card
+    assert "| fluent | 4.25 | 4.00 – 4.50 | 20 |  |" in card
     assert "`org/judge`" in card
     assert "Judged by a model" in page
     assert "0.500 to 0.900" in page
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_whether_the_judge_is_one(run, sure):
+    """The judge's test is told, in plain words where it failed, and of each comparison whether it may be chance."""
+    raw = {**EVALUATION["comparisons"]["raw"], "same": 1, "chance": 0.8, "first": 0.9, "sure": sure}
+    marks = {"fluent": {**EVALUATION["marks"]["fluent"], "control": {**SHARE, "value": 3.5}, "sure": sure}}
+    found = {**EVALUATION, "comparisons": {"raw": raw}, "marks": marks, "control": {**raw, "wins": 7, "losses": 3}}
+    write_evaluation(run, {**found, "run": "my-kun", "signature": read_report(run / "report.json").signature})
+    card, page = card_and_page(run)
+    assert "| fluent | 4.25 | 4.00 – 4.50 | 20 | 3.50 |" in card
+    for text in (card, page):
+        assert "the row's own 7 times, the other one 3 times, and neither 6 times" in text
+        assert ("what it says here means nothing" in text) is not sure
+        assert ("its verdicts may be chance" in text) is not sure
+        assert ("says the same of 90%, where one that does not look would of 80%" in text) is not sure
+    manifest = compose(open_run(run), Base(), "org/name").manifest
+    assert read_manifest(json.dumps(manifest).encode())["runs"], "a later release reads it"
 
 
 def test_what_was_said_of_other_rows_is_left_out(run):

@@ -4,21 +4,28 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 from finished_runs import make_run
-from hypothesis import given
-from hypothesis import strategies as st
-from kun_training.evaluation.judge import best, prompt_for, said_choice, shares
-from kun_training.evaluation.opponents import Side, against_dataset, against_raw, against_run, matches_with, sample_rows
-from kun_training.evaluation.pairs import CRITERIA, bootstrap, evaluate_pairs, outcome, write_evaluation
+from kun_training.commands.evaluate_pairs import doubts
+from kun_training.evaluation.opponents import (
+    Side,
+    against_dataset,
+    against_raw,
+    against_run,
+    matches_with,
+    mixed_up,
+    opponents,
+    sample_rows,
+    side,
+)
+from kun_training.evaluation.pairs import CRITERIA, evaluate_pairs, write_evaluation
 from servers.judging import judging
 from tiny_models import write_lines
 
 from kun_builder.errors import RunError, TrainingError
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.result.verdicts import read_evaluation
-from kun_builder.types import Completion, ModelSpec, Token
+from kun_builder.types import ModelSpec
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -47,6 +54,22 @@ def likes_polish(prompt):
     return {"C": 0.9, "A": 0.1} if first == second else {"A" if first else "B": 0.8, "C": 0.2}
 
 
+def reads(prompt):
+    """Prefers the answer about what the question asks for, and of two of them the polished one."""
+    if "\n" not in prompt:
+        return "C"  # the engine asks whether anybody is there
+    if "【甲】" not in prompt:
+        asked, answer = re.search(r"问题：请..(.*)。\n\n回答：(.*)", prompt).groups()
+        return "4" if asked in answer else "1" if "属实" in prompt else "4"
+
+    def worth(side):
+        asked, answer = re.search(r"问题：请..(.*)。\n回答：(.*)", side, re.DOTALL).groups()
+        return (asked in answer) * (1 + ("分三步" in answer))
+
+    first, second = map(worth, sides(prompt))
+    return "C" if first == second else "A" if first > second else "B"
+
+
 def likes_the_first(prompt):
     """A judge with a bias for the first place."""
     return {"A": 0.9, "B": 0.1} if "【甲】" in prompt else "3"
@@ -63,7 +86,8 @@ def test_polished_against_raw(run, engines, tmp_path):
     found, _ = judged(run, engines, likes_polish, tmp_path, sample=12)
     raw = found["comparisons"]["raw"]
     assert (raw["wins"], raw["ties"], raw["losses"], raw["consistent"]) == (12, 0, 0, 1.0)
-    assert raw["rate"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert raw["rate"] == {"value": 1.0, "low": pytest.approx(12 / (12 + 1.96**2)), "high": 1.0}, "twelve are not all"
+    assert (raw["first"], raw["chance"], raw["same"], raw["sure"]) == (0.5, 0.5, 0, True)
     assert found["marks"].keys() == CRITERIA.keys()
     assert all(mark["mean"]["value"] == pytest.approx((4 * 0.5 + 5 * 0.3) / 0.8) for mark in found["marks"].values())
     assert all(mark["rows"] == 12 for mark in found["marks"].values())
@@ -75,10 +99,28 @@ def test_a_bias_for_a_place_wins_nothing(run, engines, tmp_path):
     found, asked = judged(run, engines, likes_the_first, tmp_path, sample=8, rubric=False)
     raw = found["comparisons"]["raw"]
     assert (raw["wins"], raw["ties"], raw["losses"], raw["consistent"]) == (0, 8, 0, 0.0)
+    assert raw["rate"]["low"] < 0.3 < 0.7 < raw["rate"]["high"], "nothing is known of how they compare"
+    assert (raw["first"], raw["sure"], found["control"]["sure"]) == (1.0, False, False)
     assert found["marks"] == {}
     orders = {sides(prompt) for prompt in asked}
     assert len(orders) >= 8
     assert all((second, first) in orders for first, second in orders)
+
+
+def test_a_judge_that_reads_passes_its_test(run, engines, tmp_path):
+    """Answers of other rows to the same questions lose, and get lower marks where that is what the mark is for."""
+    found, _ = judged(run, engines, reads, tmp_path, sample=15)
+    control, marks = found["control"], found["marks"]
+    assert control["wins"] + control["ties"] == 15, "two rows about the same are a tie"
+    assert control["wins"] >= 10
+    assert control["sure"]
+    assert found["comparisons"]["raw"]["sure"]
+    assert (marks["correct"]["mean"]["value"], marks["correct"]["rows"]) == (4, 15)
+    assert marks["correct"]["control"]["value"] < 2
+    assert marks["correct"]["sure"]
+    assert marks["fluent"]["control"]["value"] == 4
+    assert marks["fluent"]["sure"], "the answer to another question may be fluent"
+    assert not marks["complete"]["sure"], "this judge gives it a 4 whatever it says"
 
 
 def test_the_judge_is_blind(run, engines, tmp_path):
@@ -175,69 +217,30 @@ def test_what_is_no_opponent_is_named(run, tmp_path):
 def test_same_pairs_are_ties_and_cost_nothing(run, engines, tmp_path):
     """A run against itself is all ties without a question."""
     found, asked = judged(run, engines, likes_polish, tmp_path, against=[str(run)], sample=5, rubric=False)
-    assert found["comparisons"]["run my-kun"]["ties"] == 5
-    assert not [prompt for prompt in asked if "【甲】" in prompt]
+    itself = found["comparisons"]["run my-kun"]
+    assert (itself["ties"], itself["same"]) == (5, 5)
+    assert not [prompt for prompt in asked if "【甲】" in prompt and sides(prompt)[0] == sides(prompt)[1]]
 
 
-# --- choices ------------------------------------------------------------------------------------------------------
+def test_runs_of_one_name_are_told_apart(run, tmp_path):
+    """Two older runs of a recipe are two opponents."""
+    others = [str(make_run(tmp_path / name, {"wudao": 30}, seed=seed)) for seed, name in enumerate("ab", 1)]
+    found = opponents(sample_rows(run, 40), [*others, *others, "raw"])
+    assert list(found) == ["run my-kun", "run my-kun (2)", "raw"]
+    first, second = (found[name][0].theirs.output for name in list(found)[:2])
+    assert ("（1）" in first, "（2）" in second) == (True, True)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ("A", "B", ("win", True)),
-        ("B", "A", ("loss", True)),
-        ("C", "C", ("tie", True)),
-        ("A", "A", ("tie", False)),
-        ("B", "B", ("tie", False)),
-        ("A", "C", ("win", False)),
-        ("C", "A", ("loss", False)),
-    ],
-)
-def test_outcomes(first, second, expected):
-    """Both orders together decide; in the second order, the second place is ours."""
-    assert outcome(first, second) == expected
-
-
-def test_shares_are_among_the_choices():
-    """Variants with white space count, other words do not; nothing of it is no result; a tie of shares is the tie."""
-    top = tuple((text, float(np.log(p))) for text, p in (("A", 0.3), (" A", 0.1), ("B", 0.1), ("AB", 0.4)))
-    completion = Completion("A", tokens=(Token(*top[0], top=top),))
-    assert shares(completion, ("A", "B", "C")) == pytest.approx({"A": 0.8, "B": 0.2, "C": 0.0})
-    assert shares(completion, ("1", "2")) is None
-    assert shares(Completion("A"), ("A", "B")) is None
-    assert best({"A": 0.4, "B": 0.2, "C": 0.4}) == "C"
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [("A", "A"), ("【B】。", "B"), ("答案：C", "C"), ("A 和 B", None), ("Apple", None), ("", None), ("A4", None)],
-)
-def test_a_letter_is_read_where_it_stands_by_itself(answer, said):
-    """A letter inside a word is no answer, and two letters are none."""
-    assert said_choice(answer, ("A", "B", "C")) == said
-
-
-def test_the_prompt_is_in_the_language_of_the_pair():
-    """A Chinese question is judged in Chinese, any other in English; text of a pair cannot leave its place."""
-    assert prompt_for("compare", "怎样泡茶？").name == "compare.zh"
-    assert prompt_for("compare", "How is tea made?").name == "compare.en"
-    for name in ("compare", "rubric"):
-        assert prompt_for(name, "茶").slots == prompt_for(name, "tea").slots
-    filled = prompt_for("rubric", "tea").fill(text="{output}", instruction="[system]\nx", output="o", criterion="c")
-    assert [message["role"] for message in filled] == ["system", "user"]
-    assert "{output}" in filled[1]["content"]
-
-
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=30))
-def test_bootstrap(values):
-    """The interval is around the mean, within the values, and the same each time."""
-    found = bootstrap(values)
-    assert found == bootstrap(values)
-    if values:
-        assert min(values) <= found.low <= found.value + 1e-9
-        assert found.value - 1e-9 <= found.high <= max(values)
-        assert found.value == pytest.approx(np.mean(values))
+def test_answers_of_other_rows(run):
+    """Each row's question meets the answer of another row, as many as a test of the judge needs; one row has none."""
+    rows = sample_rows(run, 40)
+    mixed = mixed_up(rows)
+    assert len(mixed) == 20
+    assert all(match.ours.instruction == match.theirs.instruction for match in mixed)
+    assert all(match.ours in map(side, rows) for match in mixed)
+    assert sorted(match.ours.output for match in mixed) == sorted(match.theirs.output for match in mixed)
+    assert sum(match.ours.output == match.theirs.output for match in mixed) < 5
+    assert mixed_up(rows[:1]) == []
 
 
 # --- the result ---------------------------------------------------------------------------------------------------
@@ -268,9 +271,21 @@ def test_the_command(kun, run, tmp_path):
     with judging(likes_polish) as (url, _):
         code, out, err = kun("evaluate", "pairs", place, "--judge", "org/judge", "--endpoint", url, "--sample", "4")
     assert code == 0, err
-    assert re.search(r"raw\s+4\s+0\s+0\s+1\.000\s+1\.000 to 1\.000", out)
+    assert re.search(r"raw\s+4\s+0\s+0\s+1\.000\s+0\.510 to 1\.000", out)
+    assert "the judge does not tell the answers from those of other rows" in err
     assert "self-contained" in out
     assert json.loads((place / "evaluation.json").read_text())["pairs"] == 4
+
+
+def test_doubts_are_said(run, engines, tmp_path):
+    """A judge with a bias is told of in numbers; of one that reads there is nothing to say."""
+    found, _ = judged(run, engines, likes_the_first, tmp_path, sample=8)
+    control, raw, marks = doubts(found)
+    assert "of 8 it preferred 0, and 0 of the others'" in control
+    assert raw.startswith("raw: with the places exchanged the judge says the same of 0% of 8 pairs")
+    assert "correct, complete" in marks
+    found, _ = judged(run, engines, reads, tmp_path / "other", sample=15, rubric=False)
+    assert doubts(found) == []
 
 
 def test_a_judge_of_the_recipe(kun, run, tmp_path):

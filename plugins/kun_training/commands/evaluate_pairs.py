@@ -58,6 +58,9 @@ def pairs(
 ) -> None:
     """Let MODEL judge pairs of the finished run in RUN: blind, each comparison with places exchanged, and by a rubric.
 
+    The judge is tested as well: by answers of other rows to the same questions, which it has to find worse, and by how
+    often both orders agree. Where it is no better than chance, a warning says so, and the card.
+
     The result goes into RUN/evaluation.json, and from there into the report and the card.
     """
     from kun_builder.cli.progress import progress
@@ -108,25 +111,62 @@ def _show(found: dict[str, Any], out: Output) -> None:
             out.text(f"{name} {one['rate']['value']:.3f}")
         return
     out.text(f"{found['pairs']} pairs, judged by {found['judge']['id']}")
-    for name, one in found["comparisons"].items():
-        unread = sum(one["unread"].values())
-        out.text(f"{name}: both orders agree in {one['consistent']:.0%}" + (f"; {unread} not read" if unread else ""))
-    columns = ("against", ">won", ">tied", ">lost", ">rate", ">95 %")
-    out.table(
-        columns,
-        [
-            dict(zip(columns, (name, one["wins"], one["ties"], one["losses"], *_share(one["rate"], 3)), strict=True))
-            for name, one in found["comparisons"].items()
-        ],
-    )
-    marks = ("criterion", ">mark, 1 to 5", ">95 %", ">pairs")
+    columns = ("against", ">won", ">tied", ">lost", ">rate", ">95 %", ">same words", ">not read")
+    control = [found["control"]] if found["control"] else []
+    comparisons = [*found["comparisons"].values(), *control]
+    out.table(columns, [dict(zip(columns, _result(one), strict=True)) for one in comparisons])
+    trust = ("is the judge one?", ">both orders agree", ">by chance", ">for the first place")
+    out.table(trust, [dict(zip(trust, _trust(one), strict=True)) for one in comparisons])
+    marks = ("criterion", ">mark, 1 to 5", ">95 %", ">pairs", ">other rows' answers")
     out.table(
         marks,
         [
-            dict(zip(marks, (name, *_share(one["mean"], 2), one["rows"]), strict=True))
+            dict(zip(marks, (name, *_share(one["mean"], 2), one["rows"], _control(one)), strict=True))
             for name, one in found["marks"].items()
         ],
     )
+    for message in doubts(found):
+        out.warn(message, "take a larger model as judge, or more pairs; `kun-build review` asks people")
+
+
+def doubts(found: dict[str, Any]) -> list[str]:
+    """Why the judge is not to be believed, a sentence for each reason."""
+    control = found["control"]
+    said = []
+    if control and not control["sure"]:
+        said.append(
+            f"the judge does not tell the answers from those of other rows: of {_asked(control)} it preferred"
+            f" {control['wins']}, and {control['losses']} of the others'; what it says of this run means nothing"
+        )
+    for name, one in found["comparisons"].items():
+        if not one["sure"]:
+            said.append(
+                f"{name}: with the places exchanged the judge says the same of {one['consistent']:.0%} of {_asked(one)}"
+                f" pairs; {one['chance']:.0%} would be chance, so that its verdicts may be no more than that"
+            )
+    unsure = [name for name, one in found["marks"].items() if not one["sure"]]
+    if unsure:
+        said.append(f"answers of other rows get no lower marks ({', '.join(unsure)}): these marks mean nothing")
+    return said
+
+
+def _asked(one: dict[str, Any]) -> int:
+    return int(one["wins"] + one["ties"] + one["losses"] - one["same"])
+
+
+def _result(one: dict[str, Any]) -> tuple[Any, ...]:
+    unread = sum(one["unread"].values())
+    return one["against"], one["wins"], one["ties"], one["losses"], *_share(one["rate"], 3), one["same"], unread
+
+
+def _trust(one: dict[str, Any]) -> tuple[str, ...]:
+    if not _asked(one):
+        return one["against"], "-", "-", "-"
+    return one["against"], f"{one['consistent']:.0%}", f"{one['chance']:.0%}", f"{one['first']:.0%}"
+
+
+def _control(one: dict[str, Any]) -> str:
+    return f"{one['control']['value']:.2f}" if one["control"] else "-"
 
 
 def _share(share: dict[str, float], digits: int) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ from kun_builder.run.folder import RunFolder
 from kun_training.seeds import Pair, Refused, pair_of, read_pairs
 
 RAW = "raw"
+CONTROL = "answers of other rows"
+"""What the comparison is called that tells of the judge."""
+CONTROLS = 20
+"""Pairs at which a judge is tested."""
 _MOST = 100_000
 """Pairs of a dataset that are looked at: enough to draw from."""
 
@@ -55,6 +59,17 @@ def sample_rows(path: Path, count: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def opponents(rows: list[dict[str, Any]], names: Sequence[str], seed: int = 0) -> dict[str, list[Match]]:
+    """The matches against each of `names`, by what it is called in a report; of two runs of one name, the second is
+    numbered."""
+    found: dict[str, list[Match]] = {}
+    for name in dict.fromkeys(names):
+        label = label_of(name)
+        same = sum(known == label or known.startswith(f"{label} (") for known in found)
+        found[f"{label} ({same + 1})" if same else label] = matches_with(rows, name, seed)
+    return found
+
+
 def label_of(name: str) -> str:
     """What an opponent is called in a report: a place on this machine is nobody's."""
     if (Path(name) / "report.json").exists():
@@ -81,6 +96,19 @@ def against_raw(rows: list[dict[str, Any]]) -> list[Match]:
     return [
         Match(_text(row), side(row), Side(str(row["instruction"]), (row.get("raw_answer") or _text(row)).strip()))
         for row in rows
+    ]
+
+
+def mixed_up(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[Match]:
+    """Some rows against their own question with the answer of another row. Any judge that looks prefers the row's own,
+    so that these matches tell of the judge, not of the rows. None of a single row."""
+    some = random.Random(seed).sample(rows, min(CONTROLS, len(rows)))
+    if len(some) < 2:
+        return []
+    others = [*some[1:], some[0]]
+    return [
+        Match(_text(row), side(row), Side(str(row["instruction"]), str(other["output"])))
+        for row, other in zip(some, others, strict=True)
     ]
 
 

@@ -2,6 +2,9 @@
 
 Each comparison is asked twice, with the places exchanged: who wins one and loses the other has won nothing (a tie).
 Intervals are bootstraps over pairs. What cannot be read in the judge's answers is counted, not guessed.
+
+A judge may be no better than a coin, and its figures do not look it. So it is tested as well: does it prefer answers to
+those of other rows, and do both orders agree more often than they would if it did not look at the pairs?
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,12 +25,12 @@ from kun_builder.models.journal.journal import Journal
 from kun_builder.prompts import Prompt
 from kun_builder.report import read_report, replace_file
 from kun_builder.result.verdicts import EVALUATION as FILE
-from kun_builder.result.verdicts import Share, read_evaluation
+from kun_builder.result.verdicts import Share, read_evaluation, wilson
 from kun_builder.run.rows import RowGenerate
 from kun_builder.status import Status
 from kun_builder.types import ModelInfo, ModelSpec
 from kun_training.evaluation.judge import best, choose, prompt_for
-from kun_training.evaluation.opponents import Match, Side, label_of, matches_with, sample_rows, side
+from kun_training.evaluation.opponents import CONTROL, Match, Side, mixed_up, opponents, sample_rows, side
 
 if TYPE_CHECKING:
     from kun_builder.models.connect import EngineEntry
@@ -39,6 +42,8 @@ CRITERIA: Mapping[str, tuple[str, str]] = {
     "fluent": ("语句通顺自然", "question and answer are fluent and natural"),
 }
 """The rubric: what each mark from 1 to 5 is for, in Chinese and in English."""
+_WRONG_OF_OTHERS = frozenset({"correct", "complete"})
+"""Criteria by which the answer to another question is a bad one; it may be fluent."""
 WIN, TIE, LOSS = "win", "tie", "loss"
 _MARKS = ("1", "2", "3", "4", "5")
 _BOOTSTRAPS = 2000
@@ -48,8 +53,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Comparison:
-    """How our pairs did. `rate`: share of wins, ties counting half. `consistent`: share of matches in which both orders
-    had the same result. `unread`: matches without a result, by reason."""
+    """How our pairs did. `rate`: share of wins, ties counting half. `same`: those of the ties whose sides have the same
+    words, so that nobody was asked. `unread`: matches without a result, by reason.
+
+    consistent: share of the matches asked in which both orders had the same result; chance: the same, of a judge that
+    gives its letters as often, but without looking. first: share of the first place among the answers that named one;
+    0.5 is no bias. sure: whether the judge is to be believed here.
+    """
 
     against: str
     wins: int
@@ -58,14 +68,21 @@ class Comparison:
     rate: Share
     consistent: float
     unread: Mapping[str, int]
+    same: int = 0
+    chance: float = 0.0
+    first: float = 0.5
+    sure: bool = True
 
 
 @dataclass(frozen=True)
 class Mark:
-    """The mean mark of one criterion, 1 to 5; `rows` have one."""
+    """The mean mark of one criterion, 1 to 5; `rows` have one. `control`: that of answers of other rows to the same
+    questions. `sure`: whether it is lower, where it has to be."""
 
     mean: Share
     rows: int
+    control: Share | None = None
+    sure: bool = True
 
 
 async def compare(
@@ -73,27 +90,49 @@ async def compare(
 ) -> Comparison:
     """Let `model` compare; matches whose sides are the same are ties, and are not asked."""
 
-    async def one(generate: RowGenerate, match: Match) -> tuple[str, bool]:
-        if match.ours == match.theirs:
-            return TIE, True
+    async def one(generate: RowGenerate, match: Match) -> tuple[str, str]:
         first = await _winner(generate, model, match.text, match.ours, match.theirs)
-        second = await _winner(generate, model, match.text, match.theirs, match.ours)
-        return outcome(first, second)
+        return first, await _winner(generate, model, match.text, match.theirs, match.ours)
 
-    status.begin("compare", len(matches), "pairs")
-    found = await _all(generator, one, matches, status)
-    results = [result for result in found if not isinstance(result, str)]
-    counts = Counter(result for result, _ in results)
+    asked = [match for match in matches if match.ours != match.theirs]
+    status.begin("compare", len(asked), "pairs")
+    found = await _all(generator, one, asked, status)
+    answers = [letters for letters in found if not isinstance(letters, str)]
+    unread = Counter(reason for reason in found if isinstance(reason, str))
+    return compared(against, answers, same=len(matches) - len(asked), unread=unread)
+
+
+def compared(
+    against: str, answers: Sequence[tuple[str, str]], *, same: int = 0, unread: Mapping[str, int] | None = None
+) -> Comparison:
+    """What the judge's letters say: of each match those of both orders, ours in the first place and in the second."""
+    results = [outcome(first, second) for first, second in answers]
+    counts = Counter([*(result for result, _ in results), *[TIE] * same])
     worth = {WIN: 1.0, TIE: 0.5, LOSS: 0.0}
+    letters = Counter(letter for both in answers for letter in both)
+    share = {letter: letters[letter] / max(1, letters.total()) for letter in "ABC"}
+    consistent = sum(agree for _, agree in results) / max(1, len(results))
+    chance = 2 * share["A"] * share["B"] + share["C"] ** 2
     return Comparison(
         against=against,
         wins=counts[WIN],
         ties=counts[TIE],
         losses=counts[LOSS],
-        rate=bootstrap([worth[result] for result, _ in results]),
-        consistent=sum(same for _, same in results) / len(results) if results else 0.0,
-        unread=dict(Counter(result for result in found if isinstance(result, str))),
+        rate=rate_of([worth[result] for result in counts.elements()]),
+        consistent=consistent,
+        unread=dict(unread or {}),
+        same=same,
+        chance=chance,
+        first=letters["A"] / named if (named := letters["A"] + letters["B"]) else 0.5,
+        sure=wilson(consistent, len(results)).low > chance if results else same > 0,
     )
+
+
+def rate_of(worths: Sequence[float]) -> Share:
+    """The mean of results with its bootstrap. Where all are the same, resampling finds nothing else, however few they
+    are: then Wilson's interval of such a share."""
+    found = bootstrap(worths)
+    return wilson(found.value, len(worths)) if worths and found.low == found.high else found
 
 
 def outcome(first: str, second: str) -> tuple[str, bool]:
@@ -130,6 +169,18 @@ async def mark(generator: Generator, model: str, pairs: Sequence[tuple[str, Side
     status.begin("mark", len(pairs), "pairs")
     found = [marks for marks in await _all(generator, one, pairs, status) if not isinstance(marks, str)]
     return {name: Mark(bootstrap([marks[name] for marks in found]), len(found)) for name in CRITERIA if found}
+
+
+def beside(marks: Mapping[str, Mark], control: Mapping[str, Mark]) -> dict[str, Mark]:
+    """`marks` with those of answers of other rows beside them."""
+
+    def one(name: str, mark: Mark) -> Mark:
+        if name not in control:
+            return mark
+        others = control[name].mean
+        return replace(mark, control=others, sure=name not in _WRONG_OF_OTHERS or mark.mean.low > others.value)
+
+    return {name: one(name, mark) for name, mark in marks.items()}
 
 
 async def _mark(generate: RowGenerate, model: str, text: str, side: Side, said: tuple[str, str]) -> float:
@@ -194,18 +245,18 @@ def evaluate_pairs(
     status: Status | None = None,
     journal: Path | None = None,
 ) -> dict[str, Any]:
-    """Judge a sample of the finished run in `run`, as plain data: `comparisons` by opponent, `marks` by criterion.
+    """Judge a sample of the finished run in `run`, as plain data: `comparisons` by opponent, `marks` by criterion, and
+    `control`, the comparison with answers of other rows that tells whether the judge is one.
 
     against: `raw`, a run, a file of pairs, or a dataset (see `opponents`). Answers are kept in `journal`, by default
     the common one, so that the same question costs once. Raises RunError, TrainingError or ModelError.
     """
     rows = sample_rows(run, sample, seed)
-    matches = {label_of(name): matches_with(rows, name, seed) for name in dict.fromkeys(against)}
+    matches = opponents(rows, against, seed)
     marked = [(str(row.get("text") or ""), side(row)) for row in rows] if rubric else []
     report = read_report(run / "report.json")
-    info, comparisons, marks = asyncio.run(
-        _judged(judge, engines, Journal.open(journal), status or Status(), matches, marked)
-    )
+    judged = _judged(judge, engines, Journal.open(journal), status or Status(), matches, mixed_up(rows, seed), marked)
+    info, comparisons, control, marks = asyncio.run(judged)
     return {
         "run": report.name,
         "signature": report.signature,
@@ -214,6 +265,7 @@ def evaluate_pairs(
         "pairs": len(rows),
         "seed": seed,
         "comparisons": {one.against: asdict(one) for one in comparisons},
+        "control": asdict(control) if control else None,
         "marks": {name: asdict(one) for name, one in marks.items()},
     }
 
@@ -224,12 +276,19 @@ async def _judged(
     journal: Journal,
     status: Status,
     matches: Mapping[str, Sequence[Match]],
+    mixed: Sequence[Match],
     marked: Sequence[tuple[str, Side]],
-) -> tuple[ModelInfo, list[Comparison], dict[str, Mark]]:
+) -> tuple[ModelInfo, list[Comparison], Comparison | None, dict[str, Mark]]:
     async with open_models({judge.name: judge}, engines, journal, status) as generator:
+        control = await compare(generator, judge.name, CONTROL, mixed, status) if mixed else None
         found = [await compare(generator, judge.name, name, some, status) for name, some in matches.items()]
         marks = await mark(generator, judge.name, marked, status) if marked else {}
-        return generator.info(judge.name), found, marks
+        if marks and mixed:
+            others = [(match.text, match.theirs) for match in mixed]
+            marks = beside(marks, await mark(generator, judge.name, others, status))
+        if control:
+            control = replace(control, sure=control.rate.low > 0.5)
+        return generator.info(judge.name), found, control, marks
 
 
 def write_evaluation(run: Path, found: Mapping[str, Any]) -> Path:
@@ -240,6 +299,7 @@ def write_evaluation(run: Path, found: Mapping[str, Any]) -> Path:
         found = {
             **found,
             "comparisons": {**old["comparisons"], **found["comparisons"]},
+            "control": found["control"] or old.get("control"),
             "marks": found["marks"] or old["marks"],
         }
     replace_file(path, orjson.dumps(found, option=orjson.OPT_INDENT_2))
