@@ -117,6 +117,27 @@ def test_what_no_threshold_brings_back_is_left_out():
     assert calibrate(verdicts(rows) + below + other, [SCORE], 0.5, least=1).judged == 21
 
 
+def test_a_recipe_that_was_calibrated_already():
+    """The run's rejected rows count as before, wherever the recipe's thresholds are now."""
+    rows = verdicts([(number % 5 > 0, {"score": 0.3 + number / 100}) for number in range(20)])
+    rows += [
+        Verdict(good=False, id=f"x{n}", reason="score: low_score", value=n / 50, measured={"score": n / 50})
+        for n in range(10)
+    ]
+    first = calibrate(rows, [SCORE], 0.79)
+    again = calibrate(rows, first.after, 0.79)
+    assert first.judged == again.judged == 30
+    assert again.after == again.before == first.after
+    assert again.figures_before == first.figures_after
+
+
+def test_fewer_verdicts_than_have_to_pass():
+    """The message names their number, not a precision of so few."""
+    rows = verdicts([(number > 2, {"score": number / 10}) for number in range(7)])
+    with pytest.raises(TrainingError, match="decide about 7 of the judged pairs; 10 have to pass"):
+        calibrate(rows, [SCORE], 0.9)
+
+
 def test_too_little_to_choose_from():
     """All good, all bad, or nothing measured: there is nothing to choose, and the message says so."""
     for rows in ([(True, {"score": 0.5}), (True, {"score": 0.6})], [(True, {}), (False, {})]):
@@ -253,6 +274,18 @@ def test_a_run_that_nobody_judged(kun, recipe, tmp_path):
     assert "has no verdicts" in err
     assert "kun-build review" in err
     assert recipe.read_text() == RECIPE
+
+
+def test_only_thresholds_that_move_are_written(kun, recipe, tmp_path):
+    """The second score has nothing to say and gets no number; a second calibration leaves the recipe as it is."""
+    judged = write_lines(tmp_path / "v.jsonl", [{"good": n >= 20, "score": n / 40, "support": 1.0} for n in range(40)])
+    code, _, err = kun("calibrate", recipe, "--verdicts", judged, "--precision", "1")
+    assert code == 0, err
+    assert recipe.read_text().replace("0.49", "0.3") == RECIPE
+    code, _, err = kun("calibrate", recipe, "--verdicts", judged, "--precision", "1")
+    assert code == 0, err
+    assert "can stay as it is" in err
+    assert recipe.read_text().replace("0.49", "0.3") == RECIPE
 
 
 def test_dry_run_and_wrong_usage(kun, recipe, tmp_path):

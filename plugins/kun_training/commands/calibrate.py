@@ -107,9 +107,12 @@ def command(
             f"on verdicts that they were not chosen by, these thresholds reach {found.held_out.precision:.2f} only",
             "judge more pairs: with so few, chance is much of what was found",
         )
-    if not dry_run:
-        write_limits(recipe, found.after)
-        out.note(f"{recipe}: {', '.join(f'{limit.name} {limit.value:g}' for limit in found.after)}")
+    moved = [after for before, after in zip(found.before, found.after, strict=True) if after != before]
+    if not moved:
+        out.note(f"{recipe} can stay as it is: no other thresholds are better")
+    elif not dry_run:
+        write_limits(recipe, moved)
+        out.note(f"{recipe}: {', '.join(f'{limit.name} {limit.value:g}' for limit in moved)}")
 
 
 def _judged(run: Path | None, files: tuple[Path, ...]) -> list[Verdict]:

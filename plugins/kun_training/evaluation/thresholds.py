@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.errors import TrainingError
@@ -16,6 +15,7 @@ from kun_builder.result.limits import Limit, limits_of
 from kun_builder.result.verdicts import weights
 from kun_builder.run.plan import recipe_steps
 from kun_builder.run.verdicts import Verdict
+from kun_training.evaluation.search import Rows, cuts_of, search
 
 if TYPE_CHECKING:
     from kun_builder.recipe.plugins import Registry
@@ -69,18 +69,6 @@ class Calibration:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Verdicts as arrays: whether good, how heavy, and the measured values by column (NaN where there is none)."""
-
-    good: Any
-    weight: Any
-    values: Mapping[str, Any]
-
-    def at(self, mask: Any) -> _Rows:
-        return _Rows(self.good[mask], self.weight[mask], {name: column[mask] for name, column in self.values.items()})
-
-
 def limits_in(recipe: Recipe, registry: Registry) -> list[Limit]:
     """The thresholds of a recipe's steps, as they are set."""
     return limits_of(step.facts() for step in recipe_steps(recipe, registry))
@@ -112,9 +100,14 @@ def calibrate(
             f"{good} good and {len(reachable) - good} bad pairs are judged, with values of {len(chosen)} thresholds",
             hint="judge more pairs, with `kun-build review RUN --seed 1`: both good and bad ones are needed",
         )
-    after = _search(rows, chosen, wanted, least)
+    after = search(rows, chosen, wanted, least)
     found = _figures(rows, after)
-    if found.precision < wanted:
+    if len(reachable) < least:
+        raise TrainingError(
+            f"these thresholds decide about {len(reachable)} of the judged pairs; {least} have to pass them at least",
+            hint="judge more pairs, with `kun-build review RUN --seed 1`",
+        )
+    if found.precision < wanted or found.rows < least:
         raise TrainingError(
             f"no threshold reaches a precision of {wanted:g} and passes {least} of {len(reachable)} judged pairs;"
             f" the best is {found.precision:.2f}, with {found.rows} of them",
@@ -133,47 +126,42 @@ def calibrate(
 
 
 def _reachable(verdict: Verdict, limits: Sequence[Limit]) -> bool:
-    """Whether the row was kept, or rejected for being beyond one of the limits: then its value is what was measured."""
+    """Whether the row was kept, or rejected for being beyond one of the limits: then its value is what was measured.
+
+    Where the limits are now does not matter: the recipe may have been calibrated since.
+    """
     if not verdict.reason:
         return True
     if verdict.value is None:
         return False
     step = verdict.reason.partition(": ")[0]
     own = [limit for limit in limits if limit.step == step and limit.column in verdict.measured]
-    return any(
-        not limit.keeps(measured := verdict.measured[limit.column]) and abs(measured - verdict.value) < _ROUNDED
-        for limit in own
-    )
+    return any(abs(verdict.measured[limit.column] - verdict.value) < _ROUNDED for limit in own)
 
 
-def _rows(verdicts: Sequence[Verdict], limits: Sequence[Limit]) -> _Rows:
+def _rows(verdicts: Sequence[Verdict], limits: Sequence[Limit]) -> Rows:
     import numpy as np
 
     nothing = float("nan")
     columns = {limit.column: [v.measured.get(limit.column, nothing) for v in verdicts] for limit in limits}
-    return _Rows(
+    return Rows(
         np.array([verdict.good for verdict in verdicts], dtype=bool),
         np.array(weights(verdicts), dtype=float),
         {name: np.array(values, dtype=float) for name, values in columns.items()},
     )
 
 
-def _passes(rows: _Rows, limits: Sequence[Limit]) -> Any:
+def _passes(rows: Rows, limits: Sequence[Limit]) -> Any:
     import numpy as np
 
-    passed = np.ones(len(rows.good), dtype=bool)
-    for limit in limits:
-        values = rows.values[limit.column]
-        inside = values >= limit.value if limit.at_least else values <= limit.value
-        passed &= inside | np.isnan(values)
-    return passed
+    return np.logical_and.reduce([rows.passes(limit) for limit in limits])
 
 
-def _figures(rows: _Rows, limits: Sequence[Limit]) -> Figures:
+def _figures(rows: Rows, limits: Sequence[Limit]) -> Figures:
     return _figures_of(rows, _passes(rows, limits))
 
 
-def _figures_of(rows: _Rows, passed: Any) -> Figures:
+def _figures_of(rows: Rows, passed: Any) -> Figures:
     weight, good = rows.weight, rows.weight * rows.good
     total, kept = float(weight.sum()), float(weight[passed].sum())
     best, right = float(good.sum()), float(good[passed].sum())
@@ -185,61 +173,14 @@ def _figures_of(rows: _Rows, passed: Any) -> Figures:
     )
 
 
-def _search(rows: _Rows, limits: Sequence[Limit], wanted: float, least: int) -> list[Limit]:
-    """From thresholds that let all pass, the best single move of any of them, again and again, until none is better."""
-    current = [replace(limit, value=next(iter(_cuts(rows, limit)))) for limit in limits]
-    worth = _worth(_figures(rows, current), wanted)
-    while True:
-        moves = [
-            [*current[:number], replace(limit, value=cut), *current[number + 1 :]]
-            for number, limit in enumerate(current)
-            for cut in _cuts(rows, limit)
-        ]
-        judged = [(figures, move) for move in moves if (figures := _figures(rows, move)).rows >= least]
-        best = max(judged, key=lambda one: _worth(one[0], wanted), default=None)
-        if best is None or _worth(best[0], wanted) <= worth:
-            return current
-        worth, current = _worth(best[0], wanted), best[1]
-
-
-def _worth(figures: Figures, wanted: float) -> tuple[float, float]:
-    """First the precision, as far as it is wanted; then how much of the good passes."""
-    return min(figures.precision, wanted), figures.recall
-
-
-def _cuts(rows: _Rows, limit: Limit) -> Iterator[float]:
-    """All places of a threshold that make a difference, the one that lets everything pass first.
-
-    Each lies between two measured values, as round as it can be: it must not sit on a row.
-    """
-    import numpy as np
-
-    values = rows.values[limit.column]
-    found = np.unique(values[~np.isnan(values)])
-    if not limit.at_least:
-        found = found[::-1]
-    yield float(found[0])
-    for outside, inside in pairwise(found):
-        yield _between(float(outside), float(inside))
-
-
-def _between(outside: float, inside: float) -> float:
-    middle = (outside + inside) / 2
-    for digits in (2, 3, 4, 6):
-        rounded = round(middle, digits)
-        if min(outside, inside) < rounded < max(outside, inside):
-            return rounded
-    return inside
-
-
-def _curve(rows: _Rows, limits: Sequence[Limit], number: int) -> Iterator[Point]:
+def _curve(rows: Rows, limits: Sequence[Limit], number: int) -> Iterator[Point]:
     limit = limits[number]
-    for cut in sorted(_cuts(rows, limit)):
+    for cut in sorted(cuts_of(rows, limit)):
         moved = [*limits[:number], replace(limit, value=cut), *limits[number + 1 :]]
         yield Point(cut, _figures(rows, moved))
 
 
-def _held_out(rows: _Rows, limits: Sequence[Limit], wanted: float, least: int) -> Figures:
+def _held_out(rows: Rows, limits: Sequence[Limit], wanted: float, least: int) -> Figures:
     """What thresholds do to verdicts that they were not chosen by: each fifth is judged by those of the others."""
     import numpy as np
 
@@ -248,6 +189,6 @@ def _held_out(rows: _Rows, limits: Sequence[Limit], wanted: float, least: int) -
     for number in range(_FOLDS):
         seen, unseen = rows.at(fold != number), fold == number
         measured = all((~np.isnan(seen.values[limit.column])).any() for limit in limits)
-        found = _search(seen, limits, wanted, max(1, least * (_FOLDS - 1) // _FOLDS)) if measured else list(limits)
+        found = search(seen, limits, wanted, max(1, least * (_FOLDS - 1) // _FOLDS)) if measured else list(limits)
         passed[unseen] = _passes(rows.at(unseen), found)
     return _figures_of(rows, passed)
