@@ -12,7 +12,7 @@ import yaml
 from kun_method.asking import FORMS
 
 from kun_builder.report import RunReport, SplitReport, StepCounts, StepFacts
-from kun_builder.run.folder import write_provenance
+from kun_builder.run.folder import provenance
 from kun_builder.run.head import dataset_head
 from kun_builder.run.redact import stays_here
 
@@ -61,10 +61,12 @@ def make_run(
             _kept(split, rows, **words),
             pa.schema([SCHEMA.field("instruction"), SCHEMA.field("output")]),
         )
-        _write(path / "kept", split, _kept(split, rows, **words), SCHEMA)
         closed = stays_here(_split(rows, (sources or {}).get(split, {})))
         kept = [path / f"kept/{split}-00000-of-00001.parquet"]
-        write_provenance(kept, path / "dataset", split, "parquet", withheld=closed)
+        with provenance(kept, path / "dataset", split, "parquet", withheld=closed) as pass_on:
+            _write(path / "kept", split, _kept(split, rows, **words), SCHEMA)
+            for table in (SCHEMA.empty_table(), *_kept(split, rows, **words)):
+                pass_on(table)
         with _writer(path / f"rejected/{split}.parquet", REJECTED) as writer:
             writer.write_table(_rejected(split, rows // 2, text))
     (path / "dataset/README.md").write_text(dataset_head(list(splits), "parquet"))

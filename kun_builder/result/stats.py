@@ -177,7 +177,8 @@ class _Kept:
             lengths = pc.utf8_length(texts.drop_null())
             _count(self.counts[name], LENGTH_EDGES, lengths)
             self._lengths[name].append(lengths.to_numpy().astype(np.float64))
-            self._hashes[name].append(np.fromiter(map(hash, texts.to_pylist()), np.int64, len(texts)))
+            content = texts.cast(pa.binary()).to_pylist()  # no character is made only to be hashed
+            self._hashes[name].append(np.fromiter(map(hash, content), np.int64, len(content)))
         if "language" in table.column_names and pa.types.is_string(table.schema.field("language").type):
             self.languages.update(v for v in table["language"].to_pylist() if v)
         if "instruction" in self._columns:

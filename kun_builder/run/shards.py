@@ -42,11 +42,10 @@ class Shard:
 
     def living(self) -> Dataset:
         """The rows without a verdict, memory-mapped; columns of verdicts and private ones are left out."""
-        dataset = self._open()
-        alive = self.living_rows()
-        if len(alive) < len(dataset):
-            dataset = dataset.select(alive)
-        return dataset.select_columns(self.schema.names)
+        from datasets import Dataset
+        from datasets.table import InMemoryTable
+
+        return Dataset(InMemoryTable(self.table()), fingerprint=self.key)
 
     @property
     def schema(self) -> pa.Schema:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -79,6 +80,37 @@ def white() -> Array:
 
     table = np.zeros(_SIZE, dtype=bool)
     table[:_ASSIGNED] = [chr(point).isspace() for point in range(_ASSIGNED)]
+    return table
+
+
+def seen(texts: pa.ChunkedArray) -> Array:
+    """How many characters of each text can be seen (int64): all but white space.
+
+    In UTF-8, where only the few bytes with which white space begins are looked at, no character is made for it.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pa.concat_arrays([pa.array([], pa.large_string()), *texts.cast(pa.large_string()).chunks])
+    _, ends, content = column.buffers()
+    ends = np.frombuffer(ends, np.int64)[: len(column) + 1]
+    data = np.frombuffer(content or b"", np.uint8)[: ends[-1]]
+    at = np.flatnonzero(_may_begin_white().take(data))
+    first, *others = (data.take(at + step, mode="clip").astype(np.uint32) for step in range(3))
+    second, third = (byte & 0x3F for byte in others)
+    long = np.where(first < 0xE0, (first & 0x1F) << 6 | second, (first & 0x0F) << 12 | second << 6 | third)
+    blank = at[white().take(np.where(first < 0x80, first, long))]
+    return pc.utf8_length(column).to_numpy() - np.diff(np.searchsorted(blank, ends))
+
+
+@cache
+def _may_begin_white() -> Array:
+    """Whether a character of white space can begin with a byte in UTF-8 (bool); none of them has four bytes."""
+    import numpy as np
+
+    table = np.zeros(0x100, dtype=bool)
+    table[[chr(point).encode()[0] for point in np.flatnonzero(white()).tolist()]] = True
     return table
 
 

@@ -14,12 +14,13 @@ from pydantic import Field
 
 from kun_builder import BatchStage, KunError, Quantity, TokenizerName, drop_rows
 
-from .characters import code_points, per_text, white
-from .shingles import blocks
+from .characters import seen
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from tokenizers import Tokenizer
+
+    from .characters import Array
 
 CHARACTERS = "characters"
 
@@ -62,24 +63,32 @@ def run(
     path of a `tokenizer.json`, or `characters`, which leaves out white space. Raises KunError if it cannot be read,
     or no length is between the limits.
     """
+    import numpy as np
     import pyarrow as pa
 
     if min_tokens > max_tokens:
         raise KunError(f"`length`: no text has {min_tokens} tokens or more and at most {max_tokens}")
 
     count = counter(tokenizer)
-    tokens = _count(table["text"].to_pylist(), max_tokens, count)
+
+    def in_python(texts: pa.ChunkedArray) -> Array:
+        return np.array(count(texts.to_pylist()), np.int64)
+
+    tokens = _count(table["text"], max_tokens, seen if tokenizer == CHARACTERS else in_python)
     table = table.append_column("tokens", pa.array(tokens, pa.int64()))
-    table = drop_rows(table, [number < min_tokens for number in tokens], "too_short", tokens)
-    return drop_rows(table, [number > max_tokens for number in tokens], "too_long", tokens)
+    table = drop_rows(table, tokens < min_tokens, "too_short", tokens)
+    return drop_rows(table, tokens > max_tokens, "too_long", tokens)
 
 
-def _count(texts: Sequence[str], max_tokens: int, count: Callable[[Sequence[str]], list[int]]) -> list[int]:
+def _count(texts: pa.ChunkedArray, max_tokens: int, count: Callable[[pa.ChunkedArray], Array]) -> Array:
+    import pyarrow.compute as pc
+
     size = _EXCERPT * max_tokens
-    tokens = count([text[:size] for text in texts])
-    unsure = [row for row, text in enumerate(texts) if len(text) > size and tokens[row] <= _MARGIN * max_tokens]
-    for row, number in zip(unsure, count([texts[row] for row in unsure]), strict=True):
-        tokens[row] = number
+    long = pc.greater(pc.utf8_length(texts), size).to_numpy()
+    tokens = count(pc.utf8_slice_codeunits(texts, 0, size) if long.any() else texts)
+    unsure = long & (tokens <= _MARGIN * max_tokens)
+    if unsure.any():
+        tokens[unsure] = count(texts.filter(unsure))
     return tokens
 
 
@@ -154,10 +163,9 @@ def load(name: str) -> Tokenizer:
 
 def _characters(texts: Sequence[str]) -> list[int]:
     """Characters that are no white space."""
-    counts: list[int] = []
-    for block in blocks(texts):
-        points, lengths = code_points(block)
-        counts += (lengths - per_text(white().take(points), lengths)).tolist()
+    import pyarrow as pa
+
+    counts: list[int] = seen(pa.chunked_array([pa.array(texts, pa.string())])).tolist()
     return counts
 
 

@@ -178,3 +178,11 @@ def test_a_tokenizer_that_the_faster_one_does_not_know_is_not_left_to_it(qwen, m
 def test_characters_are_counted_without_white_space(texts):
     """`characters` counts what is left of each text where Python's own notion of white space is left out."""
     assert length.counter("characters")(texts) == [len("".join(text.split())) for text in texts]
+
+
+def test_characters_of_a_shard_in_pieces():
+    """Texts that lie in slices of several arrays are counted as those of one, white space of every length included."""
+    pieces = [pa.array(["x", " \t春\u0085眠", "\u2028"]).slice(1), pa.array(["\u3000不\u1680觉\u00a0晓", "", "😀\n"])]
+    table = pa.table({"id": list("abcde"), "text": pa.chunked_array(pieces)})
+    assert length.run(table, tokenizer="characters", min_tokens=0)["tokens"].to_pylist() == [2, 0, 3, 0, 1]
+    assert length.run(table.slice(2), tokenizer="characters", min_tokens=0)["tokens"].to_pylist() == [3, 0, 1]
