@@ -86,18 +86,17 @@ def export_preferences(
     """
     (ours, report), (theirs, _) = _open(run), _open(other)
     by, lower = _comparison(run, report, by)
-    written = {}
-    for split in report.splits:
-        answers = _answers(theirs, split, by)
-        found = list(_preferences(_answers(ours, split, by), answers, margin, lower, system))
-        written[split] = _write(output, split, iter(found))
-    if not sum(written.values()):
+    found = {
+        split: list(_preferences(_answers(ours, split, by), _answers(theirs, split, by), margin, lower, system))
+        for split in report.splits
+    }
+    if not any(found.values()):
         raise RunError(
             f"{run} and {other} have no two answers to one instruction that differ by {margin:g} in `{by}`",
             hint="both need the same texts and instructions, and a step that measures answers;"
             " --by names another column, --margin asks for less",
         )
-    return written
+    return {split: _write(output, split, iter(pairs)) for split, pairs in found.items()}
 
 
 def _comparison(run: Path, report: RunReport, by: str) -> tuple[str, bool]:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kun_builder import Drop, Generate, ModelName, Prompt, Row, RowStage
+from kun_builder import Drop, Generate, ModelName, Prompt, Quantity, Row, RowStage
 
 from .filters import FILTERS
 from .fitting import answer_room, fit
 from .form import defect, leak, tidy
 from .languages import ZH, chosen
-from .pairs import invented, novelty, support
+from .pairs import coverage, invented, novelty, support
 
 ASK = ZH.prompts["follow_up_ask"]
 ANSWER = ZH.prompts["follow_up_answer"]
@@ -22,6 +22,9 @@ _QUESTION = 128
 """Tokens of a question."""
 _NEW = 0.3
 """Share of a question, and of an answer, that the conversation so far has not said, at least."""
+_SAID_ALL = 0.9
+"""Share of the text's grams from which on a conversation has said what there is: a model that is asked for more repeats
+or invents, where it should say that nothing is left."""
 _LABEL = re.compile(r"^(?:新?问题?|question|q)\s*[:：]\s*", re.IGNORECASE)
 _NOTHING = frozenset({"没有", "无", "none"})
 
@@ -38,7 +41,12 @@ async def run(
     least_support: Annotated[float, Field(ge=0, le=1)] = 0.8,
     max_new_tokens: Annotated[int, Field(gt=0)] = 512,
 ) -> Row:
-    """Add `turns`, up to so many further questions about `text`, each followed by its answer.
+    """Add `turns`, up to so many further questions about `text`, each followed by its answer, and `further_turns`, how
+    many there are.
+
+    The pair has to leave something to ask. By default `polish` keeps all that the text says, and no model is asked
+    about a row whose conversation has said that already: use `polish: {whole: false}`, whose answers keep to the
+    question.
 
     The conversation begins with `instruction` and `output`, and ends early where the model has nothing more to ask, or
     asks or answers badly: a question that needs the text or repeats another, an answer that is cut off, is not backed
@@ -50,6 +58,8 @@ async def run(
     """
     said = [row["instruction"], row["output"]]
     for _ in range(turns):
+        if coverage("\n".join(said), row["text"]) >= _SAID_ALL:
+            break
         found = await _turn(row["text"], said, generate, model, (ask, answer), least_support, max_new_tokens)
         if not found:
             break
@@ -57,7 +67,7 @@ async def run(
     further = said[2:]
     if len(further) < 2 * least:
         raise Drop("no_follow_up", len(further) // 2, turns=further)
-    return {**row, "turns": further}
+    return {**row, "turns": further, "further_turns": len(further) // 2}
 
 
 async def _turn(
@@ -105,4 +115,10 @@ async def _say(generate: Generate, model: str, prompt: Prompt, text: str, room: 
     return found.text.strip(), found.finish_reason != "length"
 
 
-stage = RowStage(name="follow_up", run=run, adds={"turns": "list<string>"})
+stage = RowStage(
+    name="follow_up",
+    run=run,
+    adds={"turns": "list<string>", "further_turns": "int64"},
+    quantities={"further_turns": Quantity(title="further questions and answers of a row")},
+    version="2",
+)

@@ -26,7 +26,7 @@ def run(answers, **options):
 def test_a_pair_becomes_a_conversation():
     """Each turn is a question and its answer; the model sees the text and all that was said before."""
     found, asked = run([f"问：{ASKED}", ANSWERED, MORE, TOLD], turns=2)
-    assert found == row(TEXT, **PAIR, turns=[ASKED, ANSWERED, MORE, TOLD])
+    assert found == row(TEXT, **PAIR, turns=[ASKED, ANSWERED, MORE, TOLD], further_turns=2)
     last = asked[-1][1][-1]["content"]
     assert all(part in last for part in (TEXT, *PAIR.values(), ASKED, ANSWERED, MORE))
 
@@ -51,8 +51,17 @@ def test_what_is_not_good_ends_the_conversation(answers):
     """Nothing more to ask, a repeated or dependent question, none at all, an answer that is empty, invented, said
     before, or cut off: the pair stays as it was, and nothing further is asked."""
     found, asked = run(answers, turns=3)
-    assert found["turns"] == []
+    assert (found["turns"], found["further_turns"]) == ([], 0)
     assert len(asked) == len(answers)
+
+
+def test_nobody_is_asked_where_all_is_said():
+    """An answer that keeps the whole text leaves nothing to ask, nor does a conversation at its end."""
+    generate = Scripted([])
+    found = asyncio.run(follow_up.run(row(TEXT, **PAIR | {"output": TEXT}), generate, turns=2))
+    assert (found["further_turns"], generate.asked) == (0, [])
+    found, asked = run([ASKED, ANSWERED, MORE, TOLD, "没有人会问到这里吗？"], turns=5)
+    assert (found["further_turns"], len(asked)) == (2, 4)
 
 
 def test_the_turns_before_stay():
