@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from .context import LONG_QUESTION
+from .texts import han_share
 
 _TIME = r"\d{3,4}年|世[纪紀]|年代|[朝代][末初中]|[时時]期|[元初末]年"
 _CHINESE = {
@@ -82,6 +83,31 @@ _ENGLISH = {
     r"population": r"\b(?:population|inhabitant|resident|people)|\d",
     r"price|costs?": r"[$€£¥]|\b(?:price|cost|cheap|expensive|pay|paid|free|dollar|euro|pound)",
     r"climate": r"\b(?:climate|rain|snow|temperature|warm|cold|dry|hot|wet|humid|season)",
+    r"reproduction|breeding|life ?cycles?": (
+        r"\b(?:reproduc|breed|bred|egg|spawn|hatch|mat(?:e|es|ed|ing)\b|offspring|young|larva|seed|flower|spore|birth"
+        r"|litter|nest|pupa|cutting)"
+    ),
+    r"habitats?|distribution": (
+        r"\b(?:habitat|liv(?:e|es|ing)\b|native|found|occur|range|distribut|forest|sea|ocean|river|lake|soil|rock|mountain|desert"
+        r"|island|coast|water|tree|region|climate|north|south|east|west|across|throughout)"
+    ),
+    r"diet|feeding habits": r"\b(?:eat|ate|feed|fed|food|prey|diet|graz|hunt|forag|suck|nectar|insect|leaves)",
+    r"(?:early|personal) life|childhood|upbringing|education": (
+        r"\b(?:born|birth|child|youth|young|school|universit|college|degree|stud(?:y|ied)|educat|grew|parent|father|mother|son\b"
+        r"|daughter|learn|taught|train|marri|wife|husband|famil|brother|sister|aged?\b)"
+    ),
+    r"(?:publications|writings|books)(?: (?:by|of|that))?": (
+        r"\b(?:book|publi|wr[io]te|written|writ(?:es|ing)|author|novel|poe[mt]|stor(?:y|ies)|essay|article|paper|edit)|[\"“]"
+    ),
+    r"legacy": (
+        r"\b(?:legac|inspir|influenc|remember|later|after|became|honou?r|named|memor|still|today|model|monument|museum|since)"
+    ),
+    r"death": r"\b(?:die[ds]?\b|dying|death|dead|kill|buri|murder|execut|drown|fatal)",
+    r"box office": r"\b(?:box office|gross|earn|million|billion|revenue)|\$",
+    r"cast|actors|starring": r"\b(?:star|cast|act(?:or|ress|ed|ing)|play|role|voice|portray|film)",
+    r"symptoms": (
+        r"\b(?:symptom|sign|pain|fever|cough|ache|swell|rash|feel|bleed|tired|loss|suffer|vomit|nausea|sore|itch)"
+    ),
 }
 
 
@@ -89,7 +115,8 @@ def _compiled(table: Mapping[str, str]) -> list[tuple[re.Pattern[str], re.Patter
     return [(re.compile(asks, re.IGNORECASE), re.compile(says, re.IGNORECASE)) for asks, says in table.items()]
 
 
-_ASPECTS = _compiled(_CHINESE) + _compiled({rf"\b(?:{asks})\b": says for asks, says in _ENGLISH.items()})
+_IN_CHINESE = _compiled(_CHINESE)
+_IN_ENGLISH = _compiled({rf"\b(?:{asks})\b": says for asks, says in _ENGLISH.items()})
 
 
 def asks_beyond(instruction: str, text: str) -> str:
@@ -99,7 +126,7 @@ def asks_beyond(instruction: str, text: str) -> str:
     """
     if len(instruction) > LONG_QUESTION:
         return ""
-    for asks, says in _ASPECTS:
+    for asks, says in _IN_CHINESE if han_share(instruction) > 0 else _IN_ENGLISH:
         if (match := asks.search(instruction)) and not says.search(text):
             return match[0]
     return ""

@@ -61,8 +61,8 @@ async def run(
     context is read up to the last sentence end that fits.
 
     `examples` is a JSON Lines file of pairs by people (`instruction`, `output`): the `shots` whose answers are most
-    like the text are shown to a chat model before it, as answer and instruction. They take the place of the default
-    prompt's own examples.
+    like the text are shown to a chat model before it, as answer and instruction, if they are in its language. They take
+    the place of the default prompt's own examples.
 
     Up to `candidates` instructions are asked for, of one prompt, until one can be understood without the text and
     touches three in five of its sentences; else the one goes on that comes nearest to that. While none is sound, more
@@ -74,16 +74,16 @@ async def run(
     """
     info = generate.info(model)
     trained = "label" in info.trained_for
+    near = nearest(examples, row["text"], shots) if examples else []
     if info.prompt == "completion":
         prompt = chosen(completion_prompt, "label_completion", row["text"], trained=trained)
-    elif not trained and chat_prompt == CHAT and (examples or not outline):
+    elif not trained and chat_prompt == CHAT and (near or not outline):
         prompt = chosen(KUN, "label_kun", row["text"])
     else:
         prompt = chosen(chat_prompt, "label", row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
     filled: PromptText = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
-    if examples:
-        filled = with_examples(filled, _turns(prompt, nearest(examples, row["text"], shots)))
+    filled = with_examples(filled, _turns(prompt, near))
 
     async def ask(attempt: int) -> Completion:
         return await generate(

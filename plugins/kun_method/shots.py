@@ -10,6 +10,7 @@ from pathlib import Path
 from kun_builder import KunError
 from kun_builder.types import Message, PromptText
 
+from .languages import language_of
 from .pairs import grams
 
 Pair = tuple[str, str]
@@ -48,14 +49,16 @@ def _pair(record: object, place: str) -> Pair:
 
 
 def nearest(path: str, text: str, number: int) -> list[Pair]:
-    """The `number` seeds whose answers share most grams with `text`, the nearest last; the same in every run."""
-    own = grams(text)
+    """The `number` seeds in the language of `text` whose answers share most grams with it, the nearest last; the same
+    in every run. None where no seed is in that language: a model that is shown Chinese ones asks in Chinese."""
+    own, code = grams(text), language_of(text).code
 
     def likeness(seed: tuple[Pair, frozenset[str]]) -> tuple[float, str]:
         pair, of_seed = seed
         return len(own & of_seed) / (len(own | of_seed) or 1), pair[0]
 
-    return [pair for pair, _ in sorted(read_seeds(path), key=likeness)[-number:]]
+    known = [seed for seed in read_seeds(path) if language_of(seed[0][1]).code == code]
+    return [pair for pair, _ in sorted(known, key=likeness)[-number:]]
 
 
 def with_examples(prompt: PromptText, turns: Sequence[tuple[str, str]]) -> PromptText:

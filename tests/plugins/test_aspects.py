@@ -14,6 +14,7 @@ from kun_builder import Drop
 SEEDS = sorted((Path(__file__).parents[3] / "shared" / "data" / "seeds").glob("*.jsonl"))
 RECIPE = "# 糖醋汁的做法\n\n材料：醋两勺，糖两勺，番茄酱一勺。\n\n1. 醋和糖放入碗里。\n2. 加番茄酱搅匀，上锅煮开。"
 GREENS = "How do you boil greens, and what should you watch out for?"
+CRABS = "Hermit crabs hide their soft abdomen in the empty shells of sea snails, and move into larger ones in line."
 SINGER = "林小月，台湾歌仔戏乐师，高雄市人，当兵时在艺工队演奏扬琴，退伍后与多个歌仔戏团合作，录有《月夜愁》等曲。"
 
 
@@ -42,6 +43,12 @@ SINGER = "林小月，台湾歌仔戏乐师，高雄市人，当兵时在艺工�
         ("该机场的未来规划是什么？", "机场建于1955年，距市区三公里。", "未来规划"),
         (GREENS, "Wash them and boil them for a minute.", "watch out for"),
         (GREENS, "Do not boil them for long.", ""),
+        ("Describe the appearance, behavior and reproduction of hermit crabs.", CRABS, "reproduction"),
+        ("Describe the appearance and reproduction of hermit crabs.", CRABS + " Females carry the eggs.", ""),
+        ("Describe the appearance, habitat and diet of hermit crabs.", CRABS, "diet"),
+        ("Describe the early life and legacy of the singer.", "She sang at fairs and drew large crowds.", "early life"),
+        ("Describe the early life of the singer.", "The daughter of a miner, she sang at fairs.", ""),
+        ("Kubernetes 里 Pod 的 death 状态是什么？", "容器退出以后，平台会重启它。", ""),
         ("Describe the singer's life and awards.", "She lived in Leeds and sang at fairs.", "awards"),
     ],
 )  # fmt: skip

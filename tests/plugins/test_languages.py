@@ -1,6 +1,7 @@
 """Languages: each text is asked about, judged and polished in its own, row by row."""
 
 import asyncio
+import json
 
 import pytest
 from kun_method import label, languages, polish, refine, score, verify
@@ -123,3 +124,16 @@ def test_a_plugin_adds_a_language(monkeypatch):
     )
     languages.add(russian)
     assert language_of("Летучие мыши находят дорогу по эху.") is russian
+
+
+def test_a_text_is_shown_examples_in_its_own_language(tmp_path):
+    """Chinese seeds stand before a Chinese text; an English one, which has none, keeps the default prompt's own."""
+    path = tmp_path / "seeds.jsonl"
+    path.write_text(json.dumps({"instruction": "怎样晒被子？", "output": "晴天的上午摊开，隔两小时翻面。"}), "utf-8")
+    asked = []
+    for text, said in (("晴天的上午把棉衣摊开晒。", "怎样晒棉衣？"), (BATS, ASKED)):
+        generate = Scripted([said])
+        asyncio.run(label.run(row(text), generate, examples=str(path)))
+        asked.append(generate.asked[0][1])
+    assert asked[0][-2]["content"] == "怎样晒被子？"
+    assert asked[1] == EN.prompts["label"].fill(text=BATS)
