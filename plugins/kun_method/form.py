@@ -36,6 +36,11 @@ _LONGEST_MARK = 200
 
 _QUOTES = {"“": "”", '"': '"', "'": "'", "「": "」", "『": "』", "《": "》", "`": "`", "‘": "’", "【": "】"}
 
+_MOST_SIDES = 5
+_SIDE = re.compile(r"[^、。？！?!\n]{1,20}、")
+_LAST_SIDE = re.compile(r"、[^、。？！?!\n]{1,20}?(?:以及|[和与與及])")
+"""Items of a list in one sentence: a small model that names six sides of its text has made one of them up."""
+
 _EXERCISE = re.compile(r"回\s*答|完\s*成|[（(]\s*[1１一Ⅰ]\s*[)）]|下列|求|写\s*出|补\s*写|翻\s*译|说\s*明|分\s*析")
 
 
@@ -96,7 +101,7 @@ def topic_of(outline: str) -> str:
 def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> Defect | None:
     """What is wrong with the form of `instruction`, written for `text` by a model that was asked with `prompt`.
 
-    More than `questions` question marks in a short instruction are several requests.
+    More than `questions` question marks in a short instruction are several requests, and so are more than five sides.
     """
     length = len(instruction)
     if length < SHORTEST:
@@ -110,6 +115,8 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
         return "prompt_leak", leaked
     if (asked := _questions(instruction)) > questions:
         return "several_requests", asked
+    if (sides := _sides(instruction)) > _MOST_SIDES:
+        return "several_requests", sides
     if copied := _copied(instruction, text):
         return "copies_text", copied
     known = han_share(text) > 0.5 or (length <= LONG_QUESTION and language_of(text).code != "zh")
@@ -133,6 +140,15 @@ def leak(answer: str, prompt: Prompt, *, longest: int = 12) -> str:
     """
     run = shared_run(answer, _OWN_TURN.sub("", prompt.text))
     return run if len(bare(run)) >= longest else ""
+
+
+def _sides(instruction: str) -> int:
+    """Items of the longest list in one sentence of a short instruction."""
+    if len(instruction) > _ROW:
+        return 1
+    return 1 + max(
+        len(_SIDE.findall(sentence)) + bool(_LAST_SIDE.search(sentence)) for sentence in sentences(instruction)
+    )
 
 
 def _questions(instruction: str) -> int:

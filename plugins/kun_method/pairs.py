@@ -76,6 +76,17 @@ def weakest_clause(output: str, *sources: str) -> tuple[float, str]:
     return min(shares, default=(1.0, ""))
 
 
+def echo(output: str, instruction: str, text: str) -> str:
+    """The last sentence of an answer of several, if it only says that what the question asks for is so (它影响深远), or
+    "": half of its grams and more are the question's, and hardly any of the others the text's."""
+    *before, last = sentences(output) or [""]
+    said = grams(last)
+    own = said - grams(instruction)
+    if not before or len(said) < _LEAST_GRAMS or 2 * len(own) > len(said) or _LEADS_ON.search(last):
+        return ""
+    return last if 2 * len(said & grams(text)) < len(said) and not own <= grams(text) else ""
+
+
 def novelty(output: str, instruction: str) -> float:
     """The share of the answer's grams that the question does not have; 0 for an answer without any."""
     answer = grams(output)

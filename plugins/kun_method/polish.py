@@ -14,8 +14,8 @@ from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
 from .gaps import closed_gaps, torn_item
 from .languages import ZH, chosen
-from .pairs import altered_fact, coverage, facts_kept, support, weakest_clause
-from .raw import as_answer, finished
+from .pairs import altered_fact, coverage, echo, facts_kept, support, weakest_clause
+from .raw import as_answer, finished, without_tail
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
 from .verify import about_answer
@@ -58,7 +58,7 @@ async def run(
     of the text that breaks off is left out. The default prompt keeps what the text says;
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
     asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
-    and rid of brackets that have nothing in them but commas.
+    and any is rid of brackets that have nothing in them but commas, and of headings and links at its end.
 
     The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it, loses more than a
     tenth of its numbers and names, puts another number into a clause or has one that it does not back, where the corpus
@@ -122,13 +122,14 @@ def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
         coverage(output, text) < least_kept
         or (facts is not None and facts < _LEAST_FACTS)
         or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
-        or (altered_fact(output, text) or torn_item(output, text)) != ""
+        or (altered_fact(output, text) or torn_item(output, text) or echo(output, instruction, text)) != ""
     )
 
 
 def _read(completion: Completion, text: str, prompt: Prompt) -> tuple[str, Defect | None]:
     """The answer in a completion, and what is wrong with its form."""
-    output = closed_gaps(in_script_of(text, _LABEL.sub("", completion.text.strip()).strip()))
+    said = _LABEL.sub("", completion.text.strip()).strip()
+    output = closed_gaps(in_script_of(text, without_tail(said)))
     if not output:
         return "", ("empty", completion.finish_reason)
     if completion.finish_reason == "length":

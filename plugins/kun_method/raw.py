@@ -18,8 +18,11 @@ _OF_ITSELF = re.compile(
 _FIRST_PERSON = re.compile(r"我(?!国|军|党|院|校|省|市|县|们?的祖国)|笔者|\b(?:I|my|we|our)\b")
 _POINTS_BACK = re.compile(r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是)")
 _HEADING = re.compile(r"\A(?:#+[^\n]{1,60}|[^\n。！？!?.…：:；;]{2,30})\n+(?=[^\n]{20})")
-_TAIL = re.compile(r"[ \t]*(?:#+[^\n]*|(?:[-*•][ \t]*)?!?\[[^\]\n]{0,200}\]\([^)\n]{0,500}\)\W*)?")
-"""A line that is only a heading or a link, or empty: at the end of a text it is above nothing."""
+_TAIL = re.compile(
+    r"[ \t]*(?:#+[^\n]*|(?:[-*•][ \t]*)?(?:[^\W\d]{1,12}[：:][ \t]*)?!?\[[^\]\n]{0,200}\]\([^)\n]{0,500}\)\W*)?"
+)
+"""A line that is only a heading or a link, with a label of its own (参考资料：) or without, or empty: at the end of a
+text it is above nothing."""
 _WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+[.、)])[^\n]*$")
 _ITEM = re.compile(r"\s*(?:[-*•#>|]|[（(]?\d+[.、)）])")
 _MOST_UNFINISHED = 0.25
@@ -39,13 +42,18 @@ def finished(text: str) -> str:
     return text[: start + whole[-1]].rstrip()
 
 
+def without_tail(text: str) -> str:
+    """`text` without the headings and links at its end, unless it is nothing else."""
+    lines = text.rstrip().split("\n")
+    while lines and _TAIL.fullmatch(lines[-1]):
+        lines.pop()
+    return "\n".join(lines).rstrip() or text
+
+
 def as_answer(text: str) -> str:
     """`text` without its heading and the links at its end, if it begins and ends like something whole, nothing that it
     announces is missing, and it speaks neither of itself nor of who wrote it; "" if it does not read as an answer."""
-    lines = _HEADING.sub("", text.strip()).split("\n")
-    while lines and _TAIL.fullmatch(lines[-1]):
-        lines.pop()
-    body = closed_gaps("\n".join(lines).strip())
+    body = closed_gaps(without_tail(_HEADING.sub("", text.strip())).strip())
     whole = _WHOLE.search(body) and not (
         _OF_ITSELF.search(body) or _FIRST_PERSON.search(body) or _POINTS_BACK.search(body) or gap(body)
     )

@@ -24,7 +24,7 @@ from .form import Defect as Finding
 from .form import leak
 from .gaps import gap, torn_item
 from .languages import ZH, language_of, words
-from .pairs import altered_fact, coverage, explains, invented, novelty, support, turned_negation, weakest_clause
+from .pairs import altered_fact, coverage, echo, explains, invented, novelty, support, turned_negation, weakest_clause
 from .raw import as_answer
 from .substance import ADDS, QUANTITIES, substance
 from .texts import said_twice
@@ -176,7 +176,7 @@ def about_answer(instruction: str, output: str, text: str) -> Finding | None:
         ("needs_context", answer_needs_text(output) or speaks_as_author(output, instruction)),
         ("invented", invented(output, text, instruction)),
         ("contradicts", turned_negation(output, text) or altered_fact(output, text)),
-        ("unsupported", _unbacked(output, text, instruction)),
+        ("unsupported", _unbacked(output, text, instruction) or echo(output, instruction, text)),
         ("repeats", said_twice(output, text)),
         ("has_gaps", gap(output) or torn_item(output, text)),
         ("off_topic", "" if explains(output, instruction) else instruction),

@@ -91,6 +91,7 @@ def test_greedy_answers_are_not_asked_for_again():
         ("How do you make a good cup of green tea?", "wrong_language"),
         ("你写一个中文问题，使整段文字正好是回答", "prompt_leak"),
         ("绿茶怎么泡？水温多少？茶叶放几克？", "several_requests"),
+        ("请介绍绿茶的产地、品种、采摘、炒制、冲泡和功效。", "several_requests"),
         ("先用热水温杯，再放三克茶叶，冲水后等两分钟，就可以倒出来喝？", "copies_text"),
         ("绿茶要用八十度左右的水来泡。", "not_a_request"),
         ("绿茶的正确冲泡", "not_a_request"),

@@ -7,8 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kun_method import verify
 from kun_method.context import answer_needs_text, no_question, question_needs_text
-from kun_method.pairs import coverage, explains, grams, invented, novelty, support, turned_negation, weakest_clause
-from kun_method.raw import as_answer
+from kun_method.pairs import (
+    coverage,
+    echo,
+    explains,
+    grams,
+    invented,
+    novelty,
+    support,
+    turned_negation,
+    weakest_clause,
+)
+from kun_method.raw import as_answer, without_tail
 from scripted import Scripted, judged, row
 
 from kun_builder import Completion, Drop, KunError
@@ -220,6 +230,23 @@ def test_a_heading_is_no_part_of_the_answer():
     assert as_answer("# 蝙蝠\n\n" + TEXT) == TEXT
     assert as_answer(TEXT + "\n\n## 附加内容\n\n- [录像](https://example.org/a)\n") == TEXT
     assert as_answer(TEXT) == TEXT
+
+
+def test_links_and_headings_above_nothing_end_no_answer():
+    """Be they in a list, or behind a label of their own; what is nothing else stays as it is."""
+    links = "\n\n## 附加内容\n\n- 参考资料：[录像](https://example.org/a)\n"
+    assert without_tail(TEXT + links) == as_answer(TEXT + links) == TEXT
+    assert without_tail("## 附加内容") == "## 附加内容"
+    assert without_tail(TEXT) == TEXT
+
+
+def test_an_answer_does_not_end_with_its_question():
+    """它影响深远 behind a question for the influence says nothing, unless the text says so too."""
+    question, last = "茶马古道对后来的商业产生了什么影响？", "茶马古道对后来的商业产生了深远的影响。"
+    assert echo(TEXT + last, question, TEXT) == last
+    assert verify.about_answer(question, TEXT + last, TEXT) == ("unsupported", last)
+    assert not echo(TEXT + last, question, TEXT + last)
+    assert not echo(last, question, TEXT)
 
 
 words = st.text(alphabet="茶水温杯度 abc12，。", min_size=1, max_size=60)
