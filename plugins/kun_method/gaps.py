@@ -31,7 +31,7 @@ _MISSING = re.compile(
 )
 _ITEM = re.compile(
     r"^[ \t]*(?:[-*•]|\d{1,2}[.、)])[ \t]*\**"
-    r"((?:[而但却更也还就则使]|比(?!如|较|赛|例)|因此|所以|并且|从而|以及|导致|其中)[^\n]{3,})",
+    r"((?:[而但却卻更也还還就则則使]|比(?![如较較赛賽例])|因此|所以|[并並]且|[从從]而|以及|[导導]致|其中)[^\n]{3,})",
     re.MULTILINE,
 )
 
@@ -61,6 +61,5 @@ def gap(text: str) -> str:
 
 def torn_item(output: str, text: str) -> str:
     """The first item of a list in the answer that is the second half of a sentence of `text` (比坐着更有效), or ""."""
-    output, text = simplified(output), simplified(text)
     heads = ((match[1], match[1][:6]) for match in _ITEM.finditer(output))
     return next((item for item, head in heads if f"，{head}" in text), "")
