@@ -24,7 +24,7 @@ _TAIL = re.compile(
 """A line that is only a heading or a link, with a label of its own (参考资料：) or without, or empty: at the end of a
 text it is above nothing."""
 _WHOLE = re.compile(r"[。！？!?.…”」』）)*`]$|\n[^\S\n]*(?:[-*•]|\d+[.、)])[^\n]*$")
-_ITEM = re.compile(r"\s*(?:[-*•#>|]|[（(]?\d+[.、)）])")
+_ITEM = re.compile(r"[-*•#>|]|[（(]?\d{1,3}[.、)）]")
 _MOST_UNFINISHED = 0.25
 """Share of a text up to which a sentence that breaks off at its end is left out; what loses more is another text."""
 
@@ -37,7 +37,7 @@ def finished(text: str) -> str:
         return text
     start = text.rfind("\n") + 1
     *whole, end = sentence_ends(text[start:])
-    if not whole or _ITEM.match(text[start:]) or end - whole[-1] > _MOST_UNFINISHED * len(text):
+    if not whole or _ITEM.match(text[start:].lstrip()) or end - whole[-1] > _MOST_UNFINISHED * len(text):
         return text
     return text[: start + whole[-1]].rstrip()
 
