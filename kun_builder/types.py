@@ -65,6 +65,8 @@ class Source:
         KeyError or TypeError for one that is broken: it is quarantined.
     find: `find(path, *, options...) -> Iterable[str]`: the inputs behind one `path:` of the recipe.
     read: `read(input, start, *, options...) -> Iterator[Record]`: records from index `start` on.
+    verbatim: `verbatim(*, options...) -> str`: the field whose string `parse` returns as it is, or "" where it does
+        more. Of plain JSON lines the engine takes that string itself, without a call for each record.
     files: glob patterns of the files to take from a directory.
     columns: the fields that `parse` uses; of a Parquet file, only these are read. Without it, all are.
     depth: how many trailing parts of a path name a file in row ids (WanJuan repeats file names in each folder).
@@ -77,6 +79,7 @@ class Source:
     parse: Callable[..., str | None]
     find: Callable[..., Iterable[str]] | None = None
     read: Callable[..., Iterator[Record]] | None = None
+    verbatim: Callable[..., str] | None = None
     files: tuple[str, ...] = ("*",)
     columns: tuple[str, ...] = ()
     depth: int = 1

@@ -37,6 +37,11 @@ def parse(data: Any, *, text: str = "text", title: str = "") -> str | None:
     return f"{heading}\n{body}" if heading and isinstance(body, str) and body.strip() else body
 
 
+def verbatim(*, text: str = "text", title: str = "") -> str:
+    """The field that is the text, if neither a template nor a title adds to it."""
+    return "" if title or _FIELD.search(text) else text
+
+
 def _string(value: Any) -> str:
     if isinstance(value, bytes):
         raise ValueError(f"binary, not text: {value[:20]!r}")
@@ -96,6 +101,6 @@ def read_hub(
 def kun_sources() -> list[Source]:
     """Files of the common formats, and the Hub. Title and licence only the user knows, who says them of a split."""
     return [
-        Source(name="generic", parse=parse, read=read, files=_FILES, corpus=False, sample=SAMPLE),
+        Source(name="generic", parse=parse, read=read, verbatim=verbatim, files=_FILES, corpus=False, sample=SAMPLE),
         Source(name="hub", parse=parse, find=find_hub, read=read_hub, depth=2, corpus=False, sample=SAMPLE),
     ]

@@ -24,6 +24,7 @@ def kun_sources() -> list[Source]:
         Source(
             name="skypile",
             parse=parse,
+            verbatim=lambda: "text",
             files=tuple(f"*.jsonl{end}" for end in PACKED),
             columns=("text",),
             license="Skywork Community License",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kun_builder.types import Record
 
@@ -23,10 +23,23 @@ _RAW = 1000  # bytes of a broken record that are kept for whoever looks into it
 
 
 @dataclass(slots=True)
+class Run:
+    """Plain JSON lines in a row, as far as one field of them: strings in which there is more than white space.
+
+    `index` is the number of the first record, `offsets` are the bytes at which they begin.
+    """
+
+    index: int
+    offsets: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Cursor:
     """Counts the records of one input over all files in it; `wanted` tells which of them are worth parsing.
 
-    start: index of the first record that is wanted at all. index: number of the next record, from 0. base: decompressed
+    start: index of the first record that is wanted at all. only: the field that is all that is wanted of plain JSON
+    lines, which then come in runs. index: number of the next record, from 0. base: decompressed
     bytes of the files before the present one, so that an offset counts what `zcat`, `tar -xO` or `unzip -p` print
     before the record.
     """
@@ -35,6 +48,7 @@ class Cursor:
     wanted: Callable[[int], bool] | None = None
     index: int = 0
     base: int = 0
+    only: str = ""
 
     def take(self) -> bool:
         """Count one record; returns whether it is wanted."""

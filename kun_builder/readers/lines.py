@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
+import orjson
+
 from kun_builder.readers.arrays import GAP, joined, json_values, opens_several
-from kun_builder.readers.cursor import MAX_RECORD, NOT_UTF8, TOO_LONG, Cursor, broken
+from kun_builder.readers.cursor import MAX_RECORD, NOT_UTF8, TOO_LONG, Cursor, Run, broken
 from kun_builder.readers.decode import BLANK, NO_ENCODING, decode, json_record
 from kun_builder.readers.streams import Stream
 from kun_builder.types import Record
@@ -24,26 +26,54 @@ _SEPARATORS = BLANK + b",\x1e"
 _NO_RECORD = re.compile(rb"%s[\[\]]?%s\Z" % (GAP, GAP))  # brackets alone: an array within the lines
 
 
-def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record]:
+_RUN = 1 << 20  # bytes after which a run ends
+
+
+def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record | Run]:
     """Records of a file with one JSON value per line, or several where the line end between objects was lost.
 
     Blank lines are no records. Commas and the record separators of RFC 7464 between values are left out.
     """
-    source = Lines(stream)
+    source, run, size = Lines(stream), Run(cursor.index), 0
     for at, line in source:
-        if line[:1] == b"{" and line[-1:] == b"}" and line.count(b"}") == 1 and len(line) <= MAX_RECORD:
-            if cursor.take():  # most lines: one object, which holds no other
-                yield json_record(line, cursor.index - 1, cursor.base + at)
-        elif not _NO_RECORD.match(line):
+        if text := _plain_text(line, cursor):
+            run.texts.append(text)
+            run.offsets.append(cursor.base + at)
+            cursor.index += 1
+            size += len(line)
+        if run.texts and (not text or size >= _RUN):
+            yield run
+            run, size = Run(cursor.index), 0
+        if not text:
             yield from _line(line, at, cursor, source.beyond, stream)
+            run.index = cursor.index
+    if run.texts:
+        yield run
     if stream.failure and stream.rest and joined(stream.rest[1]):
         at, line = stream.rest
         yield from _values(line, at, cursor, None, stream)
 
 
+def _plain_text(line: bytes, cursor: Cursor) -> str:
+    """The field that is all that is wanted of a line; empty where the line has to be looked at more closely."""
+    if not cursor.only or cursor.wanted or cursor.index < cursor.start or len(line) > MAX_RECORD:
+        return ""
+    try:
+        text = orjson.loads(line)[cursor.only]
+    except (ValueError, LookupError, TypeError):  # no JSON, no such field, no object
+        return ""
+    return text if isinstance(text, str) and text.strip() else ""
+
+
 def _line(line: bytes, at: int, cursor: Cursor, beyond: Beyond | None, stream: Stream) -> Iterator[Record]:
     index, offset = cursor.index, cursor.base + at
     record = None
+    if line[:1] == b"{" and line[-1:] == b"}" and line.count(b"}") == 1 and len(line) <= MAX_RECORD:
+        if cursor.take():  # most lines: one object, which holds no other
+            yield json_record(line, index, offset)
+        return
+    if _NO_RECORD.match(line):
+        return
     if joined(line):
         record = None if beyond else json_record(_value(line), index, offset)
         if (record is None or record.error) and opens_several(line):

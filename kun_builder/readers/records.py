@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from kun_builder.readers.arrays import json_array, opens_array
-from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT, Cursor, broken
+from kun_builder.readers.cursor import BROKEN_FILE, UNKNOWN_FORMAT, Cursor, Run, broken
 from kun_builder.readers.decode import BLANK
 from kun_builder.readers.delimited import delimited_rows
 from kun_builder.readers.encodings import as_utf8
@@ -46,14 +47,19 @@ class Records:
         self.span: Span | None = None
         self._cursor = Cursor()
         self._path, self._start, self._documents, self._columns = path, start, documents, columns
-        self._records: Iterator[Record] | None = None
+        self._records: Iterator[Any] | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        self._records = self._records or self._read()
-        return self._records
+        return self.runs("")  # type: ignore[return-value]  # without a field, there are none
 
     def __next__(self) -> Record:
         return next(iter(self))
+
+    def runs(self, field: str) -> Iterator[Record | Run]:
+        """The records, instead of iterating over them: plain JSON lines in a row that have a text in `field` come as
+        one `Run` of these texts. Where `wanted` is set, every record comes by itself."""
+        self._records = self._records or self._read(field)
+        return self._records
 
     @property
     def count(self) -> int:
@@ -74,8 +80,8 @@ class Records:
             return cut_bytes(total, size)
         return cut_groups(self._path, size) if kind is _parquet else []
 
-    def _read(self) -> Iterator[Record]:
-        cursor = self._cursor = Cursor(self._start, self.wanted)
+    def _read(self, only: str = "") -> Iterator[Record | Run]:
+        cursor = self._cursor = Cursor(self._start, self.wanted, only=only)
         if self.span is None:
             with open_file(self._path, self.progress) as file:
                 yield from read_stream(file, cursor, self._documents, self._columns)
@@ -92,7 +98,7 @@ class Records:
 
 def read_stream(
     stream: Stream, cursor: Cursor, documents: Documents = "file", columns: Sequence[str] = ()
-) -> Iterator[Record]:
+) -> Iterator[Record | Run]:
     """Records of `stream`, and of all files in it if it is an archive."""
     for packed in unpack(stream):
         member = as_utf8(packed)
@@ -107,10 +113,10 @@ def read_stream(
         cursor.base += member.position
 
 
-Kind = Callable[[Stream, Cursor, Sequence[str]], Iterator[Record]]
+Kind = Callable[[Stream, Cursor, Sequence[str]], Iterator[Record | Run]]
 
 
-def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequence[str]) -> Iterator[Record]:
+def _records(stream: Stream, cursor: Cursor, documents: Documents, columns: Sequence[str]) -> Iterator[Record | Run]:
     head = stream.peek(_HEAD)
     if kind := _kind(head, stream.name):
         return kind(stream, cursor, columns)
@@ -154,7 +160,7 @@ def _array(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[R
     return json_array(stream, cursor)
 
 
-def _lines(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[Record]:
+def _lines(stream: Stream, cursor: Cursor, columns: Sequence[str]) -> Iterator[Record | Run]:
     return json_lines(stream, cursor)
 
 

@@ -89,6 +89,7 @@ def _functions(value: Any) -> list[tuple[Option, ...]]:
     if isinstance(value, Source):
         parts = [options_of(value.parse, ("data",))]
         parts += [options_of(value.find, ("path",))] if value.find else []
+        parts += [options_of(value.verbatim, ())] if value.verbatim else []
         return parts + ([options_of(value.read, ("input", "start"))] if value.read else [])
     if isinstance(value, RowStage):
         _check_async(value.run, True, "async def run(row, generate, *, options...)")

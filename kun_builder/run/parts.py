@@ -20,10 +20,11 @@ import pyarrow as pa
 from kun_builder.drops import DROPPED, QUARANTINED
 from kun_builder.errors import Drop, KunError, PluginError, RunError, shown
 from kun_builder.readers import Records, Span
+from kun_builder.readers.cursor import Run
 from kun_builder.recipe.options import accepted
 from kun_builder.run.crew import known
 from kun_builder.run.processes import Crew, Submit
-from kun_builder.run.source_shards import PART, part_table
+from kun_builder.run.source_shards import PART, part_table, run_table
 from kun_builder.types import Record, Source
 
 if TYPE_CHECKING:
@@ -106,32 +107,44 @@ class Reading:
             rows: list[tuple[Any, ...]] = []
             characters = 0
             for row in self._read():
-                rows.append(row)
-                characters += len(row[2] or "")
-                if len(rows) >= self._rows or characters >= _CHARACTERS:
+                run = run_table(row.index, row.offsets, row.texts) if isinstance(row, Run) else None
+                if not isinstance(row, Run):
+                    rows.append(row)
+                    characters += len(row[2] or "")
+                if rows and (run or len(rows) >= self._rows or characters >= _CHARACTERS):
                     yield part_table([*zip(*rows, strict=True)])
                     rows, characters = [], 0
+                if run:
+                    yield from (run.slice(at, self._rows) for at in range(0, len(run), self._rows))
             if rows:
                 yield part_table([*zip(*rows, strict=True)])
 
-    def _read(self) -> Iterator[tuple[Any, ...]]:
-        """Rows of PART."""
-        source, part, offer = self._entry.value, self._part, self._offer
-        records = _open(part, source)
-        if ours := isinstance(records, Records):  # our reader asks before it parses, and knows the bytes
-            records.span, records.wanted, records.progress = part.span, offer, self._progress if part.size else None
-        last, options = part.start - 1, accepted(source.parse, part.options)
-        for record in records:
-            if record.index <= last:
-                raise ValueError(f"record {record.index} came after record {last}")
-            last = record.index
+    def _read(self) -> Iterator[tuple[Any, ...] | Run]:
+        """Rows of PART, or runs of them."""
+        source, part, last = self._entry.value, self._part, self._part.start - 1
+        records, options = _open(part, source), accepted(source.parse, part.options)
+        ours = isinstance(records, Records)
+        for item in self._prepared(records) if isinstance(records, Records) else records:
+            if item.index <= last:
+                raise ValueError(f"record {item.index} came after record {last}")
+            size = len(item.texts) if isinstance(item, Run) else 1
+            last = item.index + size - 1
             if not ours:  # ours tells its progress, which is as good
                 self._check()
             if self._progress and not part.size:
-                self._progress(1)
-            if ours or offer is None or offer(last):
-                yield last, record.offset, *_text(record, source, options)
+                self._progress(size)
+            if isinstance(item, Run):
+                yield item
+            elif ours or self._offer is None or self._offer(last):
+                yield last, item.offset, *_text(item, source, options)
         self.count = records.count if isinstance(records, Records) else last + 1
+
+    def _prepared(self, records: Records) -> Iterator[Record | Run]:
+        """What our reader gives, which asks before it parses and knows the bytes."""
+        part, verbatim = self._part, self._entry.value.verbatim
+        records.span, records.wanted = part.span, self._offer
+        records.progress = self._progress if part.size else None
+        return records.runs(verbatim(**accepted(verbatim, part.options)) if verbatim else "")
 
 
 def _open(part: Part, source: Source) -> Iterator[Record]:

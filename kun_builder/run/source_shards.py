@@ -129,6 +129,13 @@ def part_table(columns: Sequence[Sequence[Any]]) -> pa.Table:
         return part_table([[clean(value) for value in column] for column in columns])
 
 
+def run_table(first: int, offsets: Sequence[int], texts: Sequence[str]) -> pa.Table:
+    """A table of schema PART for records in a row, from number `first` on, all of which live."""
+    positions = np.arange(first, first + len(texts))
+    columns = [pa.array(positions), pa.array(offsets, pa.int64()), pa.array(texts, pa.string())]
+    return pa.table([*columns, *(pa.nulls(len(texts), pa.string()) for _ in VERDICT)], PART)
+
+
 def place(table: pa.Table, split: str, file: str, first: int) -> pa.Table:
     """Rows of SCHEMA from a table of PART that begins at the record `first` of the input `file`."""
     position = pc.add(table["position"], first)

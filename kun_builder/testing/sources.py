@@ -32,8 +32,9 @@ def check_source(source: Source, *paths: str | Path, memory: int = 64 << 20, **o
     same however the rows are cut into shards;
     records counted from 0, and the same from any of them on; memory, which must stay under `memory` bytes for any
     length of file (give one that is longer); files that end too early, and records with missing, null or other fields:
-    they must be quarantined and not become text. A row is a dict with `id`, `file`, `position`, `offset`, `text` and,
-    if it was dropped or quarantined, `_outcome`, `_reason`, `_value`. Raises AssertionError.
+    they must be quarantined and not become text; that `verbatim` names what `parse` returns. A row is a dict with `id`,
+    `file`, `position`, `offset`, `text` and, if it was dropped or quarantined, `_outcome`, `_reason`, `_value`.
+    Raises AssertionError.
     """
     known = declared("source", source)
     known_corpus = source.license or not source.corpus
@@ -52,6 +53,7 @@ def check_source(source: Source, *paths: str | Path, memory: int = 64 << 20, **o
             _check_memory(source, spec.options, file, memory)
             _check_damage(source, spec, file)
             _check_dirt(source, spec.options, file)
+            _check_verbatim(source, spec.options, file)
     return rows
 
 
@@ -145,6 +147,18 @@ def _check_dirt(source: Source, options: Mapping[str, Any], file: str) -> None:
             str(wrong) not in text,
             f"source `{source.name}` takes {wrong!r} for text: {text[:80]!r}; raise ValueError for what is no string",
         )
+
+
+def _check_verbatim(source: Source, options: Mapping[str, Any], file: str) -> None:
+    """Check that `parse` returns the field that the engine takes in its place as it is."""
+    field = source.verbatim(**accepted(source.verbatim, options)) if source.verbatim else ""
+    for record in _records(source, options, file) if field else ():
+        said = record.data.get(field) if isinstance(record.data, dict) else None
+        if isinstance(said, str) and said.strip():
+            expect(
+                _text(source, record.data, accepted(source.parse, options)) == said,
+                f"{file}, record {record.index}: `parse` returns another text than `{field}`, which `verbatim` names",
+            )
 
 
 def _text(source: Source, data: Any, options: Mapping[str, Any]) -> str:

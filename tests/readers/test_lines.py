@@ -11,7 +11,9 @@ from short_reads import records_of
 
 from kun_builder.errors import SourceError
 from kun_builder.readers import Records, lines
+from kun_builder.readers.cursor import Run
 from kun_builder.readers.decode import BLANK
+from kun_builder.types import Record
 
 GBK = '{"text": "这一行是用国标编码写的，不是通用编码"}'.encode("gbk")
 BIG5 = '{"text": "這一行是用大五碼寫的，功能許多，不是通用編碼"}'.encode("big5")
@@ -83,6 +85,64 @@ def test_only_wanted_lines_are_parsed(given_lines, wanted, sizes):
     everything = records_of(data)
     assert asked == list(range(len(everything)))
     assert found == [record for record in everything if record.index in wanted]
+
+
+MORE_LINES = st.one_of(
+    LINES.map(lambda line: line[0]),
+    st.sampled_from(
+        [
+            b'  {"text": "a"} \t',
+            b'{"text": "a", "text": "twice"}',
+            b'{"text": "a"}{"text": "b"}',
+            b'{"text": "a"},',
+            b'{"text": "}, {"}',
+            b'{"text": ""}',
+            b'{"text": " \\u3000"}',
+            b'{"text": {"text": "deeper"}}',
+            b'{"text": 17}',
+            b'{"title": "a"}',
+            b'["text"]',
+            b'"text"',
+            b"[",
+            b"]",
+            b'{"text": "a"}\x00',
+            b'{"text": "a", "x": 1e999}',
+        ]
+    ),
+)
+
+
+@given(st.lists(MORE_LINES, max_size=20), st.integers(0, 9), SIZES, st.integers(1, 60))
+def test_runs_of_plain_lines_are_the_records_that_come_one_by_one(given_lines, start, sizes, most):
+    """Whatever stands between them, texts in runs have the numbers, places and words of the records; only lines with a
+    text are in a run, and all else comes as it does without."""
+    data = b"\n".join(given_lines)
+    alone = records_of(data, sizes, start=start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_RUN", most)
+        items = records_of(data, sizes, start=start, only="text")
+    found = []
+    for item in items:
+        if isinstance(item, Run):
+            assert all(text.strip() for text in item.texts)
+            places = enumerate(zip(item.offsets, item.texts, strict=True), item.index)
+            found += [Record(index, {"text": text}, offset) for index, (offset, text) in places]
+        else:
+            found.append(item)
+    assert [(one.index, one.offset, one.error, one.raw) for one in found] == [
+        (one.index, one.offset, one.error, one.raw) for one in alone
+    ]
+    for one, same in zip(found, alone, strict=True):
+        assert one.data == same.data or orjson.dumps(one.data["text"]) == orjson.dumps(same.data["text"])
+
+
+def test_most_lines_come_in_runs():
+    """A line without a text breaks a run; there is none without a field, or where records are chosen."""
+    data = b'{"text": "a"}\n{"text": "b"}\n{"text": null}\n{"text": "c"}\n'
+    runs = [item for item in records_of(data, only="text") if isinstance(item, Run)]
+    assert [(run.index, run.offsets, run.texts) for run in runs] == [(0, [0, 14], ["a", "b"]), (3, [43], ["c"])]
+    for cursor in ({}, {"only": "title"}, {"only": "text", "wanted": lambda index: True}):
+        assert not any(isinstance(item, Run) for item in records_of(data, **cursor))
 
 
 @given(SIZES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts
 from kun_builder.run.crew import LocalCrew
 from kun_builder.run.ingest import ReadSettings, ingest
+from kun_builder.run.source_shards import run_table
 from kun_builder.status import Status
 
 LOAD = functools.partial(load_plugins, (), ())
@@ -72,6 +74,26 @@ def test_several_processes_make_the_same_shards(tmp_path, splits, monkeypatch):
     for split in splits:
         (tmp_path / "several" / f"{split}.json").unlink(missing_ok=True)
     assert _read(splits, tmp_path / "several", CREW)[1] == files
+
+
+def test_a_text_taken_as_it_is_makes_the_same_shards(tmp_path, splits):
+    """A source that names its field gives the bytes that it gives when each record is handed to its `parse`."""
+    dirt = b'\n{"text": null}\n{"text": " "}\n{"text": 7}\n{"title": "x"}\n{"text": "y"}'
+    path = tmp_path / "in" / "a.jsonl"
+    path.write_bytes(path.read_bytes() + dirt)
+    slow = {
+        name: (spec, replace(entry, value=replace(entry.value, verbatim=None)))
+        for name, (spec, entry) in splits.items()
+    }
+    taken = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "run_table", lambda *run: taken.append(run) or run_table(*run))
+        result, files = _read(splits, tmp_path / "fast")
+        assert sum(len(texts) for _, _, texts in taken) > 400
+        taken.clear()
+        assert _read(slow, tmp_path / "slow")[1] == files
+    assert not taken
+    assert result["one"].counts.quarantined == {"broken_json": 2, "missing_field": 1, "text_not_string": 1}
 
 
 def test_an_error_of_another_process_is_told_as_ones_own(tmp_path, splits, monkeypatch):

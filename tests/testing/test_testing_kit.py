@@ -108,6 +108,14 @@ def test_good_source_without_a_reader_passes(tmp_path):
     assert [row["_reason"] for row in rows] == [None, "broken_json", "parse_failed"]
 
 
+def test_a_field_that_is_not_the_text_is_found_out(tmp_path):
+    """A source that names a field whose string `parse` does not return as it is fails."""
+    (tmp_path / "a.jsonl").write_text('{"text": "一", "title": "二"}\n')
+    source = Source(name="s", parse=parse, license="mit", verbatim=lambda: "title")
+    with pytest.raises(AssertionError, match="record 0: `parse` returns another text than `title`"):
+        check_source(source, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
