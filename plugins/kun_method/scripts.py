@@ -23,20 +23,32 @@ def in_script_of(text: str, words: str) -> str:
     traditional, simplified = _counts(text)
     said_traditional, said_simplified = _counts(words)
     if said_simplified and traditional > _CLEAR * simplified:
-        return _converted(words, "s2tw", "s" if said_traditional > said_simplified else "")
+        return _converted(words, "s2tw", "s" if said_traditional > said_simplified else "", text)
     if said_traditional and simplified > _CLEAR * traditional:
-        return _converted(words, "t2s", "t" if said_simplified > said_traditional else "")
+        return _converted(words, "t2s", "t" if said_simplified > said_traditional else "", text)
     return words
 
 
-def _converted(words: str, direction: str, only: str) -> str:
+def _converted(words: str, direction: str, only: str, text: str) -> str:
     """`words` in the other script; of words that are in it for the most part, only the characters of the script `only`,
-    for OpenCC takes those of both scripts (體系, 公里) for simplified ones."""
+    for OpenCC takes those of both scripts (體系, 公里) for simplified ones. A character of both stays where the text
+    writes it beside one of its neighbours (三征, not 三徵)."""
     converted = str(_converter(direction).convert(words))
-    if not only or len(converted) != len(words):
+    if len(converted) != len(words):
         return converted
-    pairs = zip(words, converted, strict=True)
-    return "".join(theirs if _script(ours) == only else ours for ours, theirs in pairs)
+    if only:
+        pairs = zip(words, converted, strict=True)
+        return "".join(theirs if _script(ours) == only else ours for ours, theirs in pairs)
+    return "".join(
+        ours if ours in _EITHER and ours != theirs and _told(text, converted, place, ours) else theirs
+        for place, (ours, theirs) in enumerate(zip(words, converted, strict=True))
+    )
+
+
+def _told(text: str, converted: str, place: int, character: str) -> bool:
+    """Whether `text` has the character beside one of its neighbours in the converted words."""
+    before, behind = converted[max(0, place - 1) : place], converted[place + 1 : place + 2]
+    return any(pair in text for pair in (before + character, character + behind) if len(pair) == 2)
 
 
 def simplified(words: str) -> str:
