@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from finished_runs import make_run
 
 from kun_builder.errors import RunError
 from kun_builder.report import read_report
+from kun_builder.result.limits import Limit
 from kun_builder.result.review import open_review
-from kun_builder.result.review_draw import Stratum, allot, draw
+from kun_builder.result.review_draw import Stratum, _nearness, allot, draw
 from kun_builder.run.folder import RunFolder
 
 
@@ -35,6 +38,15 @@ def test_strata(run):
     far = [pair["measured"]["score"] for pair in drawn if pair["stratum"] == "kept, far from all thresholds"]
     assert max(near) <= min(far)
     assert {pair["value"] for pair in drawn} == {None, 0.21}, "of rejected ones, the number that they were rejected for"
+
+
+def test_a_row_is_as_near_as_its_nearest_threshold(tmp_path):
+    """Each threshold has its nearest rows; a value that was not measured is near to nothing."""
+    columns = {"position": [0, 1, 2, 3], "score": [0.51, 0.7, 0.8, 0.9], "fit": [0.9, 0.31, 0.7, None]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    limits = [Limit("a", "a", "threshold", "score", 0.5), Limit("b", "b", "threshold", "fit", 0.3)]
+    rows, near = _nearness([tmp_path / "rows.parquet"], limits)
+    assert (rows, near.tolist()) == (4, [0.0, 0.0, 0.25, 0.75])
 
 
 def test_the_same_seed_draws_the_same_pairs(run):

@@ -94,3 +94,10 @@ def test_bootstrap(values):
         assert min(values) <= found.low <= found.value + 1e-9
         assert found.value - 1e-9 <= found.high <= max(values)
         assert found.value == pytest.approx(np.mean(values))
+
+
+def test_the_interval_is_that_of_so_many_pairs():
+    """As wide as that of a mean of a hundred draws, and narrower for four times as many."""
+    few, many = bootstrap([0.0, 1.0] * 50), bootstrap([0.0, 1.0] * 200)
+    assert (few.low, few.value, few.high) == pytest.approx((0.402, 0.5, 0.598), abs=0.012)
+    assert (many.low, many.high) == pytest.approx((0.451, 0.549), abs=0.008)

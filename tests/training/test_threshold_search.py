@@ -63,14 +63,14 @@ def test_thresholds_that_are_set_are_a_start(seed):
 def test_the_first_cut_that_reaches_the_precision_is_not_taken():
     """One column reaches it at the cost of half of the good rows, two others together at the cost of none."""
     good = np.array([True] * 20 + [False] * 6)
-    costly = np.array([0.9] * 10 + [0.2] * 10 + [0.1] * 6)
+    costly = np.array([0.9] * 10 + [0.1234] * 16)
     first, second = np.full(26, 0.9), np.full(26, 0.9)
     first[20:23] = second[23:] = 0.1
-    rows = Rows(good, np.ones(26), {"c0": np.where(costly == 0.2, 0.1, costly), "c1": first, "c2": second})
-    limits = [limit(n, 0.0) for n in range(3)]
+    rows = Rows(good, np.ones(26), {"c0": costly, "c1": first, "c2": second})
+    limits = [limit(0, 0.121), limit(1, 0.0), limit(2, 0.0)]
     found = search(rows, limits, 0.95, LEAST)
     assert worth(rows, found, 0.95) == (0.95, 1.0)
-    assert found[0] == limits[0], "it has nothing to do with it"
+    assert found[0] == limits[0], "it has nothing to do with it, and stays where it was set"
 
 
 def test_a_threshold_that_gains_nothing_stays():
