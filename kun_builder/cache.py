@@ -14,6 +14,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KUN_CACHE") or "~/.cache/kun-builder").expanduser()
 
 
+def mirror_folder(address: str) -> Path:
+    """The folder of this machine in which is worked at what is kept at an address. Its parent is for this one alone."""
+    address = address.rstrip("/")
+    name = hashlib.sha256(os.fsencode(address)).hexdigest()[:16]
+    return cache_folder() / "mirrors" / name / address.rpartition("/")[2]
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, remembered for as long as its size and time of change stay the same."""
     path, about = path.resolve(), path.stat()

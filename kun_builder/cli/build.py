@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         "kun-build recipe.yaml",
         "kun-build recipe.yaml --limit 200 --output runs/try",
         "kun-build recipe.yaml --endpoint http://gpu1:8000 --endpoint http://gpu2:8000",
+        "kun-build recipe.yaml --output s3://bucket/runs/mine     any machine goes on with it",
         "kun-build recipe.yaml --push-to-hub my-org/my-kun",
         "kun-build recipe.yaml --time-limit 3h45m",
         "kun-build recipe.yaml --json > result.json",
@@ -80,18 +81,20 @@ def command(
     from kun_builder.result.losses import check_losses
     from kun_builder.result.present import is_presented
     from kun_builder.run.folder import RunFolder
+    from kun_builder.run.mirror import mirrored
     from kun_builder.run.runner import build  # after the check: it imports `datasets`
     from kun_builder.run.target import build_target
     from kun_builder.status import Status
 
-    status = Status()
+    status = Status(say=out.note)
     wanted = build_target if checked.target and checked.limit is None else build
     with ending(status, time_limit):
-        with progress(status, out), _metrics(status, metrics_port, out):
-            report = wanted(checked, registry, fresh=fresh, status=status)
-        if not is_presented(checked.output):
-            out.note("writing the card and the report page")
-            _present(checked.output, out)
+        with mirrored(checked, status):
+            with progress(status, out), _metrics(status, metrics_port, out):
+                report = wanted(checked, registry, fresh=fresh, status=status)
+            if not is_presented(checked.output):
+                out.note("writing the card and the report page")
+                _present(checked.output, out)
         if not repo or out.format == "human":
             show_result(report, checked, out)
         check_losses(RunFolder(checked.output), report)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.options import Command, Folder, output_options
 from kun_builder.cli.output import Output
 
 _DAY = 86_400.0
@@ -21,17 +21,19 @@ _DAY = 86_400.0
         "kun-build cache --journal journal    one that a recipe names",
     ),
 )
-@click.option("--journal", type=click.Path(path_type=Path), metavar="DIR", help="Its folder [the user's cache].")
+@click.option("--journal", type=Folder(), metavar="DIR", help="Its folder [the user's cache].")
 @click.option("--prune", type=click.FloatRange(min=0), metavar="DAYS", help="Delete files unused for so many days.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @output_options
-def command(journal: Path | None, prune: float | None, yes: bool, out: Output) -> None:
+def command(journal: Path | str | None, prune: float | None, yes: bool, out: Output) -> None:
     """Show the size and age of the journal: every answer that a model has given, kept so that it is paid for once.
 
     With --prune, files that no run has added to for DAYS days are deleted; their answers would be asked again.
     """
     from kun_builder.models.journal.journal import Journal
 
+    if isinstance(journal, str):
+        raise click.UsageError("a journal at an address is looked at, and made smaller, by the tools of its storage")
     opened = Journal.open(journal, say=out.warn)
     stats = opened.stats()
     if prune is not None:

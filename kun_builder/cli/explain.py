@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.options import Command, Folder, output_options
 from kun_builder.cli.output import Output
 
 _SHOWN = 20
@@ -22,21 +22,28 @@ _SHOWN = 20
         "kun-build explain runs/my-kun wudao/part-2021.json:17 --json",
     ),
 )
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=Folder(exists=True))
 @click.argument("row", metavar="ID")
 @click.option(
-    "--journal", type=click.Path(path_type=Path), metavar="DIR", help="The recipe's `journal:` [the user's cache]."
+    "--journal",
+    type=Folder(),
+    metavar="DIR",
+    help="The recipe's `journal:` [the user's cache, or that at the address].",
 )
 @output_options
-def command(run: Path, row: str, journal: Path | None, out: Output) -> None:
+def command(run: Path | str, row: str, journal: Path | str | None, out: Output) -> None:
     """Show everything about the row ID of RUN: source, each step, prompts and answers, and why it ended as it did.
 
     Ids are in kept/ and rejected/ of RUN, in the dataset's provenance and on the report page.
     """
     from kun_builder.result.explain import explain
     from kun_builder.result.finished import open_run
+    from kun_builder.run.mirror import journal_at, run_at
 
-    story = explain(open_run(run), row, journal)
+    if isinstance(run, str) and journal is None:
+        journal = f"{run}/journal"
+    with run_at(run, out.note) as folder:
+        story = explain(open_run(folder), row, journal_at(journal) if isinstance(journal, str) else journal)
     if out.format == "json":
         out.json(story)
     elif out.format == "quiet":

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.options import Command, Folder, output_options, run_at_address
 from kun_builder.cli.output import Output
 
-_RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+_RUN = Folder(exists=True)
 
 
 @click.command(
@@ -36,6 +36,7 @@ _RUN = click.Path(path_type=Path, exists=True, file_okay=False)
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write into [RUN/export/SHAPE]."
 )
 @output_options
+@run_at_address("run", "against", writes=lambda given: given["output"] is None)
 def command(
     run: Path, shape: str, system: str, against: Path | None, by: str, margin: float, output: Path | None, out: Output
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,23 @@ class Group(click.Group):
         write_examples(formatter, [command.examples[0] for command in commands])
 
 
+class Folder(click.Path):
+    """A folder, as a `Path`; or an address at which one is kept, as a string."""
+
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(path_type=Path, exists=exists, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """An address as it is, if something can be kept there."""
+        from kun_builder.readers.addresses import is_address, no_folder, public
+
+        if not (isinstance(value, str) and is_address(value)):
+            return super().convert(value, param, ctx)
+        if fault := no_folder(value):
+            self.fail(f"{public(value)} {fault}", param, ctx)
+        return value.rstrip("/")
+
+
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
     """The examples, without wrapping. What follows a command behind a gap is a remark; it becomes a comment of the
     shell, so that the line can be pasted whole."""
@@ -78,6 +96,28 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def run_at_address(
+    *names: str, writes: Callable[[Mapping[str, Any]], bool] = lambda given: False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let parameters of type `Folder` name runs at addresses: the function gets folders of this machine, without the
+    shards. `writes`: whether, as it is called, it writes into the first one; that goes back to the address."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def wrapped(*, out: Output, **given: Any) -> None:
+            with ExitStack() as stack:
+                for name in (name for name in names if isinstance(given[name], str)):
+                    from kun_builder.run.mirror import run_at
+
+                    mirror = run_at(given[name], out.note, writes=name == names[0] and writes(given))
+                    given[name] = stack.enter_context(mirror)
+                function(out=out, **given)
+
+        return wrapped
+
+    return decorate
+
+
 recipe_argument = click.argument(
     "recipe", required=False, default="recipe.yaml", type=click.Path(path_type=Path), metavar="[RECIPE]"
 )
@@ -103,7 +143,12 @@ def run_options(function: Callable[..., None]) -> Callable[..., None]:
             metavar="URL",
             help="Server for every model of the recipe; may be repeated.",
         ),
-        click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run folder [runs/NAME]."),
+        click.option(
+            "--output",
+            type=Folder(),
+            metavar="DIR",
+            help="Run folder, or its address (s3://bucket/runs/x) [runs/NAME].",
+        ),
         click.option(
             "--limit",
             type=click.IntRange(min=1),
@@ -140,7 +185,7 @@ def open_recipe(
     out: Output,
     *,
     limit: int | None = None,
-    output: Path | None = None,
+    output: Path | str | None = None,
     endpoints: tuple[str, ...] = (),
     plugins_dirs: tuple[Path, ...] = (),
 ) -> tuple[Recipe, Registry]:

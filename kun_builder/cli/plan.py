@@ -75,7 +75,7 @@ def _describe(recipe: Recipe, plan: Plan, registry: Registry) -> dict[str, Any]:
     """The plan as plain data."""
     return {
         "name": recipe.name,
-        "output": str(recipe.output),
+        "output": recipe.output_at or str(recipe.output),
         "executor": recipe.executor,
         "placement": _placement(recipe, plan, registry) if recipe.executor == "ray" else {},
         "limit": recipe.limit,

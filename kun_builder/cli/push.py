@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.options import Command, Folder, output_options, run_at_address
 from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ def push_options(function: Callable[..., None]) -> Callable[..., None]:
         "kun-build push runs/my-kun my-org/my-kun --create-pr --json",
     ),
 )
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=Folder(exists=True))
 @click.argument("repo", metavar="[ORG/NAME]", callback=repo_name, required=False)
 @push_options
 @output_options
+@run_at_address("run")
 def command(run: Path, repo: str | None, out: Output, **options: Any) -> None:
     """Publish the finished run in RUN as the dataset ORG/NAME: one commit, checked before and after.
 

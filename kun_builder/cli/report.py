@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
-from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.options import Command, Folder, output_options, run_at_address
 from kun_builder.cli.output import Output
 
 
 @click.command(
-    cls=Command, examples=("kun-build report runs/my-kun", "kun-build report runs/my-kun --no-open --format quiet")
+    cls=Command,
+    examples=("kun-build report runs/my-kun", "kun-build report s3://bucket/runs/mine --no-open --format quiet"),
 )
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=Folder(exists=True))
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser [yes, at a terminal].")
 @output_options
+@run_at_address("run", writes=lambda given: True)
 def command(run: Path, show: bool, out: Output) -> None:
     """Write report.html and the card of the finished run in RUN anew, and open the page.
 

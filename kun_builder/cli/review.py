@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kun_builder.cli.options import Command, output_options
+from kun_builder.cli.options import Command, Folder, output_options, run_at_address
 from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
         "kun-build calibrate recipe.yaml --run runs/my-kun --precision 0.9",
     ),
 )
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=Folder(exists=True))
 @click.option("--sample", type=click.IntRange(min=1), default=60, metavar="N", help="Pairs to judge [60].")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Another seed draws other pairs [0].")
 @click.option("--reviewer", default="review", callback=_name, metavar="NAME", help="Whose verdicts these are [review].")
@@ -57,6 +57,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="Put the verdicts that such a page saved into the run; repeatable.",
 )
 @output_options
+@run_at_address("run", writes=lambda given: given["page"] is None)
 def command(
     run: Path,
     sample: int,

@@ -1,4 +1,4 @@
-"""Addresses of inputs, such as `s3://bucket/key`: what they are called, and what of them may be shown."""
+"""Addresses, such as `s3://bucket/key`: what they are called, what of them may be shown, what can be kept there."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def may_hold_key(path: str) -> bool:
     fields = parse_qsl(path.partition("?")[2], keep_blank_values=True)
     secret = any(_SECRET.search(name) or (web and len(value) > _LONG) for name, value in fields)
     return secret or bool((_WEB_USER if web else _PASSWORD).search(path))
+
+
+def no_folder(address: str) -> str:
+    """Why nothing can be kept at an address, in words that follow it; empty if it may be tried."""
+    if may_hold_key(address):
+        return "has a password or a query that may be a key: keys come from the environment"
+    if _WEB.match(address):
+        return "can only be read, as all web addresses"
+    if address.lower().startswith(("file:", "local:")):
+        return "is on this machine: give the path alone"
+    return "" if address.partition("://")[2].strip("/") else "names no folder"
 
 
 def name_of(path: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -76,6 +76,8 @@ def file_system(path: str) -> tuple[Any, str]:
 
 def _options(scheme: str) -> dict[str, Any]:
     """Proxies and ~/.netrc count for web addresses; a transfer may take long, but not stand still for a minute."""
+    if scheme in ("s3", "s3a"):
+        return {"max_concurrency": 2}  # parts of 50 MB that it has in memory of each large file which it sends
     if scheme not in ("http", "https"):
         return {}
     import aiohttp
@@ -100,7 +102,7 @@ def told(path: str, what: str) -> Iterator[None]:
 
 def fault(path: str, what: str, error: BaseException) -> SourceError:
     """The error that says what failed at an address, why, and what to do."""
-    return SourceError(f"{_shown(path)} {what}: {_why(error)}", hint=cure(path))
+    return SourceError(f"{_shown(path)} {what}: {why(error)}", hint=cure(path))
 
 
 def _shown(path: str) -> str:
@@ -113,7 +115,7 @@ def cure(path: str) -> str:
     return f"check the address; {known}" if known else "check the address"
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """The reason in one line."""
     error = _cause(error)
     status = getattr(error, "status", None)
@@ -132,7 +134,7 @@ def _cause(error: BaseException) -> BaseException:
     return cause if web and cause else error
 
 
-def _final(error: BaseException) -> bool:
+def final(error: BaseException) -> bool:
     """Whether waiting would change nothing."""
     cause = _cause(error)
     refused = isinstance(cause, FileNotFoundError | PermissionError)
@@ -176,7 +178,7 @@ class Remote:
     @property
     def stamp(self) -> tuple[Any, ...]:
         """Size and the surest mark of the content that the server tells."""
-        return _stamp(self._about)
+        return stamp_of(self._about)
 
     @cached_property
     def ranged(self) -> bool:
@@ -267,9 +269,9 @@ class Remote:
             except KunError:
                 raise
             except Exception as error:  # each backend raises what its libraries raise
-                if _final(error) or pause is None or self._closed.is_set():
+                if final(error) or pause is None or self._closed.is_set():
                     raise fault(self._path, f"cannot be read from byte {at} on", error) from error
-                _LOG.warning("%s: %s at byte %d; asked again", _shown(self._path), _why(error), at)
+                _LOG.warning("%s: %s at byte %d; asked again", _shown(self._path), why(error), at)
             self._opened, self._broken = None, True
             self._closed.wait(pause)
         raise AssertionError("the last try returns or raises")
@@ -278,7 +280,7 @@ class Remote:
         """Open the object, again if it broke off. Raises SourceError if it is no longer what it was."""
         if self._broken:
             self._fs.invalidate_cache()
-            if _stamp(self._info()) != self.stamp:
+            if stamp_of(self._info()) != self.stamp:
                 raise SourceError(f"{_shown(self._path)} was changed while it was read", hint=_AGAIN)
         return self._fs.open(self._place, "rb", **how)
 
@@ -291,7 +293,8 @@ _LOG = logging.getLogger(__name__)
 _AGAIN = "run kun-build again to go on"
 
 
-def _stamp(about: dict[str, Any]) -> tuple[Any, ...]:
+def stamp_of(about: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of an object differs when its content does, by what its file system tells of it."""
     return (about.get("size"), *[str(about[name]) for name in _STAMPS if about.get(name)][:1])
 
 

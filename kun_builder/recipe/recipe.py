@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainSerializer, ValidationError
 
+from kun_builder.cache import mirror_folder
 from kun_builder.errors import RunError, shown
+from kun_builder.readers.addresses import is_address, no_folder, public
 from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import RecipeFile
 from kun_builder.recipe.option_values import faults_of
@@ -27,7 +29,6 @@ from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages", "preset")
 _NAME = re.compile(r"\w[\w.-]*")
-_NO_FOLDER = "is an address; it must be a folder of a file system, with locks and renames"
 _VARIABLE = re.compile(r"\$\{[A-Z_][A-Z0-9_]*\}")
 
 
@@ -99,7 +100,9 @@ class Settings(_Frozen):
     seed: int = Field(default=0, ge=0, description="Seed of everything that is drawn.")
     format: Literal["parquet", "jsonl"] = Field(default="parquet", description="File format of the dataset.")
     journal: Path | None = Field(
-        default=None, description="Folder of finished generations; by default in the user's cache, for all runs."
+        default=None,
+        description="Folder of finished generations, or an address (`s3://`); by default in the user's cache, for all"
+        " runs, or, where the run folder is at an address, `journal` there.",
     )
     target: int | None = Field(
         default=None,
@@ -136,6 +139,11 @@ class Recipe(Settings):
     """Per model with an API key: the environment variable that it came from."""
     limit: int | None = None
     output: Path
+    """The run folder; with `output_at`, the folder of this machine in which is worked at it, and so with `journal`."""
+    output_at: str = ""
+    """Address at which the run folder is kept; empty if it is on this machine alone."""
+    journal_at: str = ""
+    """Address at which the journal is kept; empty if it is on this machine alone."""
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
@@ -155,13 +163,13 @@ def load_recipe(
     catalog: Catalog,
     *,
     limit: int | None = None,
-    output: Path | None = None,
+    output: Path | str | None = None,
     endpoints: Sequence[str] = (),
     plugins: Plugins | None = None,
 ) -> Recipe:
     """Read and check a recipe against what there is in `catalog`, usually `load_plugins()`.
 
-    limit: rows to build from, drawn over the whole input. output: run folder, by default `runs/<name>`.
+    limit: rows to build from, drawn over the whole input. output: run folder or its address, by default `runs/<name>`.
     endpoints: replace those of every model. plugins: what `catalog` was loaded with, if not `plugin_settings(path)`.
     Raises RecipeError with everything that is wrong.
     """
@@ -176,26 +184,44 @@ def load_recipe(
     settings = _with_notes(file, settings)
     if settings.budget.money and models and not any(spec.cost_in or spec.cost_out for spec in models.values()):
         file.complain(("budget",), "`budget`: `money` needs the price of a model: `cost: {input: 0.5, output: 1.5}`")
-    if _is_address(settings.journal):
-        file.complain(("journal",), f"`journal`: {shown(settings.journal)} {_NO_FOLDER}")
+    journal_at = _journal_at(file)
     file.check()
-    if _is_address(output):
-        raise RunError(
-            f"the run folder {shown(output)} {_NO_FOLDER}",
-            hint="choose a folder with --output (local, NFS, Lustre), and copy the finished run to where it shall be",
-        )
     name = settings.name or _default_name(path)
     values = {key: getattr(settings, key) for key in Settings.model_fields}
     values |= {"name": name, "journal": settings.journal and path.parent / os.path.expanduser(settings.journal)}
+    values |= {"output": Path("runs") / name} | _at_addresses(output, journal_at, settings)
     values |= {"plugins": plugins or plugin_settings(path)}
     values |= {"models": models, "splits": splits, "stages": stages, "variables": variables}
     values["sections"] = sections
-    return Recipe(**values, file=path, limit=limit, output=output or Path("runs") / name)
+    return Recipe(**values, file=path, limit=limit)
 
 
-def _is_address(folder: Path | None) -> bool:
-    """Whether a folder is an address such as `s3://bucket/run`, of which a `Path` keeps only one of the two `/`."""
-    return folder is not None and re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)) is not None
+def _journal_at(file: RecipeFile) -> str:
+    """The address of the journal; empty if it is a folder. What is wrong with it is noted in `file`."""
+    journal = file.data.get("journal")
+    if not isinstance(journal, str) or not is_address(journal):
+        return ""
+    if fault := no_folder(journal):
+        file.complain(("journal",), f"`journal`: {shown(public(journal))} {fault}")
+    return journal.rstrip("/")
+
+
+def _at_addresses(output: Path | str | None, journal_at: str, settings: Settings) -> dict[str, Any]:
+    """Run folder and journal, as far as they are given with the command or are at an address.
+
+    An address is a string: a `Path` keeps only one of the two `/`, and who makes one of it works on this machine alone.
+    """
+    if isinstance(output, Path) and re.match(r"[a-z][a-z0-9+.-]+:/", str(output)):
+        what = f"the run folder {shown(output)} is an address, where this command cannot work"
+        raise RunError(what, hint="choose a folder of this machine with --output")
+    found: dict[str, Any] = {"output": Path(output)} if output else {}
+    if isinstance(output, str) and is_address(output):
+        if fault := no_folder(output):
+            hint = "choose a folder with --output, or an address such as `s3://bucket/runs/mine`"
+            raise RunError(f"the run folder {shown(public(output))} {fault}", hint=hint)
+        found |= {"output_at": output.rstrip("/"), "output": mirror_folder(output)}
+        journal_at = journal_at or ("" if settings.journal else f"{output.rstrip('/')}/journal")
+    return found | ({"journal_at": journal_at, "journal": mirror_folder(journal_at)} if journal_at else {})
 
 
 def _settings(file: RecipeFile, data: Mapping[str, Any], others: Iterable[str] = _SECTIONS) -> Settings:

@@ -20,8 +20,8 @@ _LOCAL_LOCKS = re.compile(r"\b(?:nolock|localflock|local_lock=(?:flock|all))\b")
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which ends with the process, however it ends.
+def hold(folder: Path, called: str = "") -> Iterator[None]:
+    """Hold the lock of `folder`, which ends with the process, however it ends. `called`: its name for people.
 
     Raises RunError, with process and machine of the holder, if another one has it, and where the file system has no
     locks that all machines see.
@@ -37,7 +37,7 @@ def hold(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise RunError(
-                f"another kun-build (process {file.read().strip() or 'unknown'}) is working in {folder}",
+                f"another kun-build (process {file.read().strip() or 'unknown'}) is working in {called or folder}",
                 hint="wait for it, or give this run another folder with --output",
             ) from error
         except OSError as error:

@@ -97,16 +97,34 @@ def test_build_beside_a_strangers_dataset(tmp_path):
     assert not (tmp_path / "shards").exists()
 
 
-def test_addresses_are_no_folders(tmp_path):
-    """A run folder or a journal on object storage is refused before anything is done, with the cure; `s3:` is no folder
-    that appears instead."""
+def test_a_path_that_was_an_address_is_no_folder(tmp_path):
+    """Where only folders are taken, an address is refused with the cure: `s3:` is no folder that appears instead. A
+    journal at an address that cannot be written is told with its line."""
     (tmp_path / "recipe.yaml").write_text("splits: {a: {source: generic, path: in.jsonl}}\nstages: [normalize]\n")
     (tmp_path / "in.jsonl").write_text('{"text": "hello"}\n')
     registry = load_plugins()
     with pytest.raises(RunError, match="the run folder s3:/bucket/run is an address") as refused:
         load_recipe(tmp_path / "recipe.yaml", registry, output=Path("s3://bucket/run"))
-    assert "copy the finished run" in refused.value.hint
+    assert "--output" in refused.value.hint
+    with (tmp_path / "recipe.yaml").open("a") as file:
+        file.write("journal: https://example.org/kun\n")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:3: `journal`: https://example.org/kun can only be read"):
+        load_recipe(tmp_path / "recipe.yaml", registry)
+
+
+def test_what_is_kept_at_addresses_is_worked_at_on_this_machine(tmp_path, own_cache):
+    """Run folder and journal at addresses are folders of the cache; the journal of a run is beside it unless the recipe
+    says where it is."""
+    (tmp_path / "recipe.yaml").write_text("splits: {a: {source: generic, path: in.jsonl}}\nstages: [normalize]\n")
+    (tmp_path / "in.jsonl").write_text('{"text": "hello"}\n')
+    registry = load_plugins()
+    recipe = load_recipe(tmp_path / "recipe.yaml", registry, output="s3://bucket/run/")
+    assert (recipe.output_at, recipe.journal_at) == ("s3://bucket/run", "s3://bucket/run/journal")
+    assert recipe.output.is_relative_to(tmp_path / "cache/mirrors")
+    assert recipe.output.name == "run"
+    assert recipe.journal.is_relative_to(tmp_path / "cache/mirrors")
     with (tmp_path / "recipe.yaml").open("a") as file:
         file.write("journal: hf://buckets/org/kun\n")
-    with pytest.raises(RecipeError, match=r"recipe\.yaml:3: `journal`: hf:/buckets/org/kun is an address"):
-        load_recipe(tmp_path / "recipe.yaml", registry)
+    recipe = load_recipe(tmp_path / "recipe.yaml", registry)
+    assert (recipe.output_at, recipe.journal_at) == ("", "hf://buckets/org/kun")
+    assert recipe.output == Path("runs") / recipe.name

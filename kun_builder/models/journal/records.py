@@ -86,9 +86,19 @@ def scan(path: Path) -> Scan:
     return Scan(entries, damage)
 
 
-def _records(data: mmap.mmap, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """The key, start and end of each whole record, in the order of the file."""
-    at = 0
+def grown(path: Path, start: int) -> bytes:
+    """The bytes of a log from `start`, the end of a record or 0, to the end of its last whole record, also while a
+    process writes to it; none if there is no further one."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= start:
+            return b""
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            return data[start : max((end for _, _, end in _records(data, size, start)), default=start)]
+
+
+def _records(data: mmap.mmap, size: int, at: int = 0) -> Iterator[tuple[bytes, int, int]]:
+    """The key, start and end of each whole record from `at` on, in the order of the file."""
     while at + _HEAD.size <= size:
         magic, length, crc, key = _HEAD.unpack_from(data, at)
         end = at + _HEAD.size + length
