@@ -79,9 +79,8 @@ async def run(
         prompt = chosen(KUN, "polish_kun", row["text"])
     prompt = chosen(prompt, "polish", row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
-    text = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
-    if whole:
-        text = finished(text)
+    fitted = await fit(generate, model, prompt, row["text"], room, instruction=instruction)
+    text = finished(fitted) if whole else fitted
     filled = prompt.fill(instruction=instruction, text=text)
 
     async def ask(number: int) -> Completion:
@@ -104,11 +103,8 @@ async def run(
         key=lambda answer: _worth(*answer, instruction, text),
     )
     guarded = row.get("redistributable", False) and whole and least_kept > 0
-    if (
-        guarded
-        and (fault or _loses(output, instruction, closed_gaps(text), least_kept))
-        and (instead := as_answer(text))
-    ):
+    worse = guarded and (fault or _loses(output, instruction, closed_gaps(text), least_kept))
+    if worse and (instead := as_answer(text)):
         return {**row, "output": instead, "raw_answer": text, "polished": False, **substance(instead, text)}
     if fault:
         raise Drop(*fault, raw_answer=text, **({"output": output} if output else {}))
