@@ -16,7 +16,9 @@ VERIFIED = Preset(
         {"score": {"threshold": 0.2}},
         "polish",
         {"refine": {"columns": ["output"]}},
-        {"verify": {"least_coverage": 0.5}},  # the question was to be one that the whole text answers
+        # The question was to be one that the whole text answers. Of 43 such pairs, read one by one, 22 of the 26 with
+        # 0.88 and more for the answer to it were good, and 6 of the other 17.
+        {"verify": {"least_coverage": 0.5, "least_answered": 0.88}},
     ),
 )
 KUN = Preset(
