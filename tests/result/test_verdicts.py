@@ -19,11 +19,12 @@ from kun_builder.run.verdicts import Verdict, read_verdicts, verdicts_in
 def test_each_stratum_weighs_what_it_stands_for():
     """The share of good rows is that of all kept ones, not of those that happened to be drawn."""
     near = [Verdict(good=number == 0, id=f"n{number}", stratum="near", stratum_rows=100) for number in range(10)]
-    far = [Verdict(good=True, id=f"f{number}", stratum="far", stratum_rows=900) for number in range(10)]
+    far = [Verdict(good=True, id=f"f{number}", stratum="far", stratum_rows=900) for number in range(20)]
     rejected = [Verdict(good=True, stratum="rejected", stratum_rows=10**6, reason="score: low_score")]
     share = precision(near + far + rejected)
     assert share.value == pytest.approx((100 * 0.1 + 900) / 1000)
-    assert share.low < share.value < share.high <= 1
+    # 10 verdicts that stand for 10 rows each and 20 for 45 each say as much as 1000**2 / (10 * 10**2 + 20 * 45**2) alike.
+    assert (share.low, share.high) == pytest.approx((0.7335, 0.9738), abs=1e-3)
     assert precision(rejected) is None
 
 
