@@ -53,6 +53,7 @@ _DATE = re.compile(r"\d{4}\s*年|\d{1,2}\s*月\s*\d{1,2}\s*日|每(?:周|星期|
 _AUTHOR = re.compile(
     r"(?<![基日文版资脚标样根剧课成书译话木一二两三四五六七八九十几])"
     r"(?:本文(?![学化件字明物体艺具])|[本我](?:公司|校(?![验对准正园])|院(?![士子落])|刊(?![登载])|[司台站报](?=[的将记])))|笔者|小编"
+    r"|关注[^。！\n]{0,8}公众号|文末|私信我|(?:欢迎(?:大家)?关注|(?:欢迎|帮忙)(?:大家)?(?:转发|点赞|留言))|点个赞|长按识别"
 )
 _STATED = re.compile(r"^[它其他她]们?[^，,？?]*[？?]$")
 _CLAUSE = re.compile(r"[，,；;。]")
@@ -106,7 +107,7 @@ def answer_needs_text(output: str) -> str:
 
 
 def speaks_as_author(output: str, instruction: str) -> str:
-    """The word by which an answer speaks as its author, whom no reader knows (本文, 笔者, 本校), or ""."""
+    """The word by which an answer speaks as its author, whom no reader knows (本文, 笔者, 本校, 关注公众号), or ""."""
     if len(instruction) > LONG_QUESTION:
         return ""
     match = _AUTHOR.search(simplified(output))

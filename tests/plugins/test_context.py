@@ -15,6 +15,7 @@ from kun_method.verify import about_answer
         ("两类产品的重心差别很大。本文主要讨论后者。", "本文"),
         ("笔者认为，先学会走路再学跑步。", "笔者"),
         ("我公司的产品都有三年保修。", "我公司"),
+        ("分片键要选得均匀。更多内容请关注文末公众号。", "关注文末公众号"),
     ],
 )
 def test_an_answer_does_not_speak_as_the_author_of_its_text(output, word):
@@ -32,6 +33,7 @@ def test_an_answer_does_not_speak_as_the_author_of_its_text(output, word):
         "输入文本文件和脚本文件。",
         "资本公司的版本校验失败。",
         "他写了三本校园小说。",
+        "网关收到请求，转发给后端服务。",
     ],
 )
 def test_words_that_only_contain_such_a_word_pass(output):

@@ -23,7 +23,7 @@ def test_each_stratum_weighs_what_it_stands_for():
     rejected = [Verdict(good=True, stratum="rejected", stratum_rows=10**6, reason="score: low_score")]
     share = precision(near + far + rejected)
     assert share.value == pytest.approx((100 * 0.1 + 900) / 1000)
-    # 10 verdicts that stand for 10 rows each and 20 for 45 each say as much as 1000**2 / (10 * 10**2 + 20 * 45**2) alike.
+    # 10 verdicts for 10 rows each and 20 for 45 each say as much as 1000**2 / (10 * 10**2 + 20 * 45**2) alike.
     assert (share.low, share.high) == pytest.approx((0.7335, 0.9738), abs=1e-3)
     assert precision(rejected) is None
 
