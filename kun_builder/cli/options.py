@@ -50,7 +50,9 @@ class Folder(click.Path):
     """A folder, as a `Path`; or an address at which one is kept, as a string."""
 
     def __init__(self, *, exists: bool = False) -> None:
-        super().__init__(path_type=Path, exists=exists, file_okay=False)
+        super().__init__(
+            path_type=Path, exists=exists, file_okay=not exists
+        )  # a file in the place of one is told by the run
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """An address as it is, if something can be kept there."""
