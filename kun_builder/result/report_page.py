@@ -16,7 +16,7 @@ from typing import Any
 from kun_builder.report import RunReport
 from kun_builder.result.cards.cards import caption, funnel, measured, prompts, settings
 from kun_builder.result.page import render
-from kun_builder.result.plots import WIDTH, pictures, to_svg
+from kun_builder.result.plots import pictures, to_svg
 from kun_builder.result.stats import SplitStats, read_columns, rows_at, spread
 from kun_builder.run.verdicts import KINDS
 
@@ -24,9 +24,8 @@ KEPT_SAMPLE, REJECTED_SAMPLE, REASON_SAMPLE = 600, 900, 40
 """Rows on the page: kept ones in all, rejected ones in all, and of one reason in one split."""
 _LONGEST = 6000
 """Characters of one text."""
-_WIDTHS = 900, WIDTH, 250
-"""Pixels of a picture without its labels: for a wide screen, a narrow one (as in the card, so that it is drawn once),
-and a telephone."""
+_WIDTHS = 900, 540, 250
+"""Pixels of a picture without its labels: for a wide screen, a narrow one, and a telephone."""
 
 
 def report_page(
