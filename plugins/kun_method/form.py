@@ -37,9 +37,9 @@ _LONGEST_MARK = 200
 _QUOTES = {"“": "”", '"': '"', "'": "'", "「": "」", "『": "』", "《": "》", "`": "`", "‘": "’", "【": "】"}
 
 _MOST_SIDES = 5
+"""Items of a list in one sentence: of the kept labels with more, all asked for something that their text has not."""
 _SIDE = re.compile(r"[^、。？！?!\n]{1,20}、")
 _LAST_SIDE = re.compile(r"、[^、。？！?!\n]{1,20}?(?:以及|[和与與及])")
-"""Items of a list in one sentence: a small model that names six sides of its text has made one of them up."""
 
 _EXERCISE = re.compile(r"回\s*答|完\s*成|[（(]\s*[1１一Ⅰ]\s*[)）]|下列|求|写\s*出|补\s*写|翻\s*译|说\s*明|分\s*析")
 
