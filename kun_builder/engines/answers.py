@@ -11,27 +11,22 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kun_builder.engines.endings import ENDS, finish, word_of
 from kun_builder.engines.prompt_tokens import of_openai, of_tgi
 from kun_builder.engines.reasoning import Habits, ends_reasoning, reasoning_beside
-from kun_builder.errors import RejectedError, RequestError, TransientError
+from kun_builder.engines.reported import error_in_answer
+from kun_builder.errors import TransientError
 from kun_builder.prompts import restore
 from kun_builder.types import Completion, Token
 
 _UNKNOWN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading an answer of an unforeseen shape raises."""
 
-_ENDS = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "complete", "stop_token"})
-_CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"})
-_GIVEN_UP = frozenset({"abort", "aborted", "cancelled", "canceled", "cancel"})
 _TELLING = frozenset({"choices", "error", "message", "detail"})
 _MOST_TOKENS = 10**8
 """No answer has more tokens than this, so a larger number is taken for a mistake of the server."""
 
 _TEXT_PARTS = ("text", "output_text")
-_TRANSIENT = frozenset({408, 409, 425, 429})
-_PASSING = {"rate_limit_exceeded", "rate_limit_error", "server_error", "internal_error", "internal_server_error"}
-_PASSING |= {"api_error", "overloaded", "overloaded_error", "engine_overloaded", "service_unavailable", "timeout"}
-"""Types of errors, and words in the place of their code, that tell of trouble at the server, not of the request."""
 _SHOWN = 200
 _REPLACED = "\ufffd"  # at the end of what was cut off, the first bytes of a character
 _TAG = 40  # characters that the end tag of a reasoning has at most
@@ -45,6 +40,7 @@ def openai_answer(
     reasoning_is_answer: bool = False,
     habits: Habits | None = None,
     shown: Callable[[str], str] = str,
+    most: int = 0,
 ) -> Completion:
     """Read a chat or completion answer into a `Completion`.
 
@@ -53,40 +49,64 @@ def openai_answer(
         answer.
     habits: how the model has been seen to think; they are updated by this answer.
     shown: takes secrets out of the server's words before they are quoted in an error.
+    most: tokens that were asked for at most, to know an answer that was cut off where the server does not say it.
 
     Raises RejectedError for an error that came with status 200 and for an answer without choices; TransientError if
-    that error is one that passes, or the answer has another shape: a proxy or a broken server is at fault, not the row.
+    that error is one that passes, or the answer has another shape: a proxy or a broken server is at fault, not the row;
+    FatalError if it concerns the account.
     """
     try:
-        if not body.get("choices") and body.keys() & _TELLING:
-            raise _no_choices(body, endpoint, shown)
-        choice = body["choices"][0]
+        choice = _choice(body, endpoint, shown)
         message = choice.get("message")
-        said = choice["text"] if message is None else _content(message.get("content"))
+        said = _said(choice)
         beside = "" if message is None else reasoning_beside(message)
         if beside and not said and reasoning_is_answer:
             said, beside = beside, ""
         refusal = message.get("refusal") if message is not None and not said else None
         habits = habits or Habits()
-        answer, thought = habits.split(said or "")
+        answer, thought = habits.split(said)
         habits.thinks = habits.thinks or bool(beside)
         text, ended = _ended(answer, stop)
-        finish = f"refusal: {refusal}"[:_SHOWN] if refusal else ended or _finish(choice.get("finish_reason"), endpoint)
-        if (beside or thought) and not text and finish == "stop":
-            finish = "reasoning without an answer"
-        if finish == "length":
-            text = text.rstrip(_REPLACED)
         prompt, completion, cached, reasoning = _usage(mapping(body.get("usage")), len(beside or thought))
+        end = ended or finish(choice.get("finish_reason"), endpoint, completion, most)
+        if refusal:
+            end = f"refusal: {refusal}"[:_SHOWN]
+        if (beside or thought) and not text and end == "stop":
+            end = "reasoning without an answer"
+        if end == "length":
+            text = text.rstrip(_REPLACED)
         tokens = _tokens(mapping(choice.get("logprobs")))
         if beside or thought:
             tokens = _of_answer(tokens, text)
         return Completion(
-            *(text, finish, prompt, completion, cached, tokens),
+            *(text, end, prompt, completion, cached, tokens),
             reasoning_tokens=reasoning,
             prompt_logprobs=of_openai(body),
         )
     except _UNKNOWN as error:
         raise _unknown_shape(error, body, endpoint, shown) from error
+
+
+def _choice(body: Any, endpoint: str, shown: Callable[[str], str]) -> Mapping[str, Any]:
+    """The answer's choice. Raises the error that stands in its place, or beside it: a gateway that loses its server
+    half-way has already answered with status 200."""
+    if not body.get("choices") and body.keys() & _TELLING:
+        raise error_in_answer(body, endpoint, shown)
+    choice: Mapping[str, Any] = body["choices"][0]
+    error = choice.get("error") or body.get("error")
+    if error and word_of(choice.get("finish_reason")) not in ENDS:
+        raise error_in_answer({"error": error}, endpoint, shown)
+    return choice
+
+
+def _said(choice: Mapping[str, Any]) -> str:
+    """The text of a choice; empty for one from which a filter has taken the message away."""
+    message = choice.get("message")
+    if message is not None:
+        return _content(message.get("content"))
+    if "text" not in choice and word_of(choice.get("finish_reason")) not in {"", *ENDS}:
+        return ""
+    return choice["text"] or ""
 
 
 def message_text(body: Any) -> str:
@@ -112,7 +132,7 @@ def tgi_answer(
     """
     try:
         if isinstance(body, dict) and "error" in body:
-            raise _no_choices(body, endpoint, shown)
+            raise error_in_answer(body, endpoint, shown)
         details = body["details"]
         tops = details.get("top_tokens") or ()
         if not isinstance(body["generated_text"], str):
@@ -122,7 +142,7 @@ def tgi_answer(
         tokens = _tgi_tokens(details.get("tokens"), tops) if tops else ()
         return Completion(
             text,
-            reason or _finish(details["finish_reason"], endpoint),
+            reason or finish(details["finish_reason"], endpoint),
             count(headers.get("x-prompt-tokens")),
             count(details["generated_tokens"]),
             0,
@@ -149,20 +169,10 @@ def _unknown_shape(error: Exception, body: Any, endpoint: str, shown: Callable[[
     return TransientError(message, status=200, endpoint=endpoint)
 
 
-def _no_choices(body: Mapping[str, Any], endpoint: str, shown: Callable[[str], str]) -> RequestError:
-    """The error for an answer of status 200 that reports a failure, in the server's own words."""
-    error = body.get("error") or body.get("message") or body.get("detail")
-    details: Mapping[str, Any] = error if isinstance(error, dict) else {}
-    said = details.get("message") or error or json.dumps(body, ensure_ascii=False)
-    code = count(details.get("code") or details.get("status") or body.get("code"))
-    message = f"{endpoint} answered 200 with an error: {shown(str(said))[:_SHOWN]}"
-    words = {str(word) for word in (details.get("code"), details.get("type"), body.get("error_type"))} & _PASSING
-    kind = TransientError if words or code >= 500 or code in _TRANSIENT else RejectedError
-    return kind(message, status=code or 200, endpoint=endpoint)
-
-
 def _content(content: Any) -> str:
-    """The text of a message, given whole or as a list of parts; parts that hold reasoning are left out."""
+    """The text of a message, given whole, as a part or a list of parts; parts that hold reasoning are left out."""
+    if isinstance(content, dict) and "text" in content:
+        content = [content]
     if isinstance(content, list):
         return "".join(map(_part, content))
     if content is not None and not isinstance(content, str):
@@ -203,18 +213,6 @@ def _ended(text: str, stop: Sequence[str]) -> tuple[str, str]:
         text = text.partition(mark)[0]
     reason = "stop" if len(text) < length else ""
     return (restore(text) if "\u200b" in text else text), reason
-
-
-def _finish(reason: object, endpoint: str) -> str:
-    """The finish reason: `stop` or `length` for the many words that mean them, else the server's own word.
-
-    Raises TransientError if the server gave up on the request."""
-    word = str(reason or "stop").lower()
-    if word in _GIVEN_UP:  # the server gave up on the request half-way; what it has written is no answer
-        raise TransientError(f"{endpoint} aborted the request", endpoint=endpoint)
-    if word in _ENDS:
-        return "stop"
-    return "length" if word in _CUT else word[:40]
 
 
 def _tokens(logprobs: Mapping[str, Any]) -> tuple[Token, ...]:

@@ -1,8 +1,8 @@
 """Requests to model servers over one aiohttp session: bytes out, JSON in, failures sorted by HTTP status.
 
 429, 424, 5xx, time-outs, broken connections and answers that are not JSON are transient; 400, 413 and 422 blame the
-input; every other refusal concerns us and stops the run. The text of an answer never decides anything; it is only
-shown, without secrets.
+input; every other refusal concerns us and stops the run, and so does a code for an account without credit. The text of
+an answer never decides anything; it is only shown, without secrets.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 
 from kun_builder.engines.address import Address, proxy_for
 from kun_builder.engines.bodies import ASIDE_LIMIT, NotAsked, TooLong, parse_body, read_body, save_body, unpacked_start
+from kun_builder.engines.reported import NO_CREDIT, NO_KEY, is_unpaid
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 from kun_builder.retry_after import asked_pause
 from kun_builder.types import ModelSpec
@@ -30,8 +31,8 @@ if TYPE_CHECKING:  # a third of a second of CPU, which every command that only l
 _TRANSIENT = frozenset({408, 424, 425, 429})
 _REJECTED = frozenset({400, 413, 422})
 _HINTS = {
-    401: "check the model's `api_key` in the recipe",
-    402: "the account behind the model's `api_key` has no credit left",
+    401: NO_KEY,
+    402: NO_CREDIT,
     403: "the model's `api_key` is not allowed to use this model; check it in the recipe",
     404: "check `endpoints` (an address with a path is used as it is, to one without `/v1` is added) and `model`",
     407: "the proxy wants a user and a password: http_proxy=http://USER:PASSWORD@HOST:PORT",
@@ -206,9 +207,12 @@ class Server:
 
     def failure(self, status: int, path: str, payload: bytes, headers: Mapping[str, str]) -> RequestError:
         """The error that stands for an answer with this status: TransientError, RejectedError or FatalError."""
-        said = self.shown(headers.get("Location", "") if 300 <= status < 400 else _message(payload))
+        body = _body(payload)
+        said = self.shown(headers.get("Location", "") if 300 <= status < 400 else _message(body))
         through = f", through {self._proxy.shown}" if self._proxy else ""
         message = f"{self._shown_route(path)} answered {status}{through}" + (f": {said}" if said else "")
+        if is_unpaid(body):
+            return FatalError(message, status=status, endpoint=self.url, hint=NO_CREDIT)
         if status in _TRANSIENT or status >= 500:
             wait = asked_pause(headers.get("Retry-After", ""))
             return TransientError(message, status=status, endpoint=self.url, retry_after=wait)
@@ -244,12 +248,16 @@ class Server:
         return said if len(said) <= _SHOWN else said[: _SHOWN - 3] + "..."
 
 
-def _message(payload: bytes) -> str:
-    """What an error body says: OpenAI's `error.message`, TGI's `error`, FastAPI's `detail`, or the text itself."""
+def _body(payload: bytes) -> object:
+    """An error body, parsed; the text itself if it is no JSON."""
     try:
-        body = orjson.loads(payload)
+        return orjson.loads(payload)
     except orjson.JSONDecodeError:
         return payload[: 4 * _SHOWN].decode("utf-8", "replace")
+
+
+def _message(body: object) -> str:
+    """What an error body says: OpenAI's `error.message`, TGI's `error`, FastAPI's `detail`, or the text itself."""
     for _ in range(2):
         if not isinstance(body, dict):
             break

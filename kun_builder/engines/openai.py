@@ -279,7 +279,8 @@ class OpenAIEndpoint:
                 if not await refusals.blame(fields, lessons, partial(self._accepts, kind), kind):
                     raise
                 continue
-            answer = self._read(body, request.stop if "stop" in refusals.names else (), forced=bool(forced))
+            stop = request.stop if "stop" in refusals.names else ()
+            answer = self._read(body, stop, forced=bool(forced), most=request.max_new_tokens + room)
             if not self._habits.thinks or room or self._trying or not self._thinking_tokens or request.prompt_logprobs:
                 return answer
             if not self._room:  # the start has not shown it
@@ -291,12 +292,13 @@ class OpenAIEndpoint:
         """Whether the request's fields may be to blame: any refusal; at the start also a server that breaks down."""
         return isinstance(error, RejectedError) or (self._trying and error.status in _BROKEN_BY_INPUT)
 
-    def _read(self, body: Any, stop: Sequence[str] = (), *, forced: bool = False) -> Completion:
+    def _read(self, body: Any, stop: Sequence[str] = (), *, forced: bool = False, most: int = 0) -> Completion:
         """Read an answer. If it was `forced` into a form, text without an end tag is the answer and no thought."""
         habits, shown = self._habits, self._server.shown
         if forced and habits.opens:
             habits = Habits(thinks=True)
-        return openai_answer(body, self.url, stop, reasoning_is_answer=habits.swallows, habits=habits, shown=shown)
+        known: dict[str, Any] = {"reasoning_is_answer": habits.swallows, "habits": habits, "most": most}
+        return openai_answer(body, self.url, stop, shown=shown, **known)
 
     async def _introduce(self) -> ModelInfo:
         facts = await model_facts(self._server, self._spec) if self._asked else Facts(ModelInfo(self._spec.model))

@@ -205,7 +205,9 @@ def test_a_list_of_parts_is_one_text():
 @pytest.mark.parametrize(
     ("word", "finish"),
     [("stop", "stop"), ("eos_token", "stop"), ("end_turn", "stop"), (None, "stop"), ("STOP", "stop"),
-     ("length", "length"), ("MAX_TOKENS", "length"), ("content_filter", "content_filter"), ("error", "error")],
+     ("length", "length"), ("MAX_TOKENS", "length"), ("content_filter", "content_filter"), ("error", "error"),
+     ("", "stop"), ("null", "stop"), ("FinishReason.STOP", "stop"), (151645, "stop"), ({"type": "stop"}, "stop"),
+     ({"type": "length", "length": 9}, "length"), ("model_context_window_exceeded", "length")],
 )  # fmt: skip
 def test_only_a_proper_end_is_one(word, finish):
     """The many words for stop and length are one each; every other end keeps its name."""
@@ -266,3 +268,47 @@ def test_a_server_that_knows_only_the_newer_name_of_the_limit_is_asked_by_it():
 
     assert served(reply).text == ANSWER
     assert asked[-1]["max_completion_tokens"] == 16
+
+
+@pytest.mark.parametrize("reason", [None, "", 2])
+def test_an_end_that_is_not_told_shows_in_the_tokens(reason):
+    """An answer with all the tokens that it may have was cut off, if the server does not say how it ended."""
+    body = {"choices": [{"message": {"content": "半句"}, "finish_reason": reason}], "usage": {"completion_tokens": 64}}
+    assert openai_answer(body, "http://x", most=64).finish_reason == "length"
+    assert openai_answer(body, "http://x", most=65).finish_reason == "stop"
+    assert openai_answer(body, "http://x").finish_reason == "stop"
+
+
+@pytest.mark.parametrize("word", ["abort", "network_error", "insufficient_system_resource"])
+def test_a_request_that_the_server_gave_up_is_tried_again(word):
+    """Half an answer of a server that broke down is none."""
+    with pytest.raises(TransientError, match=word):
+        openai_answer({"choices": [{"message": {"content": "半句"}, "finish_reason": word}]}, "http://x")
+
+
+def test_an_error_beside_half_an_answer_counts():
+    """A gateway that loses its server half-way has sent status 200 already; an answer with a proper end is one."""
+    choice = {"message": {"content": "半句"}, "finish_reason": None, "error": {"code": 502, "message": "upstream"}}
+    with pytest.raises(TransientError, match="upstream"):
+        openai_answer({"choices": [choice]}, "http://x")
+    assert openai_answer({"choices": [{**choice, "finish_reason": "stop"}]}, "http://x").text == "半句"
+
+
+def test_a_message_that_a_filter_took_away_is_an_unfinished_answer():
+    """It is not asked for again as if the server had answered in another shape, and costs its row."""
+    answer = openai_answer({"choices": [{"message": None, "finish_reason": "content_filter"}]}, "http://x")
+    assert (answer.text, answer.finish_reason) == ("", "content_filter")
+    with pytest.raises(TransientError, match="unknown shape"):
+        openai_answer({"choices": [{"message": None, "finish_reason": "stop"}]}, "http://x")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"code": 402, "message": "no"}, {"code": 401, "message": "no"}, {"type": "insufficient_quota", "message": "no"},
+     {"code": "Arrearage", "message": "no"}],
+)  # fmt: skip
+def test_an_error_of_the_account_ends_the_run(error):
+    """Every further request would fail too, so that no row is lost to it; the cure names the key."""
+    with pytest.raises(FatalError, match="no") as caught:
+        openai_answer({"error": error}, "http://x")
+    assert "api_key" in caught.value.hint

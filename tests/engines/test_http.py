@@ -50,6 +50,22 @@ def test_the_status_alone_decides_what_a_failure_means(statuses, kind):
 
 
 @pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, '{"error": {"message": "check your plan", "type": "insufficient_quota", "code": null}}'),
+        (429, '{"error": {"message": "check your plan", "type": "exceeded_current_quota_error"}}'),
+        (400, '{"error": {"message": "check your plan", "code": "Arrearage"}}'),
+        (403, '{"code": "AccountOverdueError", "message": "check your plan"}'),
+    ],
+)
+def test_an_account_without_credit_ends_the_run(status, body):
+    """Its code says so to programs, whatever the status: neither waiting nor another row helps."""
+    with pytest.raises(FatalError, match="check your plan") as caught:
+        ask(refuse(status, body))
+    assert "no credit left" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         ('{"error": {"message": "too long", "code": 400}}', "too long"),
