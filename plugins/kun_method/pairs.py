@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 
+from .gaps import torn_item
 from .texts import HAN, HAN_CHARACTER, han_share, sentences
 
 _PART = re.compile(r"[^\W_]+")
@@ -189,6 +190,19 @@ def _facts_of_clauses(text: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         rest = _squeeze(_FACT.sub("", clause))
         if facts and len(rest) >= _SHORTEST_CLAUSE:
             yield clause.strip(), rest, facts
+
+
+def departures(output: str, text: str, instruction: str, least_of_clause: float) -> dict[str, str]:
+    """Where the answer departs from the text: under each reason of `verify` the words that show it, or "".
+
+    `least_of_clause` is the share of a clause's grams that text or question must have.
+    """
+    share, clause = weakest_clause(output, text, instruction)
+    return {
+        "contradicts": altered_fact(output, text),
+        "unsupported": clause if share < least_of_clause else echo(output, instruction, text),
+        "has_gaps": torn_item(output, text),
+    }
 
 
 def explains(output: str, instruction: str) -> bool:

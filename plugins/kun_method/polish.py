@@ -12,9 +12,9 @@ from kun_builder import Completion, Drop, Generate, ModelName, Prompt, Row, RowS
 
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
-from .gaps import closed_gaps, torn_item
+from .gaps import closed_gaps
 from .languages import ZH, chosen
-from .pairs import altered_fact, coverage, echo, facts_kept, support, weakest_clause
+from .pairs import coverage, departures, facts_kept, support
 from .raw import as_answer, finished, without_tail
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
@@ -117,8 +117,7 @@ def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
     return (
         coverage(output, text) < least_kept
         or (facts is not None and facts < _LEAST_FACTS)
-        or weakest_clause(output, text, instruction)[0] < _LEAST_OF_CLAUSE
-        or (altered_fact(output, text) or torn_item(output, text) or echo(output, instruction, text)) != ""
+        or any(departures(output, text, instruction, _LEAST_OF_CLAUSE).values())
     )
 
 

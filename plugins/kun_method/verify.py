@@ -22,9 +22,9 @@ from .doubts import asked as asked_about
 from .fitting import answer_room
 from .form import Defect as Finding
 from .form import leak
-from .gaps import gap, torn_item
+from .gaps import gap
 from .languages import ZH, language_of, words
-from .pairs import altered_fact, coverage, echo, explains, invented, novelty, support, turned_negation, weakest_clause
+from .pairs import coverage, departures, explains, invented, novelty, support, turned_negation
 from .raw import as_answer
 from .substance import ADDS, QUANTITIES, substance
 from .texts import said_twice
@@ -172,22 +172,18 @@ async def _second_answer(
 
 def about_answer(instruction: str, output: str, text: str) -> Finding | None:
     """What is wrong with the answer by its words alone."""
+    departs = departures(output, text, instruction, _LEAST_OF_CLAUSE)
     checks = (
         ("needs_context", answer_needs_text(output) or speaks_as_author(output, instruction)),
         ("invented", invented(output, text, instruction)),
-        ("contradicts", turned_negation(output, text) or altered_fact(output, text)),
-        ("unsupported", _unbacked(output, text, instruction) or echo(output, instruction, text)),
+        ("contradicts", turned_negation(output, text) or departs["contradicts"]),
+        ("unsupported", departs["unsupported"]),
         ("repeats", said_twice(output, text)),
-        ("has_gaps", gap(output) or torn_item(output, text)),
+        ("has_gaps", gap(output) or departs["has_gaps"]),
         ("off_topic", "" if explains(output, instruction) else instruction),
         ("off_topic", asks_beyond(instruction, output)),
     )
     return next(((reason, words) for reason, words in checks if words), None)
-
-
-def _unbacked(output: str, text: str, instruction: str) -> str:
-    share, clause = weakest_clause(output, text, instruction)
-    return clause if share < _LEAST_OF_CLAUSE else ""
 
 
 def measures(instruction: str, output: str, text: str) -> Measured:
