@@ -10,9 +10,9 @@ KunError                     a known failure: one line for the user, a hint, exi
 ├── PublishError             a dataset cannot be published
 ├── TrainingError            training cannot start or its model does not fit its use
 └── RequestError             one request to a model failed: HTTP status and endpoint
-    ├── TransientError       429, 424, 5xx, a time-out, a broken connection: tried again, elsewhere
+    ├── TransientError       409, 424, 429, 5xx, a time-out, a broken connection: tried again, elsewhere
     ├── RejectedError        400, 413, 422: this input is at fault; its row is quarantined
-    └── FatalError           401, 403, 404: no request can succeed; the run stops at once (a 403 among answers: a row)
+    └── FatalError           401, 403, 404: no request can succeed; the run stops at once (403, 451 among answers: row)
 
 Drop                         not an error: a stage decided against a row, with a reason and a value
 """

@@ -1,8 +1,8 @@
 """Requests to model servers over one aiohttp session: bytes out, JSON in, failures sorted by HTTP status.
 
-429, 424, 5xx, time-outs, broken connections and answers that are not JSON are transient; 400, 413 and 422 blame the
-input; every other refusal concerns us and stops the run, and so does a code for an account without credit. The text of
-an answer never decides anything; it is only shown, without secrets.
+409, 424, 429, 5xx, time-outs, broken connections and answers that are not JSON are transient; 400, 413 and 422 blame
+the input; every other refusal concerns us and stops the run, and so does a code for an account without credit. The text
+of an answer never decides anything; it is only shown, without secrets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a third of a second of CPU, which every command that only l
     import aiohttp
     from yarl import URL
 
-_TRANSIENT = frozenset({408, 424, 425, 429})
+_TRANSIENT = frozenset({408, 409, 424, 425, 429, 499})
 _REJECTED = frozenset({400, 413, 422})
 _HINTS = {
     401: NO_KEY,

@@ -35,7 +35,7 @@ _TOO_LARGE = frozenset({400, 413, 422})
 _BROKE_OFF = frozenset({"error", "reasoning without an answer"})  # no fault of the text: worth one more question
 _NO_ANSWER = 200  # status of what a server takes for an answer, and is none
 _WRONG_ANSWERS = 3  # after so many in a row the server will not answer this request otherwise
-_FORBIDDEN, _ITS_TEXT = 403, 8
+_FORBIDDEN, _ITS_TEXT = frozenset({403, 451}), 8
 """Between answers, a server that forbids a request means its text: a filter or a firewall stands before the model. As
 many in a row without an answer mean the key."""
 _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is mentioned
@@ -69,8 +69,9 @@ class Model:
 
     def forbids(self, error: FatalError) -> bool:
         """Whether a request was forbidden that may have itself to blame."""
-        self.forbidden += error.status == _FORBIDDEN
-        return error.status == _FORBIDDEN and self.forbidden <= _ITS_TEXT
+        forbidden = error.status in _FORBIDDEN
+        self.forbidden += forbidden
+        return forbidden and self.forbidden <= _ITS_TEXT
 
 
 class Generator:

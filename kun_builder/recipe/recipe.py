@@ -199,7 +199,12 @@ def load_recipe(
 def _journal_at(file: RecipeFile) -> str:
     """The address of the journal; empty if it is a folder. What is wrong with it is noted in `file`."""
     journal = file.data.get("journal")
-    if not isinstance(journal, str) or not is_address(journal):
+    if not isinstance(journal, str):
+        return ""
+    if not is_address(journal):
+        folder = file.path.parent / os.path.expanduser(journal)
+        if taken := next((p for p in (folder, *folder.parents) if os.path.exists(p) and not p.is_dir()), None):
+            file.complain(("journal",), f"`journal`: {shown(taken)} is a file; name a folder, which is made if needed")
         return ""
     if fault := no_folder(journal):
         file.complain(("journal",), f"`journal`: {shown(public(journal))} {fault}")

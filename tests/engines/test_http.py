@@ -11,7 +11,7 @@ from servers.loopback import loopback
 from kun_builder.engines.http import Server, open_session
 from kun_builder.errors import FatalError, ModelError, RejectedError, RequestError, TransientError
 
-TRANSIENT = [408, 424, 425, 429, 500, 502, 503, 504, 529]
+TRANSIENT = [408, 409, 424, 425, 429, 499, 500, 502, 503, 504, 529]
 REJECTED = [400, 413, 422]
 FATAL = [401, 402, 403, 404, 405, 410, 451]
 

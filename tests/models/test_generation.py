@@ -200,24 +200,25 @@ def test_other_refusals_are_not_tried_again(tmp_path, status, error):
     run(main)
 
 
-def test_a_forbidden_text_costs_its_row_and_a_forbidden_key_the_run(tmp_path):
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_forbidden_text_costs_its_row_and_a_forbidden_key_the_run(tmp_path, status):
     """A firewall that forbids one text among others that are answered ends no run; as soon as nothing else comes, or
     before anything did, it is the key that is refused."""
     closed = [True]
 
     def say(body):
         forbidden = closed[0] or "13" in str(body["messages"])
-        return web.json_response({"error": "no"}, status=403) if forbidden else "答"
+        return web.json_response({"error": "no"}, status=status) if forbidden else "答"
 
     async def main():
         async with chat(say) as server, models(tmp_path, server) as generator:
-            with pytest.raises(FatalError, match="403"):
+            with pytest.raises(FatalError, match=str(status)):
                 await generator.ask("chat", ask_for(1), Asker())
             closed[0] = False
             for number in (2, 13, 3, 13, 4):
                 answer = generator.ask("chat", ask_for(number), Asker())
                 if number == 13:
-                    with pytest.raises(RejectedError, match="403"):
+                    with pytest.raises(RejectedError, match=str(status)):
                         await answer
                 else:
                     assert (await answer).text == "答"

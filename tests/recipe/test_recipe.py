@@ -155,6 +155,7 @@ def test_yaml_is_read_as_written(recipe):
         ("publish: {private: 3}", "`private` must be a valid boolean, not 3"),
         ("training: {label: {bse: x}}", "unknown key `bse`; did you mean `base`?"),
         ("training: {seeds: [1]}", "`seeds` must be a valid string, not 1"),
+        ("journal: ask.txt/kept", "ask.txt is a file; name a folder, which is made if needed"),
         ("journal: 3", "`journal` must be a valid string, not 3"),
         ("publish: {privat: true}", "unknown key `privat`; did you mean `private`?"),
         ("stages: [labl]", "unknown stage `labl`; did you mean `label`?"),
