@@ -42,6 +42,16 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def registry():
+    """The built-in plugins, and the stages that the tests of the runner use."""
+    from small_corpus import STAGES
+
+    from kun_builder.recipe.plugins import load_plugins
+
+    return load_plugins([STAGES])
+
+
+@pytest.fixture(scope="session")
 def s3_server():
     """An S3 server; tests use `s3`."""
     from servers.s3 import s3_server

@@ -14,7 +14,6 @@ from recipe_inputs import write_inputs
 from servers.agreeable import agreeable, chat
 from servers.batches import batch_api
 
-from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
@@ -22,11 +21,6 @@ from kun_builder.run.target import build_target
 
 FOLDER = Path(__file__).parents[1] / "docs/recipes"
 RECIPES = sorted(path.name for path in FOLDER.glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return load_plugins()
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ from kun_builder.hub.published_recipe import (
     recipe_lines,
     take_recipe,
 )
-from kun_builder.recipe.plugins import load_plugins
 from kun_builder.report import StepFacts
 from kun_builder.result.manifest import read_manifest
 
@@ -41,11 +40,6 @@ LOCK = {
     "lock": {"limit": 5},
 }
 MINE = UserSettings(paths={"wudao": ["/here/a.jsonl"]})
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return load_plugins()
 
 
 def taken(registry, mine=MINE, **changes):

@@ -11,7 +11,6 @@ from hub.conftest import ALICE
 
 from kun_builder.errors import PublishError, RecipeError, RunError
 from kun_builder.recipe.lock import lock
-from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.finished import check_licences, open_finished, open_run
 from kun_builder.result.loading import check_loads
@@ -29,11 +28,6 @@ TEXTS = [
     "短",
     "候鸟在秋天向南方飞去，春天再回来。",
 ]
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return load_plugins([])
 
 
 def recipe_of(folder, registry, *, stages=CLEAN, split=OPEN, more="", file_format="parquet"):

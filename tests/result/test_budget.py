@@ -13,18 +13,12 @@ from small_corpus import STAGES, corpus
 from kun_builder.cli.sample import beyond
 from kun_builder.errors import RecipeError, RunError
 from kun_builder.models.budget import Budget
-from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.estimate import Estimate, Interval, _hours
 from kun_builder.run.runner import build
 from kun_builder.types import Completion, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return load_plugins([STAGES])
 
 
 def run(folder, registry, url, budget="", cost="cost: {input: 1000, output: 2000}", **options):

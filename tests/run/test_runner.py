@@ -16,7 +16,6 @@ from small_corpus import STAGES, corpus
 
 from kun_builder.errors import FatalError, ModelError, RecipeError
 from kun_builder.models.journal.journal import Journal
-from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.finished import open_finished
 from kun_builder.result.loading import check_loads
@@ -29,11 +28,6 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 FAST = {"speed": 50.0}
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return load_plugins([STAGES])
 
 
 def recipe_file(tmp_path, url, threshold=0.2, rows=40, shard_rows=16):

@@ -11,17 +11,11 @@ from servers.llm_simulator import simulator
 from small_corpus import STAGES
 
 from kun_builder.errors import RunError
-from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.run.target import build_target, first_wave, next_wave
 from kun_builder.status import Status
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return load_plugins([STAGES])
 
 
 def run(folder, registry, url, target, rows=4000, budget=""):

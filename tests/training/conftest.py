@@ -3,8 +3,6 @@
 import pytest
 from tiny_models import pairs, train_tiny, write_lines
 
-from kun_builder.recipe.plugins import load_plugins
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
@@ -12,11 +10,6 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def registry():
-    return load_plugins()
 
 
 @pytest.fixture(scope="session")
