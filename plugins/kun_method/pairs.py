@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from .gaps import torn_item
+from .scripts import simplified
 from .texts import HAN, HAN_CHARACTER, han_share, sentences
 
 _PART = re.compile(r"[^\W_]+")
@@ -31,6 +32,7 @@ _BECAUSE = re.compile(
 _FACT = re.compile(r"[A-Za-z\d](?:[A-Za-z\d.-]*[A-Za-z\d])?")
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3})")
 _CLAUSE = re.compile(r"[，。；：！？,;:!?\n]|\.(?=\s|$)")
+_BRACKET = re.compile(r"[（）()\[\]]")
 _NEGATION = re.compile(r"[不没未勿]|无法|禁止|严禁|并非|\b(?:not|never|cannot|no)\b|(?<=[a-z])n[’']t\b")
 _LEADS_ON = re.compile(
     r"如下|以下|下面|下述|包括|首先|总之|总的来说|综上|總之|總的來說|綜上"
@@ -39,6 +41,10 @@ _LEADS_ON = re.compile(
 )
 _LEAST_GRAMS = 5
 """Grams of a clause from which on a share of them means something."""
+_SHORTEST_COPIED = 4
+"""Characters of a clause from which on it counts as one that the answer copies, or does not."""
+_LEAST_COPIED = 0.6
+"""Share of an answer's clauses that are the text's from which on it is a copy, and the others are touched up."""
 _SHORTEST_CLAUSE = 6
 """Units of a clause from which on its negation counts: a shorter one may well occur twice with two meanings."""
 
@@ -203,6 +209,30 @@ def departures(output: str, text: str, instruction: str, least_of_clause: float)
         "unsupported": clause if share < least_of_clause else echo(output, instruction, text),
         "has_gaps": torn_item(output, text),
     }
+
+
+def touched_up(output: str, text: str, instruction: str) -> str:
+    """The first clause of an answer that copies most clauses of the text which is not one of them, or "".
+
+    What brackets enclose is a clause of its own. Clauses that say the question again or lead on to others are nobody's.
+    """
+    told = {bare for _, bare in _bare_clauses(text)}
+    asked = grams(simplified(instruction))
+    said = [
+        (clause, bare)
+        for clause, bare in _bare_clauses(output)
+        if not (_LEADS_ON.search(clause) or grams(clause) <= asked)
+    ]
+    own = [clause for clause, bare in said if bare not in told]
+    return own[0] if own and len(own) <= (1 - _LEAST_COPIED) * len(said) else ""
+
+
+def _bare_clauses(text: str) -> Iterator[tuple[str, str]]:
+    """Each clause that is long enough, in simplified script: as it stands, and without marks and spaces."""
+    for clause in _CLAUSE.split(_BRACKET.sub("\n", _LIST_MARK.sub("", simplified(text)))):
+        bare = _squeeze(clause)
+        if len(bare) >= _SHORTEST_COPIED:
+            yield clause.strip(), bare
 
 
 def explains(output: str, instruction: str) -> bool:

@@ -14,7 +14,7 @@ from .fitting import answer_room, fit, seed_of
 from .form import Defect, leak
 from .gaps import closed_gaps
 from .languages import ZH, chosen
-from .pairs import coverage, departures, facts_kept, support
+from .pairs import coverage, departures, facts_kept, support, touched_up
 from .raw import as_answer, finished, without_tail
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
@@ -48,6 +48,7 @@ async def run(
     candidates: Annotated[int, Field(ge=1, le=16)] = 1,
     whole: bool = True,
     least_kept: Annotated[float, Field(ge=0, le=1)] = 0.8,
+    touch_ups: bool = False,
 ) -> Row:
     """Add `output`, the answer to `instruction` made of `text`, `raw_answer`, the text as the model was given it, and
     `polished`, false where the output is that text itself; and, for the report, what the answer keeps of the text:
@@ -61,9 +62,10 @@ async def run(
     and any is rid of brackets that have nothing in them but commas, and of headings and links at its end.
 
     The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it, loses more than a
-    tenth of its numbers and names, puts another number into a clause or has one that it does not back, where the corpus
-    allows its text to be passed on and the text reads as an answer (see `raw`): a small model loses and invents more
-    than it mends. `least_kept: 0` and `whole: false` let any answer stand.
+    tenth of its numbers and names, puts another number into a clause or has one that it does not back, or copies it but
+    for a clause or two, where the corpus allows its text to be passed on and the text reads as an answer (see `raw`): a
+    small model loses and invents more than it mends. `touch_ups: true` trusts a model with the clause or two,
+    `least_kept: 0` and `whole: false` let any answer stand.
 
     Of several `candidates` goes on the one about which the checks of `verify` that need no model find nothing, and
     among those the one that keeps most of the text and adds least. The first is asked at `temperature`, the others at
@@ -103,7 +105,7 @@ async def run(
         key=lambda answer: _worth(*answer, instruction, text),
     )
     guarded = row.get("redistributable", False) and whole and least_kept > 0
-    worse = guarded and (fault or _loses(output, instruction, closed_gaps(text), least_kept))
+    worse = guarded and (fault or _worse(output, instruction, closed_gaps(text), least_kept, touch_ups))
     if worse and (instead := as_answer(text)):
         return {**row, "output": instead, "raw_answer": text, "polished": False, **substance(instead, text)}
     if fault:
@@ -111,13 +113,14 @@ async def run(
     return {**row, "output": output, "raw_answer": text, "polished": True, **substance(output, text)}
 
 
-def _loses(output: str, instruction: str, text: str, least_kept: float) -> bool:
+def _worse(output: str, instruction: str, text: str, least_kept: float, touch_ups: bool) -> bool:
     """Whether an answer leaves out, adds or alters so much that the text itself is the better one."""
     facts = facts_kept(output, text)
     return (
         coverage(output, text) < least_kept
         or (facts is not None and facts < _LEAST_FACTS)
         or any(departures(output, text, instruction, _LEAST_OF_CLAUSE).values())
+        or (not touch_ups and touched_up(output, text, instruction) != "")
     )
 
 
@@ -144,5 +147,5 @@ stage = RowStage(
     run=run,
     adds={"output": "string", "raw_answer": "string", "polished": "bool", **ADDS},
     quantities=QUANTITIES,
-    version="4",
+    version="5",
 )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kun_method import polish
 from kun_method.fitting import answer_room, fit
-from kun_method.pairs import coverage
+from kun_method.pairs import coverage, touched_up
 from kun_method.substance import substance
 from kun_method.texts import sentence_ends
 from scripted import Scripted, row, verdict
@@ -217,7 +217,7 @@ def test_an_answer_that_loses_numbers_gives_way_although_it_keeps_the_words():
     """Amounts and dates are what a reader comes for."""
     assert coverage(ROUGHLY, DATED) >= 0.8
     assert opened(ROUGHLY, DATED)["output"] == DATED
-    assert opened(DATED.replace("就可以", "便可"), DATED)["polished"]
+    assert opened(DATED.replace("就可以", "便可"), DATED, touch_ups=True)["polished"]
 
 
 def test_an_answer_that_changes_numbers_about_gives_way():
@@ -225,6 +225,37 @@ def test_an_answer_that_changes_numbers_about_gives_way():
     text = LONG + "绿茶的水温以80度最好，红茶的水温以95度最好。"
     swapped = LONG + "绿茶的水温以95度最好，红茶的水温以80度最好。"
     assert opened(swapped, text)["output"] == text
+
+
+PEOPLE = "孙坚是吴郡富春人，曾任长沙太守。他带兵讨伐董卓，后来在岘山中箭身亡。他的长子孙策接过旧部，渡江平定江东。"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        PEOPLE.replace("孙坚是吴郡富春人", "吴郡富春人"),  # who it is about is lost
+        PEOPLE.replace("后来在岘山中箭身亡。他的长子孙策接过", "后来他的长子孙策接过"),  # two clauses became one
+        PEOPLE.replace("他的长子", "他的次子兼长子"),
+    ],
+)
+def test_an_answer_that_copies_the_text_but_for_a_clause_gives_way(answer):
+    """All that such an answer can do is harm, unless the model is trusted with it."""
+    assert opened(answer, PEOPLE)["output"] == PEOPLE
+    assert opened(answer, PEOPLE, touch_ups=True)["output"] == answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "泡绿茶的步骤如下：\n" + LONG,  # leads on
+        "怎样泡绿茶？" + LONG,  # asks again
+        LONG.replace("。先", "。\n1. 先").replace("，再", "；\n2. 再"),  # other marks
+        "水別太燙，八十度左右就行。溫杯用熱水，茶葉放三克，沖水後再等兩分鐘，便可倒出來喝。",  # other words
+    ],
+)
+def test_layout_and_other_words_throughout_are_not_touch_ups(answer):
+    """Lists, leads and real rewriting are what polishing is for."""
+    assert touched_up(answer, LONG, QUESTION) == ""
 
 
 def test_the_model_is_not_given_a_sentence_that_breaks_off():
