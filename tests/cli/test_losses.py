@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from servers.agreeable import agreeable
 
+from kun_builder.result.present import write_presentation
+
 KUN_BUILD = Path(sys.executable).with_name("kun-build")
 PLUGIN = """
 from kun_builder import RowStage, hookimpl
@@ -105,4 +107,4 @@ def test_any_column_called_score_survives(build, tmp_path, kind, value):
     assert done.returncode == 0, done.stderr
     assert "could not be written" not in done.stderr
     assert (tmp_path / "runs/lost/dataset/README.md").exists()
-    assert (tmp_path / "runs/lost/report.html").exists()
+    assert write_presentation(tmp_path / "runs/lost").exists()
