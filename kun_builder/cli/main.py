@@ -7,6 +7,7 @@ that a time limit or SIGTERM ended and that goes on (`EX_TEMPFAIL` of sysexits.h
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import signal
@@ -128,6 +129,7 @@ def cli() -> None:
 def main() -> None:
     """Run `kun-build`; the entry point."""
     open_streams()
+    faulthandler.enable(all_threads=False)  # a crash of native code in a plugin names its line
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli.main(prog_name="kun-build", standalone_mode=False)

@@ -194,7 +194,8 @@ def read_ahead(
     `check` is called while nothing comes, and ends the reading by raising. Raises RunError if a process dies.
     """
     died = RunError(
-        "a process that read the inputs died, probably for lack of memory", hint="run kun-build again to go on"
+        "a process that read the inputs died; without a reason above, for lack of memory",
+        hint="run kun-build again to go on",
     )
     with TemporaryDirectory(dir=folder, prefix=PLACE) as place, crew.at_work(_read_to_file, workers, died) as submit:
         yield _ahead(submit, parts, Path(place), rows, workers + 2, check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeAlias
 
 from kun_builder.errors import RunError
+from kun_builder.run.exits import tell_exits
 
 Submit: TypeAlias = Callable[..., Future[Any]]
 """`submit(*arguments)` has a crew's function called with them elsewhere; they and the result must be picklable."""
@@ -44,6 +46,11 @@ def processes(
     try:
         yield pool
     except BrokenProcessPool as error:
+        dead = list((pool._processes or {}).values())
+        pool.shutdown(wait=True, cancel_futures=True)
+        codes = {code for process in dead if (code := process.exitcode) and code != -signal.SIGTERM}  # the pool's own
+        if how := ", ".join(map(_ended, sorted(codes))):
+            raise RunError(f"{died.message} ({how})", hint=died.hint) from error
         raise died from error
     except BaseException:
         # Only its own: another pool may be at work. A stage that hangs would keep it open for ever.
@@ -54,8 +61,15 @@ def processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _ended(code: int) -> str:
+    """How a process ended, by its exit code; a negative one is a signal, of which 9 comes where memory is lacking."""
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+
+
 def _begin(begin: Callable[..., object] | None, *args: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent's, though all hear them: it ends the pool
         signal.signal(number, signal.SIG_IGN)
+    tell_exits()
+    faulthandler.enable(all_threads=False)
     if begin:
         begin(*args)

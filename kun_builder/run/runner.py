@@ -35,6 +35,7 @@ from kun_builder.run.executors.base import Executor
 from kun_builder.run.executors.batches import quiet_datasets
 from kun_builder.run.executors.local import open_local
 from kun_builder.run.executors.rows import RowSettings
+from kun_builder.run.exits import exits_told
 from kun_builder.run.folder import DatasetWriter, RunFolder, rejected_schema, write_rejected
 from kun_builder.run.ingest import IngestResult, ReadSettings, read_shards
 from kun_builder.run.inputs import input_keys
@@ -57,7 +58,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
     status = status or Status()
     plan = make_plan(recipe, registry)
     folder = RunFolder(recipe.output)
-    with folder.lock():
+    with folder.lock(), exits_told():
         signature = _signature(recipe, registry, plan)
         if not fresh and (report := folder.finished(signature)):
             _renew_publish(folder.path / "recipe.lock.yaml", recipe)

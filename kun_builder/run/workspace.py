@@ -45,7 +45,7 @@ class LocalWorkspace:
             yield from map(function, todo)
             return
         died = RunError(
-            "a worker process died, probably for lack of memory",
+            "a worker process died; without a reason above, for lack of memory",
             hint="run kun-build again to go on; `memory: 2GB` in the recipe makes it use less",
         )
         with self.crew.at_work(function, workers, died) as submit:

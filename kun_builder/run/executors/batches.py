@@ -14,6 +14,7 @@ from kun_builder.errors import RunError
 from kun_builder.run.executors import watchdog
 from kun_builder.run.executors.base import Done, Intake, Task, run_shard
 from kun_builder.run.executors.watchdog import named_while_slow
+from kun_builder.run.exits import works_here
 from kun_builder.run.machine import cores
 from kun_builder.run.processes import processes
 from kun_builder.run.shards import ShardRecord
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
     import pyarrow as pa
+
+    from kun_builder.run.plan import Step
 
 SMALL = 10_000
 """Up to so many rows of a segment run in this process, since starting other processes would take longer."""
@@ -37,7 +40,12 @@ def run_batch(task: Task, say: Say = lambda message: None) -> ShardRecord:
     """Compute one shard of a batch segment; `say` is told of a stage that takes long."""
 
     def work(table: pa.Table) -> Result:
-        with named_while_slow(say) as begin:
+        with named_while_slow(say) as slow:
+
+            def begin(step: Step) -> None:
+                slow(step)
+                works_here(lambda: f"{step}, at the rows of {task.output},")
+
             return run_table(table, task.job, begin=begin)
 
     return run_shard(task, work)
@@ -114,7 +122,7 @@ def _run_in_processes(intake: Intake, workers: int, say: Say, load: Callable[[],
     said: SimpleQueue[str] = multiprocessing.get_context("spawn").SimpleQueue()
     pickled = pickle.dumps(load)
     died = RunError(
-        "a worker process died, probably for lack of memory",
+        "a worker process died; without a reason above, for lack of memory",
         hint="run kun-build again to go on; fewer rows per shard (`shard_rows`) need less memory",
     )
 

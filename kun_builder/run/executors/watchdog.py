@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from kun_builder.run.exits import works_here
+
 if TYPE_CHECKING:
     from kun_builder.run.plan import Step
     from kun_builder.run.rows import RowRunner
@@ -38,6 +40,7 @@ class LoopWatch:
         self._asked = -LOOK
         self._thread = 0
         self._named = False
+        loop.call_soon_threadsafe(works_here, lambda: rows.step_of(asyncio.current_task()))
 
     def look(self) -> None:
         """Ask the loop to look at its rows, if the last look is over; name the stage that keeps it from doing so."""
