@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
+
+from kun_builder.files import replace_file
 
 
 def cache_folder() -> Path:
@@ -39,19 +40,5 @@ def digest(path: Path) -> str:
 
 
 def write_note(path: Path, value: object) -> None:
-    """Write JSON so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
-
-
-def make_private(folder: Path) -> Path:
-    """Make `folder` and, if it is new, let only the user read it, since raw text and answers will be in it."""
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    """Write JSON for the user alone, so that a reader sees the old content or the new, never a part."""
+    replace_file(path, json.dumps(value).encode(), private=True)

@@ -16,6 +16,7 @@ import orjson
 from kun_builder import __version__
 from kun_builder.declarations import Quantity
 from kun_builder.errors import RunError, shown
+from kun_builder.files import replace_file
 from kun_builder.types import Completion
 
 
@@ -263,20 +264,3 @@ def add_counts(parts: Iterable[StepCounts]) -> list[StepCounts]:
             for reason, count in getattr(part, name).items():
                 to[name][reason] = to[name].get(reason, 0) + count
     return [StepCounts(label=label, **values) for label, values in total.items()]
-
-
-def replace_file(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write `path` so that a reader, or a crash, sees the old content or the new one.
-
-    private: nobody but the user may read it.
-    """
-    import os
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    mode = 0o600 if private else 0o666
-    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -14,8 +14,8 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    types declarations errors retry_after status cache drops
-    hookspecs prompts report readers
+    types declarations errors retry_after status files drops
+    hookspecs prompts report readers cache
     prompt_contract recipe
     engines
     models

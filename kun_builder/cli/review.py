@@ -122,7 +122,7 @@ def _serve(review: Review, reviewer: str, port: int, show: bool) -> None:
 def _door(folder: Path, url: str) -> Iterator[Path]:
     """Yield a file that leads to the page and that only the user may read: the page's secret address is not put on the
     browser's command line, which everybody on the machine can see."""
-    from kun_builder.report import replace_file
+    from kun_builder.files import replace_file
 
     door = folder / "open.html"
     replace_file(door, f'<meta http-equiv="refresh" content="0; url={url}">'.encode(), private=True)

@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from kun_builder.errors import PublishError
+from kun_builder.files import replace_file
 from kun_builder.hub.published_recipe import UserSettings, read_lock, take_recipe
 from kun_builder.hub.repository import Head, Repository
 from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import Dumper
-from kun_builder.report import RunReport, StepFacts, replace_file
+from kun_builder.report import RunReport, StepFacts
 from kun_builder.result.finished import FinishedRun
 from kun_builder.result.release import compare_rows, digest_rows, rows_of
 

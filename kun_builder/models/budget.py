@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from kun_builder.errors import RunError
-from kun_builder.report import replace_file
+from kun_builder.files import replace_file
 from kun_builder.types import Completion, ModelSpec
 
 FILE = ".spent.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kun_builder.report import replace_file
+from kun_builder.files import replace_file
 from kun_builder.result.finished import FinishedRun, open_run
 from kun_builder.result.release import LOCK, present
 from kun_builder.result.verdicts import EVALUATION

@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from kun_builder.errors import RunError
-from kun_builder.report import read_report, replace_file
+from kun_builder.files import replace_file
+from kun_builder.report import read_report
 from kun_builder.result.page import render
 from kun_builder.result.review_draw import draw
 from kun_builder.result.shapes import need_pairs

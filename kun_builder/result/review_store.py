@@ -11,9 +11,8 @@ from typing import Any
 
 import orjson
 
-from kun_builder.cache import make_private
 from kun_builder.errors import RunError
-from kun_builder.report import replace_file
+from kun_builder.files import make_private, replace_file
 from kun_builder.result.review import Pair, Review
 from kun_builder.run.verdicts import KINDS, THIN, read_verdicts
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from kun_builder.errors import RunError
-from kun_builder.report import replace_file
+from kun_builder.files import replace_file
 from kun_builder.result.review import Review
 from kun_builder.result.stats import read_columns
 from kun_builder.run.verdicts import Verdict, read_verdicts

@@ -14,8 +14,9 @@ import numpy as np
 import orjson
 
 from kun_builder.errors import KunError, PluginError
+from kun_builder.files import replace_file
 from kun_builder.recipe.options import takes_workspace
-from kun_builder.report import StepCounts, replace_file
+from kun_builder.report import StepCounts
 from kun_builder.run.plan import Step, roles
 from kun_builder.run.shards import Shard, exclude
 from kun_builder.run.workspace import Resources, workspace

@@ -23,10 +23,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kun_builder.cache import make_private
 from kun_builder.drops import RESULT_COLUMNS, VERDICT, result_columns
 from kun_builder.errors import RunError, shown
-from kun_builder.report import RunReport, read_report, replace_file
+from kun_builder.files import make_private, replace_file
+from kun_builder.report import RunReport, read_report
 from kun_builder.run.head import data_path, dataset_head, readable
 from kun_builder.run.holding import hold
 from kun_builder.run.ownership import Ownership

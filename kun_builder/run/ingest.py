@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 
 from kun_builder.drops import QUARANTINED
 from kun_builder.errors import SourceError, shown
-from kun_builder.report import StepCounts, replace_file
+from kun_builder.files import replace_file
+from kun_builder.report import StepCounts
 from kun_builder.run.inputs import inputs_of, look_at, reading_key
 from kun_builder.run.parts import PLACE, STAGE, Check, Part, Reading, blame, cut, large, read_ahead
 from kun_builder.run.plan import digest

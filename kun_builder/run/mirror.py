@@ -17,8 +17,9 @@ from typing import Protocol, TypeVar
 
 import orjson
 
-from kun_builder.cache import make_private, mirror_folder, write_note
+from kun_builder.cache import mirror_folder, write_note
 from kun_builder.errors import KunError, RunError
+from kun_builder.files import make_private
 from kun_builder.models.journal.remote_logs import RemoteLogs
 from kun_builder.readers.remote_store import Stamp, Store
 from kun_builder.recipe.recipe import Recipe

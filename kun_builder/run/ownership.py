@@ -12,7 +12,8 @@ from pathlib import Path
 import orjson
 
 from kun_builder.errors import RunError
-from kun_builder.report import read_report, replace_file
+from kun_builder.files import replace_file
+from kun_builder.report import read_report
 
 MARKER = ".kun-build.json"
 NAMES = (

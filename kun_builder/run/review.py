@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from pydantic import Field
 
-from kun_builder.cache import make_private
 from kun_builder.declarations import VerdictsFolder
 from kun_builder.errors import RunError
+from kun_builder.files import make_private, replace_file
 from kun_builder.hookspecs import hookimpl
-from kun_builder.report import replace_file
 from kun_builder.run.verdicts import FOLDER, Verdict, verdicts_in
 from kun_builder.types import (
     DatasetStage,

@@ -22,13 +22,14 @@ from typing import Any
 import kun_builder
 from kun_builder.engines.tokenizers import resolve_tokenizer
 from kun_builder.errors import Stopped
+from kun_builder.files import replace_file
 from kun_builder.models.budget import Budget, open_budget
 from kun_builder.prompt_contract import check_contracts
 from kun_builder.recipe.corpus import Declared, declared
 from kun_builder.recipe.lock import lock, with_publish
 from kun_builder.recipe.plugins import Registry, load_plugins
 from kun_builder.recipe.recipe import Recipe
-from kun_builder.report import RunReport, SplitReport, StepCounts, Tally, Usage, add_counts, read_report, replace_file
+from kun_builder.report import RunReport, SplitReport, StepCounts, Tally, Usage, add_counts, read_report
 from kun_builder.run.abilities import check_abilities
 from kun_builder.run.dataset_stage import run_dataset_stage
 from kun_builder.run.executors.base import Executor

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kun_builder.drops import DROPPED, VERDICT, with_verdicts
-from kun_builder.report import StepCounts, Tally, replace_file
+from kun_builder.files import replace_file
+from kun_builder.report import StepCounts, Tally
 from kun_builder.run.source_shards import load_rows
 from kun_builder.run.worker import Result, conform
 

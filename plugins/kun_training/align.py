@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kun_builder.errors import TrainingError
+from kun_builder.files import replace_file
 from kun_builder.prompt_contract import read_contract
-from kun_builder.report import RunReport, replace_file
+from kun_builder.report import RunReport
 from kun_builder.run.runner import build
 from kun_builder.status import Status
 from kun_builder.types import ModelSpec

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from kun_builder.errors import TrainingError
+from kun_builder.files import replace_file
 from kun_builder.prompt_contract import PromptContract
-from kun_builder.report import replace_file
 from kun_training.examples import CHAT_TASKS
 from kun_training.presets import Task
 from kun_training.seeds import Seeds

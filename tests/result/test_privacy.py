@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from kun_builder.cli.output import visible
 from kun_builder.drops import RESULT_COLUMNS, VERDICT
+from kun_builder.files import replace_file
 from kun_builder.models.journal.journal import Journal
-from kun_builder.report import replace_file
 from kun_builder.result.markdown import inside_html, words
 from kun_builder.run.folder import DatasetWriter, RunFolder, write_rejected
 from kun_builder.run.shards import Shard

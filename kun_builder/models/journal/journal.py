@@ -22,7 +22,8 @@ from pathlib import Path
 import orjson
 import zstandard
 
-from kun_builder.cache import cache_folder, make_private
+from kun_builder.cache import cache_folder
+from kun_builder.files import make_private
 from kun_builder.models.journal import records
 from kun_builder.models.journal.commit import LogWriter, log_name, log_time
 from kun_builder.models.journal.packing import pack_answer, pack_question, unpack_answer, unpack_question

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from kun_builder.files import replace_file
+
 KEY_BYTES = 16
 _MAGIC = b"\xd5KG1"
 _HEAD = struct.Struct(f"<4sII{KEY_BYTES}s")
@@ -189,13 +191,7 @@ def _write_index(path: Path, logs: Sequence[str], keys: U64, places: U64) -> Non
     crc = zlib.crc32("/".join(logs).encode(), zlib.crc32(columns))
     head = orjson.dumps({"logs": list(logs), "crc": crc})
     head += b" " * (-(len(head) + 1) % 8) + b"\n"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(head)
-        file.write(columns)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    replace_file(path, head, columns, private=True)
 
 
 def merge_due(indexes: Sequence[Index]) -> list[Index]:

@@ -12,7 +12,6 @@ any number of machines may add theirs.
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,8 @@ from pathlib import Path
 
 import orjson
 
-from kun_builder.cache import make_private, write_note
+from kun_builder.cache import write_note
+from kun_builder.files import make_private, replace_file
 from kun_builder.models.journal.records import grown
 from kun_builder.readers.remote_store import Store
 
@@ -74,12 +74,7 @@ class RemoteLogs:
         """Bring pieces of one log, in order, as one file."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             pieces = [piece or b"" for piece in pool.map(self.store.read, names)]
-        part = self.folder / f".{names[-1]}.{os.getpid()}.tmp"
-        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / names[-1])
+        replace_file(self.folder / names[-1], *pieces, private=True)
 
     def _here(self) -> dict[str, int]:
         """Of each log of another machine, the offset of the last piece that is here."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from kun_builder.cache import make_private
 from kun_builder.errors import KunError, RunError
+from kun_builder.files import make_private
 from kun_builder.recipe.recipe import Cluster
 from kun_builder.run.executors.travel import pack_plugins
 

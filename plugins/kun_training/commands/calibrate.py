@@ -177,7 +177,7 @@ def _write(found: Calibration, folder: Path, out: Output) -> None:
     """Figures and curves into `folder`."""
     import orjson
 
-    from kun_builder.report import replace_file
+    from kun_builder.files import replace_file
     from kun_builder.result.plots import to_png, to_svg
     from kun_training.evaluation.pictures import thresholds_picture
 

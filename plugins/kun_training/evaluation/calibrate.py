@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from kun_builder.errors import RecipeError, TrainingError
-from kun_builder.report import replace_file
+from kun_builder.files import replace_file
 from kun_builder.result.limits import Limit
 from kun_training.examples import SCORE
 

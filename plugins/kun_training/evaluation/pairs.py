@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from kun_builder.errors import Drop, RejectedError
+from kun_builder.files import replace_file
 from kun_builder.models.generator import Generator, open_models
 from kun_builder.models.journal.journal import Journal
 from kun_builder.prompts import Prompt
-from kun_builder.report import read_report, replace_file
+from kun_builder.report import read_report
 from kun_builder.result.verdicts import EVALUATION as FILE
 from kun_builder.result.verdicts import Share, read_evaluation, wilson
 from kun_builder.run.rows import RowGenerate
