@@ -1,8 +1,8 @@
-"""A small catalogue of plugins, and recipes that name them."""
+"""A small registry of plugins, and recipes that name them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from kun_training.section import kun_sections
 from kun_builder import ModelName, Prompt, TokenizerName
 from kun_builder.errors import RecipeError
 from kun_builder.recipe.options import merge, options_of
+from kun_builder.recipe.registry import Entry, Plugin, Registry
 
 ASK = Prompt("Ask: {text}")
 
@@ -50,47 +51,28 @@ def parse(data, *, field: str = "text", encoding: str | None = None): ...
 def connect(spec, *, threads: int = 0, slots: dict[str, int] | None = None): ...
 
 
-@dataclass(frozen=True)
-class Entry:
-    value: object
-    options: tuple
-    plugin: str = "kun-test"
-    package: str = "kun-tests"
-    version: str = "1.0"
-    digest: str = "d" * 16
+OWNER = Plugin("kun-test", "kun-tests", "1.0", path=Path(__file__))
 
 
 def entry(function, *positional):
-    return Entry(SimpleNamespace(version="1"), merge([options_of(function, positional)]))
+    return Entry(SimpleNamespace(version="1"), OWNER, merge([options_of(function, positional)]))
 
 
-@dataclass(frozen=True)
-class Catalog:
-    sources: dict = field(default_factory=lambda: {"generic": entry(parse, "data"), "wudao": entry(parse, "data")})
-    stages: dict = field(
-        default_factory=lambda: {
-            **{name: entry(plain, "table") for name in ("normalize", "language", "perplexity", "dedup")},
-            "length": entry(length, "table"),
-            "strict": entry(strict, "table"),
-            "label": entry(label, "row", "generate"),
-            "refine": entry(refine, "row", "generate"),
-            **{name: entry(judge, "row", "generate") for name in ("score", "polish")},
-            "verify": entry(verify, "row", "generate"),
-        }
-    )
-    engines: dict = field(
-        default_factory=lambda: {name: entry(connect, "spec") for name in ("llamacpp", "openai", "tgi")}
-    )
-    absent: tuple = ()
-    sections: dict = field(default_factory=lambda: {"training": SimpleNamespace(value=kun_sections()[0])})
-    presets: dict = field(
-        default_factory=lambda: {
-            one.name: SimpleNamespace(value=one, plugin="kun-test") for one in (presets.VERIFIED, presets.KUN)
-        }
-    )
-
-
-CATALOG = Catalog()
+REGISTRY = Registry(
+    sources={"generic": entry(parse, "data"), "wudao": entry(parse, "data")},
+    stages={
+        **{name: entry(plain, "table") for name in ("normalize", "language", "perplexity", "dedup")},
+        "length": entry(length, "table"),
+        "strict": entry(strict, "table"),
+        "label": entry(label, "row", "generate"),
+        "refine": entry(refine, "row", "generate"),
+        **{name: entry(judge, "row", "generate") for name in ("score", "polish")},
+        "verify": entry(verify, "row", "generate"),
+    },
+    engines={name: entry(connect, "spec") for name in ("llamacpp", "openai", "tgi")},
+    sections={"training": Entry(kun_sections()[0], OWNER)},
+    presets={one.name: Entry(one, OWNER) for one in (presets.VERIFIED, presets.KUN)},
+)
 
 
 SMALL = "models: {chat: {}}\nsplits:\n  wiki: {source: generic, path: wiki.jsonl}\n"

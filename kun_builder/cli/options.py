@@ -14,8 +14,8 @@ import click
 from kun_builder.cli.output import Format, Output
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Plugins, Recipe
+    from kun_builder.recipe.registry import Registry
 
 
 _REMARK = re.compile(r"(?<=\S)( {2,})(?=[^ #])")

@@ -13,8 +13,8 @@ from kun_builder.cli.options import Command, open_recipe, output_options, recipe
 from kun_builder.cli.output import Output, console, make_table
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
     from kun_builder.report import StepFacts
     from kun_builder.run.plan import Plan, Segment
     from kun_builder.types import ModelSpec

@@ -16,7 +16,7 @@ from kun_builder.cli.output import Output, console, make_table
 from kun_builder.errors import PluginError, suggest
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Entry, Registry
+    from kun_builder.recipe.registry import Entry, Registry
 
 
 class _Plugins(Command):
@@ -54,9 +54,9 @@ def command(name: str, plugins_dirs: tuple[Path, ...], out: Output) -> None:
 
     registry = open_plugins(Plugins(dirs=plugins_dirs), out)
     entries = list(_entries(registry))
-    found = [(kind, entry) for kind, entry in entries if name in ("", entry.value.name, entry.plugin)]
+    found = [(kind, entry) for kind, entry in entries if name in ("", entry.value.name, entry.owner.name)]
     if not found:
-        known = {each for _, entry in entries for each in (entry.value.name, entry.plugin)}
+        known = {each for _, entry in entries for each in (entry.value.name, entry.owner.name)}
         raise PluginError(
             f"there is no source, stage, engine, section, preset or plugin `{name}`{suggest(name, known)}"
         )
@@ -88,10 +88,10 @@ def _facts(kind: str, entry: Entry[Any]) -> dict[str, Any]:
         "kind": kind,
         "name": entry.value.name,
         "version": entry.value.version,
-        "plugin": entry.plugin,
-        "package": entry.package,
-        "package_version": entry.version,
-        "digest": entry.digest,
+        "plugin": entry.owner.name,
+        "package": entry.owner.package,
+        "package_version": entry.owner.version,
+        "digest": entry.owner.digest,
         "license": _license(kind, entry),
         "options": {
             o.name: {"type": o.type} if o.default is REQUIRED else {"type": o.type, "default": show_value(o.default)}
@@ -107,6 +107,10 @@ def _license(kind: str, entry: Entry[Any]) -> str:
     return str((entry.value.license or "as its split says") if kind == "source" else entry.owner.license)
 
 
+def _package(entry: Entry[Any]) -> str:
+    return f"{entry.owner.package} {entry.owner.version}".strip()
+
+
 def _list(entries: list[tuple[str, Entry[Any]]]) -> None:
     from kun_builder.recipe.options import show
 
@@ -114,7 +118,11 @@ def _list(entries: list[tuple[str, Entry[Any]]]) -> None:
     for kind, entry in entries:
         options = "\n".join(show(option) for option in entry.options)
         table.add_row(
-            kind, entry.value.name, f"{entry.package} {entry.version}".strip(), _license(kind, entry), options
+            kind,
+            entry.value.name,
+            _package(entry),
+            _license(kind, entry),
+            options,
         )
     console().print(table)
 
@@ -122,7 +130,7 @@ def _list(entries: list[tuple[str, Entry[Any]]]) -> None:
 def _explain(kind: str, entry: Entry[Any]) -> None:
     from kun_builder.recipe.options import show
 
-    about = f"{kind} {entry.value.name}: plugin {entry.plugin} of {entry.package} {entry.version}".strip()
+    about = f"{kind} {entry.value.name}: plugin {entry.owner.name} of {_package(entry)}"
     lines = [about, "", documentation(entry)]
     if kind not in ("section", "preset"):
         lines += ["", "Options:", *([f"  {show(option)}" for option in entry.options] or ["  none"])]

@@ -16,8 +16,8 @@ from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
     from kun_builder.hub.push import Published, Target
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 

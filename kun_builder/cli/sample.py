@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from kun_builder.cli.output import Output, console, make_table
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
     from kun_builder.result.estimate import Estimate, Interval
 
 

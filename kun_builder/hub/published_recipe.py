@@ -17,11 +17,11 @@ import yaml
 
 from kun_builder.errors import PublishError
 from kun_builder.prompts import Prompt
-from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import Dumper, RecipeFile
 from kun_builder.recipe.options import REQUIRED, Option, plain_value
 from kun_builder.recipe.parts import locate
 from kun_builder.recipe.recipe import plugin_settings
+from kun_builder.recipe.registry import Registry
 
 _SETTINGS = ("name", "shard_rows", "seed", "format")
 _MODEL = (
@@ -109,7 +109,7 @@ def _plain(value: Any, budget: Iterator[int]) -> Any:
 
 
 def take_recipe(
-    document: Mapping[str, Any], splits: Sequence[str], user: UserSettings, catalog: Catalog
+    document: Mapping[str, Any], splits: Sequence[str], user: UserSettings, registry: Registry
 ) -> dict[str, Any]:
     """The recipe that builds `splits` again here. Raises PublishError with all that the user has to give for it."""
     faults: list[str] = []
@@ -119,11 +119,11 @@ def take_recipe(
         name: _model(name, _mapping(values), user, faults) for name, values in _mapping(document.get("models")).items()
     }
     recipe["splits"] = {
-        name: _split(name, document["splits"].get(name), user.paths.get(name), catalog, faults) for name in splits
+        name: _split(name, document["splits"].get(name), user.paths.get(name), registry, faults) for name in splits
     }
     items = [_stage(item) for item in _items(document.get("stages"))]
     recipe["stages"] = [
-        {name: _options(name, options, user.stages.get(name, {}), catalog, faults)} for name, options in items
+        {name: _options(name, options, user.stages.get(name, {}), registry, faults)} for name, options in items
     ]
     if faults:
         raise PublishError(
@@ -161,14 +161,14 @@ def _model(name: str, values: Mapping[str, Any], user: UserSettings, faults: lis
 
 
 def _split(
-    name: str, values: Any, paths: Sequence[str] | None, catalog: Catalog, faults: list[str]
+    name: str, values: Any, paths: Sequence[str] | None, registry: Registry, faults: list[str]
 ) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         faults.append(f"the lock file says nothing of the split `{name}`")
         return None
     if not paths:
         faults.append(f"split `{name}`: where is its input here? It was built from {values.get('path')!r}")
-    source = catalog.sources.get(str(values.get("source")))
+    source = registry.sources.get(str(values.get("source")))
     options = {key: value for key, value in values.items() if key not in ("source", "path")}
     known = source.options if source else ()
     taken = _checked(f"split `{name}`", options, {}, known, faults)
@@ -176,9 +176,9 @@ def _split(
 
 
 def _options(
-    name: str, values: Mapping[str, Any], own: Mapping[str, Any], catalog: Catalog, faults: list[str]
+    name: str, values: Mapping[str, Any], own: Mapping[str, Any], registry: Registry, faults: list[str]
 ) -> dict[str, Any]:
-    known = catalog.stages[name].options if name in catalog.stages else ()
+    known = registry.stages[name].options if name in registry.stages else ()
     return _checked(f"stage `{name}`", values, own, known, faults)
 
 

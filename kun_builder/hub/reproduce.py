@@ -13,8 +13,8 @@ from kun_builder.errors import PublishError
 from kun_builder.files import replace_file
 from kun_builder.hub.published_recipe import UserSettings, read_lock, take_recipe
 from kun_builder.hub.repository import Head, Repository
-from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import Dumper
+from kun_builder.recipe.registry import Registry
 from kun_builder.report import RunReport, StepFacts
 from kun_builder.result.finished import FinishedRun
 from kun_builder.result.release import compare_rows, digest_rows, rows_of
@@ -61,7 +61,7 @@ class Reproduction:
 
 
 def reproduce(
-    repo: Repository, revision: str, folder: Path, user: UserSettings, catalog: Catalog, build: Build
+    repo: Repository, revision: str, folder: Path, user: UserSettings, registry: Registry, build: Build
 ) -> Reproduction:
     """Build every split of `repo` at `revision` again, in `folder`, by `build`.
 
@@ -74,7 +74,7 @@ def reproduce(
     recipes, splits, drift = {}, [], []
     for key in head.manifest["runs"]:
         document = read_lock(repo.read(head, head.manifest["runs"][key]["lock"]))
-        recipes[key] = document, take_recipe(document, _splits_of(head.manifest, key), user, catalog)
+        recipes[key] = document, take_recipe(document, _splits_of(head.manifest, key), user, registry)
     for key, (document, recipe) in recipes.items():  # all of it is known to be complete before anything is built
         path = folder / key / "recipe.yaml"
         replace_file(path, yaml.dump(recipe, Dumper=Dumper, sort_keys=False, allow_unicode=True).encode())

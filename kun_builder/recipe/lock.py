@@ -14,11 +14,11 @@ import yaml
 
 from kun_builder import __version__
 from kun_builder.prompts import Prompt
-from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.file import Dumper
 from kun_builder.recipe.options import plain_value
 from kun_builder.recipe.parts import MODEL_OPTIONS
 from kun_builder.recipe.recipe import Recipe
+from kun_builder.recipe.registry import Entry, Registry
 from kun_builder.types import ModelInfo, ModelSpec
 
 _HEADER = """\
@@ -27,7 +27,7 @@ _HEADER = """\
 """
 
 
-def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> str:
+def lock(recipe: Recipe, registry: Registry, models: Mapping[str, ModelInfo]) -> str:
     """The text of `recipe.lock.yaml`; `models` are those that were asked, and who they said they are."""
     document: dict[str, Any] = {
         **recipe.model_dump(mode="json", include={"name", "shard_rows", "seed", "format"}),
@@ -43,7 +43,7 @@ def lock(recipe: Recipe, catalog: Catalog, models: Mapping[str, ModelInfo]) -> s
         "lock": {
             "kun_builder": __version__,
             "limit": recipe.limit,
-            "plugins": _plugins(recipe, catalog),
+            "plugins": _plugins(recipe, registry),
             "models": {name: {"id": info.id, "revision": info.revision} for name, info in models.items()},
             "prompts": _prompts(recipe),
         },
@@ -75,11 +75,12 @@ def _model(spec: ModelSpec, variable: str | None) -> dict[str, Any]:
     return {**given, **plain_value(spec.options)}
 
 
-def _plugins(recipe: Recipe, catalog: Catalog) -> dict[str, dict[str, str]]:
-    used: list[Described] = [catalog.sources[split.source] for split in recipe.splits.values()]
-    used += [catalog.stages[stage.name] for stage in recipe.stages]
-    used += [catalog.engines[spec.engine] for spec in recipe.models.values()]
-    return {o.plugin: {"package": o.package, "version": o.version, "digest": o.digest} for o in used}
+def _plugins(recipe: Recipe, registry: Registry) -> dict[str, dict[str, str]]:
+    used: list[Entry[Any]] = [registry.sources[split.source] for split in recipe.splits.values()]
+    used += [registry.stages[stage.name] for stage in recipe.stages]
+    used += [registry.engines[spec.engine] for spec in recipe.models.values()]
+    owners = [entry.owner for entry in used]
+    return {o.name: {"package": o.package, "version": o.version, "digest": o.digest} for o in owners}
 
 
 def _prompts(recipe: Recipe) -> list[dict[str, str]]:

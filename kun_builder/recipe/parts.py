@@ -18,10 +18,10 @@ from annotated_types import Ge, Gt
 from pydantic import Field
 
 from kun_builder.errors import suggest
-from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.file import Place, RecipeFile
 from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import Option
+from kun_builder.recipe.registry import Entry, Registry
 from kun_builder.recipe.secrets import check_paths, read_api_key, read_headers
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 from kun_builder.types import ModelSpec
@@ -91,16 +91,16 @@ def _checked(
     return None if faults else complete
 
 
-def _find(file: RecipeFile, place: Place, kind: str, name: str, catalog: Catalog, of: str = "") -> Described | None:
-    entries: Mapping[str, Described] = getattr(catalog, f"{kind}s")
+def _find(file: RecipeFile, place: Place, kind: str, name: str, registry: Registry, of: str = "") -> Entry[Any] | None:
+    entries: Mapping[str, Entry[Any]] = getattr(registry, f"{kind}s")
     if name not in entries:
-        file.complain(place, f"unknown {kind} `{name}`{of}{suggest(name, entries)}{_lost(catalog)}")
+        file.complain(place, f"unknown {kind} `{name}`{of}{suggest(name, entries)}{_lost(registry)}")
     return entries.get(name)
 
 
-def _lost(catalog: Catalog) -> str:
+def _lost(registry: Registry) -> str:
     """The end of a complaint about what is not there: which plugins could not be loaded, if any."""
-    return f" (plugins that could not be loaded: {', '.join(catalog.absent)})" if catalog.absent else ""
+    return f" (plugins that could not be loaded: {', '.join(registry.absent)})" if registry.absent else ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ million tokens as `{input: ..., output: ...}`."""
 
 
 def read_models(
-    file: RecipeFile, catalog: Catalog, endpoints: tuple[str, ...]
+    file: RecipeFile, registry: Registry, endpoints: tuple[str, ...]
 ) -> tuple[dict[str, ModelSpec], dict[str, str]]:
     """The models, and per model with an API key the environment variable it came from."""
     models: dict[str, ModelSpec] = {}
@@ -149,18 +149,20 @@ def read_models(
             values = {**values, "api_key": key}
         if "headers" in values:
             values = {**values, "headers": read_headers(file, (*place, "headers"), values["headers"])}
-        spec = _model(file, place, name, values, catalog)
+        spec = _model(file, place, name, values, registry)
         if spec:
             models[name] = spec
     return models, variables
 
 
-def _model(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], catalog: Catalog) -> ModelSpec | None:
+def _model(
+    file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], registry: Registry
+) -> ModelSpec | None:
     engine = values.get("engine") or (SERVER if values.get("endpoints") or values.get("endpoints_file") else EMBEDDED)
-    if engine in _SPEAK_OPENAI and engine not in catalog.engines:
+    if engine in _SPEAK_OPENAI and engine not in registry.engines:
         engine = SERVER
         values = {**values, "engine": SERVER}
-    found = _find(file, (*place, "engine"), "engine", str(engine), catalog)
+    found = _find(file, (*place, "engine"), "engine", str(engine), registry)
     if not found:
         return None
     complete = _checked(file, place, (*MODEL_OPTIONS, *found.options), values, f"model `{name}`")
@@ -197,20 +199,22 @@ def url_fault(url: str) -> str:
 # --- splits ----------------------------------------------------------------------------------------------------
 
 
-def read_splits(file: RecipeFile, catalog: Catalog) -> dict[str, SplitSpec]:
+def read_splits(file: RecipeFile, registry: Registry) -> dict[str, SplitSpec]:
     """The splits of a recipe, by name, each with its source and the complete options of that source."""
     splits = {}
     for name, values in _section(file, "splits", _SPLIT, "{wiki: {source: generic, path: wiki.jsonl}}"):
-        spec = _split(file, ("splits", name), name, values, catalog)
+        spec = _split(file, ("splits", name), name, values, registry)
         if spec:
             splits[name] = spec
     return splits
 
 
-def _split(file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], catalog: Catalog) -> SplitSpec | None:
+def _split(
+    file: RecipeFile, place: Place, name: str, values: Mapping[str, Any], registry: Registry
+) -> SplitSpec | None:
     options: tuple[Option, ...] = ()
     if isinstance(values.get("source"), str):
-        found = _find(file, (*place, "source"), "source", values["source"], catalog)
+        found = _find(file, (*place, "source"), "source", values["source"], registry)
         if not found:
             return None
         options = found.options
@@ -249,10 +253,10 @@ def _there(folder: Path, first: str) -> bool:
 # --- stages ----------------------------------------------------------------------------------------------------
 
 
-def read_stages(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
+def read_stages(file: RecipeFile, registry: Registry) -> tuple[StageSpec, ...]:
     """The stages, in order; a model that is not named is the recipe's only one."""
     if "stages" not in file.data:
-        return _preset(file, catalog)
+        return _preset(file, registry)
     if "preset" in file.data:
         file.complain(("preset",), "`preset` and `stages` say the same thing twice: leave one of them out")
     items = file.data["stages"]
@@ -261,36 +265,36 @@ def read_stages(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
             ("stages",), "`stages` must be a list, for example `stages: [normalize, {length: {max_tokens: 512}}]`"
         )
         return ()
-    return _stages(file, ("stages",), items, catalog)
+    return _stages(file, ("stages",), items, registry)
 
 
-def _preset(file: RecipeFile, catalog: Catalog) -> tuple[StageSpec, ...]:
+def _preset(file: RecipeFile, registry: Registry) -> tuple[StageSpec, ...]:
     """The stages of the preset that the recipe names, or of the default one."""
     name = file.data.get("preset", PRESET)
-    entry = catalog.presets.get(name) if isinstance(name, str) else None
+    entry = registry.presets.get(name) if isinstance(name, str) else None
     if entry:
-        of = f" of preset `{name}` (plugin `{entry.plugin}`)"
-        return _stages(file, ("preset",), entry.value.stages, catalog, of)
+        of = f" of preset `{name}` (plugin `{entry.owner.name}`)"
+        return _stages(file, ("preset",), entry.value.stages, registry, of)
     if "preset" in file.data:
-        known = " or ".join(map(repr, catalog.presets)) or "left out, as no plugin here gives one"
-        file.complain(("preset",), f"`preset` must be {known}, not {name!r}{_lost(catalog)}")
+        known = " or ".join(map(repr, registry.presets)) or "left out, as no plugin here gives one"
+        file.complain(("preset",), f"`preset` must be {known}, not {name!r}{_lost(registry)}")
     else:
-        file.complain((), f"`stages` must be given: no plugin here gives the preset `{PRESET}`{_lost(catalog)}")
+        file.complain((), f"`stages` must be given: no plugin here gives the preset `{PRESET}`{_lost(registry)}")
     return ()
 
 
 def _stages(
-    file: RecipeFile, place: Place, items: Sequence[Any], catalog: Catalog, of: str = ""
+    file: RecipeFile, place: Place, items: Sequence[Any], registry: Registry, of: str = ""
 ) -> tuple[StageSpec, ...]:
     """The stages `items`, which stand at `place`. `of`: whose they are, for complaints, if not the recipe's own."""
     models = file.data.get("models")
     names = tuple(models) if isinstance(models, dict) else ()
-    specs = (_stage(file, (*place, number), item, catalog, names, of) for number, item in enumerate(items))
+    specs = (_stage(file, (*place, number), item, registry, names, of) for number, item in enumerate(items))
     return tuple(spec for spec in specs if spec)
 
 
 def _stage(
-    file: RecipeFile, place: Place, item: Any, catalog: Catalog, models: tuple[str, ...], of: str
+    file: RecipeFile, place: Place, item: Any, registry: Registry, models: tuple[str, ...], of: str
 ) -> StageSpec | None:
     if isinstance(item, str):
         name, values = item, None
@@ -300,7 +304,7 @@ def _stage(
     else:
         file.complain(place, "a stage is a name, or one name with its options: `- length: {max_tokens: 512}`")
         return None
-    found = _find(file, place, "stage", name, catalog, of)
+    found = _find(file, place, "stage", name, registry, of)
     if not found:
         return None
     if not isinstance(values, dict | None):
@@ -319,7 +323,7 @@ def _stage(
     return StageSpec(name, complete)
 
 
-def _with_models(values: Mapping[str, Any], stage: Described, models: tuple[str, ...]) -> dict[str, Any]:
+def _with_models(values: Mapping[str, Any], stage: Entry[Any], models: tuple[str, ...]) -> dict[str, Any]:
     """`values` with the recipe's only model for every model option that is not given and has no such default."""
     only = models if len(models) == 1 else ()
     options = [o for o in stage.options if o.role == "model" and o.default is not None and o.default not in models]

@@ -8,27 +8,25 @@ left out and reported in `Registry.problems`. One that is loaded but wrong stops
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pluggy
 
 from kun_builder import hookspecs
-from kun_builder.declarations import Preset, Section
 from kun_builder.errors import KunError, PluginError, suggest
-from kun_builder.recipe.options import Option
 from kun_builder.recipe.plugin_checks import checked_options, checked_values
-from kun_builder.types import API_VERSION, Engine, Source, Stage
+from kun_builder.recipe.registry import Entry, Plugin, Problem, Registry
+from kun_builder.types import API_VERSION
 
 GROUP = "kun_builder"
 KINDS = {
@@ -43,85 +41,6 @@ KINDS = {
 _UNSAID = 1  # a plugin without `kun_api` is from before there were others
 _SLOW = 5.0  # seconds of an import after which it is mentioned
 _MARK = "put `@kun_builder.hookimpl` above `def kun_sources():`"
-_T_co = TypeVar("_T_co", bound=Source | Stage | Engine | Section | Preset, covariant=True)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """Where a plugin comes from. `path` is its file, or its folder if it is a package."""
-
-    name: str
-    package: str
-    version: str = ""
-    license: str = ""
-    path: Path | None = None
-    doc: str = ""
-    over: Plugin | None = None
-    """Whose value this one, a wrapper, has replaced: the result depends on both."""
-
-    def __str__(self) -> str:
-        return f"plugin `{self.name}` of {self.package}"
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """SHA-256 over the plugin's files, data included, first 16 hex digits."""
-        own = _digest(self.path) if self.path else ""
-        return hashlib.sha256(f"{own} {self.over.digest}".encode()).hexdigest()[:16] if self.over else own
-
-
-@dataclass(frozen=True)
-class Entry(Generic[_T_co]):
-    """One source, stage, engine, section or preset with its options and the plugin that owns it."""
-
-    value: _T_co
-    owner: Plugin
-    options: tuple[Option, ...] = ()
-
-    @property
-    def plugin(self) -> str:
-        """Name of the plugin: of its entry point or file."""
-        return self.owner.name
-
-    @property
-    def package(self) -> str:
-        """The package that the plugin belongs to; for one in a plugins folder, its path."""
-        return self.owner.package
-
-    @property
-    def version(self) -> str:
-        """Version of that package."""
-        return self.owner.version
-
-    @property
-    def digest(self) -> str:
-        """Hash of the plugin's files."""
-        return self.owner.digest
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something to mention that does not stop the start. `plugin` names the plugin that was left out for it, if any."""
-
-    plugin: str
-    message: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class Registry:
-    """All that a recipe can name. Plugins that could not be used are in `problems`."""
-
-    sources: Mapping[str, Entry[Source]]
-    stages: Mapping[str, Entry[Stage]]
-    engines: Mapping[str, Entry[Engine]]
-    sections: Mapping[str, Entry[Section]]
-    presets: Mapping[str, Entry[Preset]]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Names of the plugins that were left out: what they would have added is missing."""
-        return tuple(problem.plugin for problem in self.problems if problem.plugin)
 
 
 def load_plugins(
@@ -344,13 +263,3 @@ def _import_file(plugin: Plugin) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _digest(path: Path) -> str:
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    sha = hashlib.sha256()
-    for file in files:
-        if "__pycache__" not in file.parts:
-            data = file.read_bytes()
-            sha.update(f"{file.relative_to(path.parent)}\0{len(data)}\0".encode() + data)
-    return sha.hexdigest()[:16]

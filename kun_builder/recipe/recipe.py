@@ -21,10 +21,10 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainSerializer, Va
 from kun_builder.cache import mirror_folder
 from kun_builder.errors import RunError, shown
 from kun_builder.readers.addresses import is_address, no_folder, public
-from kun_builder.recipe.catalog import Catalog
 from kun_builder.recipe.file import RecipeFile
 from kun_builder.recipe.option_values import faults_of
 from kun_builder.recipe.parts import SplitSpec, StageSpec, locate, read_models, read_splits, read_stages
+from kun_builder.recipe.registry import Registry
 from kun_builder.types import ModelSpec
 
 _SECTIONS = ("models", "splits", "stages", "preset")
@@ -160,27 +160,27 @@ def plugin_settings(path: Path) -> Plugins:
 
 def load_recipe(
     path: Path,
-    catalog: Catalog,
+    registry: Registry,
     *,
     limit: int | None = None,
     output: Path | str | None = None,
     endpoints: Sequence[str] = (),
     plugins: Plugins | None = None,
 ) -> Recipe:
-    """Read and check a recipe against what there is in `catalog`, usually `load_plugins()`.
+    """Read and check a recipe against what there is in `registry`, usually `load_plugins()`.
 
     limit: rows to build from, drawn over the whole input. output: run folder or its address, by default `runs/<name>`.
-    endpoints: replace those of every model. plugins: what `catalog` was loaded with, if not `plugin_settings(path)`.
+    endpoints: replace those of every model. plugins: what `registry` was loaded with, if not `plugin_settings(path)`.
     Raises RecipeError with everything that is wrong.
     """
     file = RecipeFile.read(path)
     _no_variables(file)
-    others = {*_SECTIONS, *catalog.sections}
+    others = {*_SECTIONS, *registry.sections}
     settings = _settings(file, {key: value for key, value in file.data.items() if key not in others}, others)
-    sections = {name: read_section(file, name, entry.value.model) for name, entry in catalog.sections.items()}
-    models, variables = read_models(file, catalog, tuple(endpoints))
-    splits = read_splits(file, catalog)
-    stages = read_stages(file, catalog)
+    sections = {name: read_section(file, name, entry.value.model) for name, entry in registry.sections.items()}
+    models, variables = read_models(file, registry, tuple(endpoints))
+    splits = read_splits(file, registry)
+    stages = read_stages(file, registry)
     settings = _with_notes(file, settings)
     if settings.budget.money and models and not any(spec.cost_in or spec.cost_out for spec in models.values()):
         file.complain(("budget",), "`budget`: `money` needs the price of a model: `cost: {input: 0.5, output: 1.5}`")

@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kun_builder.recipe.catalog import Catalog, Described
 from kun_builder.recipe.option_values import adapter
 from kun_builder.recipe.options import REQUIRED, Option
 from kun_builder.recipe.parts import EMBEDDED, MODEL_OPTIONS, PRESET, SERVER
 from kun_builder.recipe.recipe import Settings
+from kun_builder.recipe.registry import Entry, Registry
 from kun_builder.recipe.splits import SPLIT_OPTIONS, corpus_options
 
 JsonSchema = dict[str, Any]
 
 
-def json_schema(catalog: Catalog) -> JsonSchema:
-    """JSON schema (draft 2020-12) of the recipes that `catalog` allows."""
+def json_schema(registry: Registry) -> JsonSchema:
+    """JSON schema (draft 2020-12) of the recipes that `registry` allows."""
     schema = Settings.model_json_schema()
     definitions: JsonSchema = schema.pop("$defs")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "kun-builder recipe"
     schema["properties"] |= {
-        "models": _named([_model(name, engine.options) for name, engine in catalog.engines.items()]),
-        "splits": _named([_split(name, source.options) for name, source in catalog.sources.items()]),
-        "stages": {"type": "array", "minItems": 1, "items": _stage(catalog.stages)},
+        "models": _named([_model(name, engine.options) for name, engine in registry.engines.items()]),
+        "splits": _named([_split(name, source.options) for name, source in registry.sources.items()]),
+        "stages": {"type": "array", "minItems": 1, "items": _stage(registry.stages)},
         "preset": {
-            "enum": list(catalog.presets),
+            "enum": list(registry.presets),
             "default": PRESET,
             "description": "The stages, where `stages` are not given.",
         },
     }
-    for name, section in catalog.sections.items():
+    for name, section in registry.sections.items():
         own = section.value.model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
         definitions |= {f"{name}.{inner}": value for inner, value in own.pop("$defs", {}).items()}
         schema["properties"][name] = own
@@ -75,7 +75,7 @@ def _split(name: str, options: tuple[Option, ...]) -> JsonSchema:
     return schema
 
 
-def _stage(stages: Mapping[str, Described]) -> JsonSchema:
+def _stage(stages: Mapping[str, Entry[Any]]) -> JsonSchema:
     """A stage is a name, or one name with its options."""
     bare = [name for name, stage in stages.items() if all(option.default is not REQUIRED for option in stage.options)]
     options = {name: {"anyOf": [_options(stage.options), {"type": "null"}]} for name, stage in stages.items()}

@@ -36,7 +36,7 @@ from kun_builder.types import Source
 
 if TYPE_CHECKING:
     from kun_builder.recipe.parts import SplitSpec
-    from kun_builder.recipe.plugins import Entry
+    from kun_builder.recipe.registry import Entry
 
 TABLE_ROWS = 1000
 """How many rows are turned into Arrow at once."""

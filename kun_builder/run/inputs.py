@@ -19,8 +19,8 @@ from kun_builder.types import Source
 
 if TYPE_CHECKING:
     from kun_builder.recipe.parts import SplitSpec
-    from kun_builder.recipe.plugins import Entry, Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Entry, Registry
 
 _FORMAT = 2  # of shards as they are read and of what is in their metadata; part of every key
 
@@ -97,7 +97,7 @@ def reading_key(split: str, inputs: Mapping[str, str], spec: SplitSpec, entry: E
     stamps = [[name, *look_at(source, path).stamp] for name, path in inputs.items()]
     options = {name: plain(value) for name, value in spec.options.items()}
     files = file_digests(entry.options, spec.options)
-    return digest([_FORMAT, split, source.name, source.version, entry.digest, options, files, stamps])
+    return digest([_FORMAT, split, source.name, source.version, entry.owner.digest, options, files, stamps])
 
 
 def look_at(source: Source, path: str) -> Look:

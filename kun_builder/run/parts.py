@@ -28,7 +28,7 @@ from kun_builder.run.source_shards import PART, part_table, run_table
 from kun_builder.types import Record, Source
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Entry
+    from kun_builder.recipe.registry import Entry
 
 STAGE = "read"
 
@@ -69,7 +69,8 @@ def blame(entry: Entry[Source], doing: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         raise PluginError(
-            f"source `{entry.value.name}` of {entry.package} failed while {doing}: {type(error).__name__}: {error}",
+            f"source `{entry.value.name}` of {entry.owner.package} failed while {doing}: "
+            f"{type(error).__name__}: {error}",
             hint="tell the plugin's author, or leave this input out",
         ) from error
 

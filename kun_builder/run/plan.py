@@ -33,8 +33,8 @@ from kun_builder.run.verdicts import FOLDER
 from kun_builder.types import DatasetStage, ModelInfo, RowStage, Stage
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Entry, Plugin, Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Entry, Plugin, Registry
 
 Kind = Literal["rows", "batches", "dataset"]
 

@@ -27,8 +27,9 @@ from kun_builder.models.budget import Budget, open_budget
 from kun_builder.prompt_contract import check_contracts
 from kun_builder.recipe.corpus import Declared, declared
 from kun_builder.recipe.lock import lock, with_publish
-from kun_builder.recipe.plugins import Registry, load_plugins
+from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import Recipe
+from kun_builder.recipe.registry import Registry
 from kun_builder.report import RunReport, SplitReport, StepCounts, Tally, Usage, add_counts, read_report
 from kun_builder.run.abilities import check_abilities
 from kun_builder.run.dataset_stage import run_dataset_stage
@@ -327,13 +328,14 @@ class _Run:
 
     def _split(self, name: str, kept: int) -> SplitReport:
         entry, read = self._registry.sources[self._recipe.splits[name].source], self._results[name]
+        owner = entry.owner
         return SplitReport(
             source=entry.value.name,
             read=read.counts.rows_in,
             records=read.records,
             kept=kept,
             stages=(read.counts, *self._funnel(name)),
-            plugin=" ".join(filter(None, (entry.plugin, entry.version, entry.digest))),
+            plugin=" ".join(filter(None, (owner.name, owner.version, owner.digest))),
             **self._declared(name),
         )
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from math import ceil
 
 from kun_builder.errors import RunError
-from kun_builder.recipe.plugins import Registry
 from kun_builder.recipe.recipe import Recipe
+from kun_builder.recipe.registry import Registry
 from kun_builder.report import RunReport, read_report
 from kun_builder.run.folder import RunFolder
 from kun_builder.run.runner import build

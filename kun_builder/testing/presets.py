@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from kun_builder.errors import RecipeError
-from kun_builder.recipe.plugins import Entry, Plugin, load_plugins
+from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.run.plan import make_plan
 from kun_builder.testing.faults import declared, expect
 from kun_builder.types import Source
@@ -36,17 +37,20 @@ def check_preset(
     """
     declared("preset", preset)
     expect(preset.title, f"preset `{preset.name}` has no `title`: say in one sentence what comes of it")
-    registry = load_plugins(tuple(map(Path, dirs)))
     owner = Plugin("test", "test")
     source = Source(name="test", parse=str, license="cc0-1.0", redistributable=True)
-    catalog = replace(registry, sources={"test": Entry(source, owner)}, presets={preset.name: Entry(preset, owner)})
+    registry = replace(
+        load_plugins(tuple(map(Path, dirs))),
+        sources={"test": Entry(source, owner)},
+        presets={preset.name: Entry(preset, owner)},
+    )
     asked = {name: {"endpoints": ["http://127.0.0.1:9"]} for name in models}
     said = {"models": asked, "splits": {"texts": {"source": "test", "path": "test"}}, "preset": preset.name}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
         path.write_text(yaml.safe_dump(said, allow_unicode=True), "utf-8")
         try:
-            plan = make_plan(load_recipe(path, catalog, output=Path(folder) / "run"), catalog)
+            plan = make_plan(load_recipe(path, registry, output=Path(folder) / "run"), registry)
         except RecipeError as error:
             raise AssertionError(
                 f"{error.message.replace(str(path), preset.name)}; {error.hint}".rstrip("; ")

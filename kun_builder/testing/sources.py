@@ -14,7 +14,7 @@ from kun_builder.readers import Records
 from kun_builder.recipe.option_values import check_options
 from kun_builder.recipe.options import Option, accepted
 from kun_builder.recipe.parts import SplitSpec
-from kun_builder.recipe.plugins import Entry, Plugin
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.source_shards import load_rows
 from kun_builder.status import Status

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kun_builder.drops import QUARANTINED, VERDICT
 from kun_builder.errors import KunError
 from kun_builder.recipe.option_values import check_options
-from kun_builder.recipe.plugins import Plugin
+from kun_builder.recipe.registry import Plugin
 from kun_builder.report import Tally
 from kun_builder.run.dataset_stage import seen_columns, verdicts_of
 from kun_builder.run.plan import Segment, Step

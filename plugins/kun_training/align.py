@@ -40,8 +40,8 @@ from kun_training.sft import train
 
 if TYPE_CHECKING:
     from kun_builder.recipe.parts import StageSpec
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
 
 LABEL_MODEL, CHAT_MODEL = "label_model", "chat_model"
 """Names of the trained models in a round's recipe."""

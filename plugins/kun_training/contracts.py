@@ -15,8 +15,8 @@ from kun_training.presets import Task
 from kun_training.seeds import Tag
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
 
 _ROLE = re.compile(r"^\[(?:system|user|assistant)\][ \t]*$", re.MULTILINE)
 _VERDICTS = ("good", "bad")

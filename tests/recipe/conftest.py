@@ -3,7 +3,7 @@
 from textwrap import dedent
 
 import pytest
-from recipes import CATALOG
+from recipes import REGISTRY
 
 from kun_builder.recipe.recipe import load_recipe
 
@@ -16,10 +16,10 @@ def recipe(tmp_path, monkeypatch):
     folder = tmp_path / "recipes"
     folder.mkdir()
 
-    def load(text, catalog=CATALOG, **options):
+    def load(text, registry=REGISTRY, **options):
         path = folder / "news.yaml"
         path.write_text(dedent(text), encoding="utf-8")
-        return load_recipe(path, catalog, **options)
+        return load_recipe(path, registry, **options)
 
     load.folder = folder
     return load

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recipes import CATALOG, SMALL, complaints, label
+from recipes import OWNER, REGISTRY, SMALL, complaints, label
 
 from kun_builder import Prompt, RowStage
 from kun_builder.errors import RecipeError
@@ -77,7 +77,7 @@ def test_a_changed_key_is_found_at_its_line(tmp_path_factory, place, junk, at):
     path = tmp_path_factory.mktemp("r") / "r.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError) as caught:
-        load_recipe(path, CATALOG)
+        load_recipe(path, REGISTRY)
     here = [row for row in caught.value.message.splitlines() if row.startswith(f"{path}:{line}: ")]
     assert any(f"`{new}`" in row for row in here)
 
@@ -94,10 +94,10 @@ def test_lock_is_a_recipe_again(recipe):
     """A lock has every option and prompt, says what ran, and loads as the same recipe."""
     made = recipe(yaml.dump(FULL, sort_keys=False), limit=9)
     infos = {"chat": ModelInfo("Qwen/Qwen3-8B", "abc123")}
-    text = lock(made, CATALOG, infos)
+    text = lock(made, REGISTRY, infos)
     said = yaml.safe_load(text)["lock"]
     assert said["models"] == {"chat": {"id": "Qwen/Qwen3-8B", "revision": "abc123"}}
-    assert said["plugins"] == {"kun-test": {"package": "kun-tests", "version": "1.0", "digest": "d" * 16}}
+    assert said["plugins"] == {"kun-test": {"package": "kun-tests", "version": "1.0", "digest": OWNER.digest}}
     assert said["prompts"][0]["digest"] == Prompt("Ask: {text}\n").digest
     assert said["limit"] == 9
     assert "http://a:1" not in text
@@ -106,12 +106,12 @@ def test_lock_is_a_recipe_again(recipe):
     assert again.models["chat"].options == made.models["chat"].options
     again = recipe(text, endpoints=("http://a:1",), limit=9)
     assert again.models == made.models
-    assert lock(again, CATALOG, infos) == text
+    assert lock(again, REGISTRY, infos) == text
 
 
 def test_publishing_is_renewed_in_a_lock(recipe):
     """What a recipe says of publishing can be put into a lock file later; all else in it stays byte for byte."""
-    text = lock(recipe(yaml.dump(FULL, sort_keys=False)), CATALOG, {})
+    text = lock(recipe(yaml.dump(FULL, sort_keys=False)), REGISTRY, {})
     bare = recipe(yaml.dump({**FULL, "publish": {}}, sort_keys=False))
     assert with_publish(text, recipe(text)) == text
     assert "publish:" not in with_publish(text, bare)
@@ -132,11 +132,11 @@ def test_lock_keeps_any_text_and_number(tmp_path_factory, prompt, name, number):
     stages = [{"label": {"prompt": prompt.text}}, {"strict": {"threshold": number}}]
     splits = {"a": {"source": "generic", "path": "x", "field": name}}
     path.write_text(json.dumps({"models": {"chat": {}}, "splits": splits, "stages": stages}), encoding="utf-8")
-    made = load_recipe(path, CATALOG)
+    made = load_recipe(path, REGISTRY)
     assert made.stages[0].options["prompt"] == prompt
     again = tmp_path_factory.mktemp("r") / "r.lock.yaml"
-    again.write_text(lock(made, CATALOG, {}), encoding="utf-8")
-    loaded = load_recipe(again, CATALOG)
+    again.write_text(lock(made, REGISTRY, {}), encoding="utf-8")
+    loaded = load_recipe(again, REGISTRY)
     assert (loaded.stages, loaded.splits["a"].options) == (made.stages, made.splits["a"].options)
 
 
@@ -159,10 +159,10 @@ def test_what_is_dumped_is_read_back(tmp_path_factory, value):
 
 def test_schema_accepts_what_the_loader_accepts(recipe):
     """The JSON schema is valid, knows every option, and agrees with the loader on good and bad recipes."""
-    schema = json_schema(CATALOG)
+    schema = json_schema(REGISTRY)
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)
-    lock_text = lock(recipe(yaml.dump(FULL, sort_keys=False)), CATALOG, {})
+    lock_text = lock(recipe(yaml.dump(FULL, sort_keys=False)), REGISTRY, {})
     for good in (FULL, yaml.safe_load(SMALL), yaml.safe_load(lock_text)):
         assert list(check.iter_errors(good)) == []
     for place, value in (

@@ -34,7 +34,8 @@ def test_installed_plugin_is_found(install):
     """An entry point of the group `kun_builder` is all that an installed plugin needs."""
     install(GOOD)
     entry = load().sources["poems"]
-    assert (entry.plugin, entry.package, entry.version, entry.owner.license) == ("kun-poems", "kun-poems", "1.2", "MIT")
+    owner = entry.owner
+    assert (owner.name, owner.package, owner.version, owner.license) == ("kun-poems", "kun-poems", "1.2", "MIT")
     assert [option.name for option in entry.options] == ["field"]
     assert entry.value.parse({"text": "x"}) == "x"
     assert entry.owner.doc == "Poems, one a line."
@@ -46,7 +47,8 @@ def test_built_in_plugins_are_entry_points_too():
     assert not load().stages
     assert "kun-tgi" in BUILT_IN
     assert (
-        load_plugins(disable=[name for name in BUILT_IN if name != "kun-tgi"]).engines["tgi"].package == "kun-builder"
+        load_plugins(disable=[name for name in BUILT_IN if name != "kun-tgi"]).engines["tgi"].owner.package
+        == "kun-builder"
     )
 
 
@@ -63,7 +65,7 @@ def test_one_file_and_package_plugins(folder):
     folder.put("_helper.py", "raise SystemExit")
     registry = load(folder)
     assert sorted(registry.sources) == ["poems", "prose"]
-    assert registry.sources["poems"].package == str(folder / "poems.py")
+    assert registry.sources["poems"].owner.package == str(folder / "poems.py")
     assert registry.sources["prose"].value.parse(3) == "3"
 
 
@@ -76,7 +78,7 @@ def test_digest_follows_every_file_of_the_plugin(folder):
         (other / "poems/__pycache__").mkdir()
         (other / "poems/__pycache__/x.pyc").write_text(str(other))
     copies = sorted(folder.parent.glob("copy*"))
-    digests = [load(copy).sources["poems"].digest for copy in copies]
+    digests = [load(copy).sources["poems"].owner.digest for copy in copies]
     assert digests[0] == digests[2] != digests[1]
     assert len(digests[0]) == 16
 
@@ -180,7 +182,7 @@ def test_two_owners_of_one_name(install, folder):
     assert "two plugins give the source `poems`" in error.message
     assert "plugin `kun-poems` of kun-poems" in error.message
     assert f"plugin `verses` of {folder / 'verses.py'}" in error.message
-    assert load(folder, disable=["verses"]).sources["poems"].plugin == "kun-poems"
+    assert load(folder, disable=["verses"]).sources["poems"].owner.name == "kun-poems"
 
 
 def test_two_plugins_of_one_name(install):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from kun_method.presets import VERIFIED
-from recipes import CATALOG, SMALL, Catalog, complaints
+from recipes import REGISTRY, SMALL, complaints
 
 from kun_builder import Prompt
 from kun_builder.errors import RecipeError
 from kun_builder.recipe.file import RecipeFile
 from kun_builder.recipe.recipe import Plugins, load_recipe, plugin_settings
+from kun_builder.recipe.registry import Problem
 
 # --- what a good recipe becomes --------------------------------------------------------------------------------
 
@@ -101,15 +104,15 @@ def test_path_beside_the_recipe_stays_relative_where_it_can(tmp_path, monkeypatc
     (tmp_path / "recipes/data").mkdir(parents=True)
     (tmp_path / "recipes/r.yaml").write_text(SMALL.replace("wiki.jsonl", "data/x"))
     path = (tmp_path / "recipes/r.yaml").relative_to(tmp_path)
-    assert load_recipe(path, CATALOG).splits["wiki"].path == ("recipes/data/x",)
-    assert load_recipe(tmp_path / path, CATALOG).splits["wiki"].path == ("recipes/data/x",)
+    assert load_recipe(path, REGISTRY).splits["wiki"].path == ("recipes/data/x",)
+    assert load_recipe(tmp_path / path, REGISTRY).splits["wiki"].path == ("recipes/data/x",)
 
 
 def test_name_from_the_folder(tmp_path):
     """A file called `recipe.yaml` is named after its folder."""
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/recipe.yaml").write_text(SMALL)
-    assert load_recipe(tmp_path / "demo/recipe.yaml", CATALOG).name == "demo"
+    assert load_recipe(tmp_path / "demo/recipe.yaml", REGISTRY).name == "demo"
 
 
 def test_plugin_settings_come_first(recipe):
@@ -312,7 +315,8 @@ def test_only_model_of_several_must_be_named(recipe):
 
 def test_plugins_that_are_missing_are_mentioned(recipe):
     """An unknown name is put beside the plugins that could not be loaded: one of them may have it."""
-    found = complaints(recipe, SMALL + "stages: [labl]", catalog=Catalog(absent=("kun-method",)))
+    lacking = replace(REGISTRY, problems=(Problem("kun-method", "cannot be imported", ""),))
+    found = complaints(recipe, SMALL + "stages: [labl]", registry=lacking)
     assert found[0][1].endswith("did you mean `label`? (plugins that could not be loaded: kun-method)")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recipes import CATALOG, SMALL, complaints
+from recipes import REGISTRY, SMALL, complaints
 
 from kun_builder.recipe.lock import lock
 
@@ -15,9 +15,9 @@ def test_secrets_stay_where_they_are_used(recipe, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-topsecret")
     made = recipe(SMALL.replace("{}", "{api_key: '${MY_KEY}', endpoints: ['http://a']}"))
     assert made.models["chat"].api_key == "sk-topsecret"
-    for text in (repr(made), str(made), made.model_dump_json(), str(made.model_dump()), lock(made, CATALOG, {})):
+    for text in (repr(made), str(made), made.model_dump_json(), str(made.model_dump()), lock(made, REGISTRY, {})):
         assert "topsecret" not in text
-    assert "api_key: ${MY_KEY}" in lock(made, CATALOG, {})
+    assert "api_key: ${MY_KEY}" in lock(made, REGISTRY, {})
 
 
 @pytest.mark.parametrize("key", ["sk-topsecret", "${MY_KEY}-topsecret", "[sk-topsecret]", "{a: sk-topsecret}"])
@@ -36,7 +36,7 @@ def test_a_server_that_speaks_the_protocol_of_openai_may_be_named_as_the_engine(
     """Its name stands for `openai`, also in the lock."""
     made = recipe(SMALL.replace("{}", f"{{engine: {name}, endpoints: ['http://a']}}"))
     assert made.models["chat"].engine == "openai"
-    assert name not in lock(made, CATALOG, {})
+    assert name not in lock(made, REGISTRY, {})
 
 
 def test_headers_are_sent_to_servers_and_shown_to_nobody(recipe, monkeypatch):
@@ -46,7 +46,7 @@ def test_headers_are_sent_to_servers_and_shown_to_nobody(recipe, monkeypatch):
         SMALL.replace("{}", "{headers: {Authorization: 'Key ${MY_KEY}', x-team: data}, endpoints: ['http://a']}")
     )
     assert made.models["chat"].headers == {"Authorization": "Key sk-topsecret", "x-team": "data"}
-    for text in (repr(made), str(made), made.model_dump_json(), str(made.model_dump()), lock(made, CATALOG, {})):
+    for text in (repr(made), str(made), made.model_dump_json(), str(made.model_dump()), lock(made, REGISTRY, {})):
         assert "topsecret" not in text
         assert "x-team" not in text
 

@@ -106,8 +106,8 @@ def test_first_last_and_wrappers(folder):
     )
     registry = load(folder)
     assert list(registry.sources) == ["c_first", "b_last"]
-    assert registry.sources["c_first"].plugin == "e_wrap"
-    assert registry.sources["b_last"].plugin == "b_last"
+    assert registry.sources["c_first"].owner.name == "e_wrap"
+    assert registry.sources["b_last"].owner.name == "b_last"
 
 
 def test_what_a_wrapper_replaces_depends_on_both(folder):
@@ -126,8 +126,8 @@ def test_what_a_wrapper_replaces_depends_on_both(folder):
         folder.put("a_good.py", below)
         folder.put("b_wrap.py", above)
         entry = load(folder).sources["poems"]
-        assert (entry.plugin, entry.value.license) == ("b_wrap", "mit")
-        digests.add(entry.digest)
+        assert (entry.owner.name, entry.value.license) == ("b_wrap", "mit")
+        digests.add(entry.owner.digest)
     assert len(digests) == 3
 
 

@@ -12,7 +12,7 @@ from kun_builder.drops import VERDICT
 from kun_builder.errors import RunError
 from kun_builder.models.usage import LiveUsage
 from kun_builder.models.window import Window
-from kun_builder.recipe.plugins import Plugin
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.report import StepCounts
 from kun_builder.run.executors.base import Task
 from kun_builder.run.executors.figures import Figures, Merged
@@ -82,13 +82,6 @@ def test_windows_of_processes_that_share_an_endpoint_divide_it():
     assert not shared.searching
 
 
-class Entry:
-    """A stage as a registry knows it."""
-
-    def __init__(self, value, digest):
-        self.value, self.version, self.digest, self.package = value, "1", digest, "test"
-
-
 class Registry:
     """The plugins of another machine."""
 
@@ -115,7 +108,7 @@ def test_a_task_takes_its_stages_from_the_plugins_over_there(tmp_path):
     """A stage that is a closure travels by its name; all else of the task comes as it was."""
     mine, theirs = closure(), closure()
     sent = task(tmp_path, mine)
-    got = unpack(pack(sent), Registry(ask=Entry(theirs, "")))
+    got = unpack(pack(sent), Registry(ask=Entry(theirs, Plugin("test", "test", "1"))))
     assert got.job.steps[0].stage is theirs
     assert replace(got, job=sent.job) == sent
     assert got.job.schema == sent.job.schema
@@ -127,7 +120,7 @@ def test_a_machine_that_lacks_something_is_named(tmp_path):
     with pytest.raises(
         RunError, match=r"not alike: on .* there is no .*token; stage `ask` is another one \(test 1, code"
     ):
-        unpack(packed, Registry(ask=Entry(closure(), "d2")))
+        unpack(packed, Registry(ask=Entry(closure(), Plugin("test", "test", "1", path=Path(__file__)))))
     with pytest.raises(RunError, match="there is no stage `ask`"):
         unpack(packed, Registry())
 

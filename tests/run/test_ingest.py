@@ -14,7 +14,7 @@ from samples import FORMATS, needs_samples
 from kun_builder import Record, Source
 from kun_builder.errors import PluginError, SourceError
 from kun_builder.recipe.parts import SplitSpec
-from kun_builder.recipe.plugins import Entry, Plugin
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.run.ingest import ReadSettings, ingest
 from kun_builder.run.inputs import input_key
 from kun_builder.run.source_shards import load_rows
@@ -260,7 +260,7 @@ import sys, time
 from pathlib import Path
 from kun_builder import Source
 from kun_builder.run.ingest import ReadSettings, ingest
-from kun_builder.recipe.plugins import Entry, Plugin
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.status import Status
 
@@ -353,7 +353,7 @@ import json, re, sys
 from pathlib import Path
 from kun_builder import Source, Record
 from kun_builder.run.ingest import ReadSettings, ingest
-from kun_builder.recipe.plugins import Entry, Plugin
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.readers import cursor, records, streams
 from kun_builder.recipe.parts import SplitSpec
 from kun_builder.status import Status

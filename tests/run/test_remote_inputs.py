@@ -13,7 +13,8 @@ from servers.s3 import KEY, SECRET
 
 from kun_builder import Source
 from kun_builder.recipe.parts import SplitSpec
-from kun_builder.recipe.plugins import Entry, Plugin, load_plugins
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.run import crew as crew_module
 from kun_builder.run import ingest as ingest_module
 from kun_builder.run import parts

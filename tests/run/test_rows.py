@@ -10,7 +10,7 @@ import pytest
 
 from kun_builder import Completion, Drop, RowStage
 from kun_builder.errors import RunError
-from kun_builder.recipe.plugins import Plugin
+from kun_builder.recipe.registry import Plugin
 from kun_builder.run.executors.rows import RowSettings, open_rows
 from kun_builder.run.plan import Step
 from kun_builder.run.rows import RowRunner

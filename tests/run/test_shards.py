@@ -11,7 +11,7 @@ import pytest
 from kun_builder import BatchStage, DatasetStage, drop_rows
 from kun_builder.drops import VERDICT
 from kun_builder.errors import PluginError
-from kun_builder.recipe.plugins import Plugin
+from kun_builder.recipe.registry import Plugin
 from kun_builder.run.dataset_stage import run_dataset_stage
 from kun_builder.run.executors.base import Task
 from kun_builder.run.executors.batches import quiet_datasets, run_batch

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kun_builder import BatchStage, Drop, RowStage, drop_rows
 from kun_builder.errors import PluginError, RejectedError
-from kun_builder.recipe.plugins import Plugin
+from kun_builder.recipe.registry import Plugin
 from kun_builder.run.plan import Segment, Step
 from kun_builder.run.rows import RowRunner
 from kun_builder.run.worker import make_job, run_table

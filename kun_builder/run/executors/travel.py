@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from kun_builder.errors import RunError
-from kun_builder.recipe.plugins import Registry, load_plugins
+from kun_builder.recipe.plugins import load_plugins
+from kun_builder.recipe.registry import Registry
 from kun_builder.run.executors.base import Task
 from kun_builder.types import BatchStage, DatasetStage, RowStage
 
@@ -57,8 +58,8 @@ def unpack(packed: Packed, registry: Registry) -> Task:
         entry = registry.stages.get(name)
         if entry is None:
             lacks.append(f"there is no stage `{name}`")
-        elif f"{entry.version} {entry.digest}" != maker:
-            lacks.append(f"stage `{name}` is another one ({entry.package} {entry.version}, code {entry.digest})")
+        elif f"{(owner := entry.owner).version} {owner.digest}" != maker:
+            lacks.append(f"stage `{name}` is another one ({owner.package} {owner.version}, code {owner.digest})")
     if lacks:
         raise unlike(lacks)
     unpickler = _Unpickler(io.BytesIO(packed.task))

@@ -11,8 +11,8 @@ from kun_builder.cli.options import Command, open_recipe, output_options, plugin
 from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
     from kun_builder.result.limits import Limit
     from kun_builder.run.verdicts import Verdict
     from kun_training.evaluation.thresholds import Calibration

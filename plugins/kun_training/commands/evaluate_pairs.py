@@ -11,7 +11,7 @@ from kun_builder.cli.options import Command, open_plugins, output_options, plugi
 from kun_builder.cli.output import Output
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
+    from kun_builder.recipe.registry import Registry
     from kun_builder.types import ModelSpec
 
 

@@ -26,8 +26,8 @@ from kun_training.seeds import Pair
 
 if TYPE_CHECKING:
     from kun_builder.models.generator import Generator
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
 
 HUMAN = "human"
 

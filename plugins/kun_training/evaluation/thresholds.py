@@ -18,8 +18,8 @@ from kun_builder.run.verdicts import Verdict
 from kun_training.evaluation.search import Rows, cuts_of, search
 
 if TYPE_CHECKING:
-    from kun_builder.recipe.plugins import Registry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Registry
 
 LEAST_ROWS = 10
 """Judged rows that a threshold must keep: a precision of fewer says nothing."""
