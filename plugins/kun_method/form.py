@@ -7,6 +7,7 @@ Every defect has its own reason, so that the report tells what a label model get
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TypeAlias
 
 from kun_builder import Prompt
@@ -138,8 +139,16 @@ def leak(answer: str, prompt: Prompt, *, longest: int = 12) -> str:
 
     The model's own turns in an example are left out: they show the form that an answer is wanted in.
     """
-    run = shared_run(answer, _OWN_TURN.sub("", prompt.text))
+    words, part = _without_own_turns(prompt.text), (longest + 1) // 2
+    if not any(answer[start : start + part] in words for start in range(0, len(answer) - part + 1, part)):
+        return ""  # wherever a piece begins that is as long, it has one of these parts in it
+    run = shared_run(answer, words)
     return run if len(bare(run)) >= longest else ""
+
+
+@cache  # of as many prompts as recipes and languages have
+def _without_own_turns(words: str) -> str:
+    return _OWN_TURN.sub("", words)
 
 
 def _sides(instruction: str) -> int:
@@ -158,6 +167,8 @@ def _questions(instruction: str) -> int:
 
 def _copied(instruction: str, text: str) -> str:
     """The piece of `text` that makes up nearly all of `instruction`, if it is more than a heading and asks nothing."""
+    if CHINESE_QUESTION.search(simplified(instruction)):
+        return ""
     run = shared_run(instruction[:_ROW], text)
     long = units(run) >= 12 and units(run) >= 0.7 * units(instruction)
-    return run if long and not CHINESE_QUESTION.search(simplified(instruction)) and not is_request(run) else ""
+    return run if long and not is_request(run) else ""

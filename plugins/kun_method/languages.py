@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from kun_builder import Prompt
 
 from .scripts import simplified
-from .texts import han_share, letters, units
+from .texts import han_apart, han_share, letters, units
 
 Task: TypeAlias = Literal[
     "label",
@@ -110,7 +111,9 @@ _ENGLISH_BINDING = re.compile(r"\b(?:the|of|and|to|is|are|was|in|a|an|for|with|h
 
 def _english_share(text: str) -> float:
     """Share of Latin words, if the words that bind English sentences are among them: formulas have letters too."""
-    share, binding = letters(text, "a-z"), len(_ENGLISH_BINDING.findall(text))
+    if not (share := letters(text, "a-z")):
+        return 0.0
+    binding = len(_ENGLISH_BINDING.findall(han_apart(text)[2]))
     return share if binding * 12 >= share * units(text) else 0.0
 
 
@@ -132,8 +135,10 @@ _LEAST = 0.2
 def add(language: Language) -> None:
     """Make a language known, or replace the one of its code."""
     _KNOWN[language.code] = language
+    language_of.cache_clear()
 
 
+@lru_cache(maxsize=512)
 def language_of(text: str) -> Language:
     """The language of a text by the script of its words; Chinese where none has a fifth of them.
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import pairwise
+from operator import add
 
 from .gaps import torn_item
 from .scripts import simplified
 from .texts import HAN, HAN_CHARACTER, han_share, sentences
 
-_PART = re.compile(r"[^\W_]+")
 _PIECE = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+")
-_BINDING = re.compile(r"(?<![^\W\d_])[a-zß-öø-ÿ]{1,3}(?![^\W\d_])")
+_BINDING = re.compile(r"[a-zß-öø-ÿ](?<![^\W\d_].)[a-zß-öø-ÿ]{0,2}(?![^\W\d_])")
+_NOISE = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•]\s*)?[（(]?\d{1,2}(?:[.、．)）:：]|\s)(?!\d)", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]+")
@@ -33,7 +33,10 @@ _FACT = re.compile(r"[A-Za-z\d](?:[A-Za-z\d.-]*[A-Za-z\d])?")
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3})")
 _CLAUSE = re.compile(r"[，。；：！？,;:!?\n]|\.(?=\s|$)")
 _BRACKET = re.compile(r"[（）()\[\]]")
-_NEGATION = re.compile(r"[不没未勿]|无法|禁止|严禁|并非|\b(?:not|never|cannot|no)\b|(?<=[a-z])n[’']t\b")
+# Each alternative begins with a character, by which a place is found much faster than by what stands before it.
+_NEGATION = re.compile(
+    r"不|没|未|勿|无法|禁止|严禁|并非|n(?<=\bn)(?:ot|ever|o)\b|cannot(?<=\bcannot)\b|n(?<=[a-z]n)[’']t\b"
+)
 _LEADS_ON = re.compile(
     r"如下|以下|下面|下述|包括|首先|总之|总的来说|综上|總之|總的來說|綜上"
     r"|\b(?:here (?:is|are)|follow(?:s|ing)?|below|in (?:short|summary|conclusion)|overall)\b",
@@ -53,14 +56,18 @@ _SHORTEST_CLAUSE = 6
 def grams(text: str) -> frozenset[str]:
     """Pairs of neighbouring Han characters and words of other scripts, in lower case. A lone character counts too;
     short words without a capital or digit (of, the, is) bind others, and count for nothing."""
+    return frozenset(_grams(text))
+
+
+def _grams(text: str) -> set[str]:
+    """The same of a part of a text, which nobody asks for again."""
     found: set[str] = set()
-    for part in _PART.findall(_BINDING.sub(" ", text).lower()):
-        for piece in _PIECE.findall(part):
-            if len(piece) > 1 and HAN_CHARACTER.match(piece):
-                found.update(map("".join, pairwise(piece)))
-            else:
-                found.add(piece)
-    return frozenset(found)
+    for piece in map(str, _PIECE.findall(_BINDING.sub(" ", text).lower())):
+        if len(piece) > 1 and HAN_CHARACTER.match(piece):
+            found.update(map(add, piece, piece[1:]))
+        else:
+            found.add(piece)
+    return found
 
 
 def support(output: str, *sources: str) -> float:
@@ -75,12 +82,17 @@ def weakest_clause(output: str, *sources: str) -> tuple[float, str]:
     answer to Chinese sources only Chinese ones count: code and formulas have their own checks."""
     known = set[str]().union(*map(grams, sources))
     chinese = han_share("".join(sources)) > 0.5
-    shares = []
+    weakest: tuple[float, str] | None = None
     for clause in _CLAUSE.split(output):
-        said = grams(clause)
-        if len(said) >= _LEAST_GRAMS and (han_share(clause) > 0.5 or not chinese) and not _LEADS_ON.search(clause):
-            shares.append((len(said & known) / len(said), clause.strip()))
-    return min(shares, default=(1.0, ""))
+        said = _grams(clause)
+        if len(said) < _LEAST_GRAMS:
+            continue
+        found = len(said & known) / len(said), clause.strip()
+        if weakest and found >= weakest:
+            continue
+        if (not chinese or han_share(clause) > 0.5) and not _LEADS_ON.search(clause):
+            weakest = found
+    return weakest or (1.0, "")
 
 
 def echo(output: str, instruction: str, text: str) -> str:
@@ -109,7 +121,7 @@ def coverage(output: str, text: str) -> float:
 def reach(words: str, text: str) -> float:
     """The share of the text's sentences that have a gram in common with `words`."""
     said, parts = grams(words), sentences(text)
-    return sum(not said.isdisjoint(grams(part)) for part in parts) / len(parts) if parts else 0.0
+    return sum(not said.isdisjoint(_grams(part)) for part in parts) / len(parts) if parts else 0.0
 
 
 def invented(output: str, *sources: str) -> str:
@@ -158,7 +170,7 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _squeeze(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text)
+    return _NOISE.sub("", text)
 
 
 def turned_negation(output: str, text: str) -> str:
@@ -173,6 +185,8 @@ def turned_negation(output: str, text: str) -> str:
 def _clauses(text: str) -> Iterable[tuple[str, str, bool]]:
     """Each clause that is long enough: as it stands, without negations, and whether it has an odd number of them."""
     for clause in _CLAUSE.split(text):
+        if len(clause) < _SHORTEST_CLAUSE:
+            continue
         bare, times = _NEGATION.subn("", clause)
         bare = _squeeze(bare.lower())
         if len(bare) >= _SHORTEST_CLAUSE:
@@ -192,10 +206,11 @@ def altered_fact(output: str, text: str) -> str:
 def _facts_of_clauses(text: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Each clause that has facts and enough beside them: as it stands, without them, and the facts in their order."""
     for clause in _CLAUSE.split(_GROUPED.sub("", _LIST_MARK.sub("", text))):
-        facts = tuple(fact.lower() for fact in _FACT.findall(clause))
+        if not (found := _FACT.findall(clause)):
+            continue
         rest = _squeeze(_FACT.sub("", clause))
-        if facts and len(rest) >= _SHORTEST_CLAUSE:
-            yield clause.strip(), rest, facts
+        if len(rest) >= _SHORTEST_CLAUSE:
+            yield clause.strip(), rest, tuple(fact.lower() for fact in found)
 
 
 def departures(output: str, text: str, instruction: str, least_of_clause: float) -> dict[str, str]:
@@ -221,7 +236,7 @@ def touched_up(output: str, text: str, instruction: str) -> str:
     said = [
         (clause, bare)
         for clause, bare in _bare_clauses(output)
-        if not (_LEADS_ON.search(clause) or grams(clause) <= asked)
+        if not (_LEADS_ON.search(clause) or _grams(clause) <= asked)
     ]
     own = [clause for clause, bare in said if bare not in told]
     return own[0] if own and len(own) <= (1 - _LEAST_COPIED) * len(said) else ""

@@ -100,10 +100,10 @@ async def run(
         )
 
     completions = await asyncio.gather(*map(ask, range(candidates)))
-    output, fault = max(
-        (_read(completion, text, prompt) for completion in completions),
-        key=lambda answer: _worth(*answer, instruction, text),
-    )
+    answers = [_read(completion, text, prompt) for completion in completions]
+    output, fault = answers[0]
+    if len(answers) > 1:
+        output, fault = max(answers, key=lambda answer: _worth(*answer, instruction, text))
     guarded = row.get("redistributable", False) and whole and least_kept > 0
     worse = guarded and (fault or _worse(output, instruction, closed_gaps(text), least_kept, touch_ups))
     if worse and (instead := as_answer(text)):

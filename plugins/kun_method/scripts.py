@@ -6,13 +6,20 @@ which script, and the conversion by phrases, are OpenCC's.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+import sys
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _EITHER = frozenset(
     "后里台只干几了云丑才斗冬范丰谷刮胡回伙姜借卷克夸困累漓帘蒙面辟仆曲舍沈咸向余郁愿岳占折征致制钟周朱准症注吁吊家升"
 )
 """Characters that both scripts have, with one meaning or another."""
+
+_NUMBERS, _UNKNOWN, _FIRST_HAN = {"": 0, "t": 1, "s": 2}, 3, 0x3400
 
 _CLEAR = 10
 """So many times as often as those of the other script: then a text is written in one of them."""
@@ -51,6 +58,7 @@ def _told(text: str, converted: str, place: int, character: str) -> bool:
     return any(pair in text for pair in (before + character, character + behind) if len(pair) == 2)
 
 
+@lru_cache(maxsize=128)  # of one row, several checks ask for the same words
 def simplified(words: str) -> str:
     """`words` in simplified characters: forms of speech are known in these."""
     return str(_converter("t2s").convert(words))
@@ -58,8 +66,27 @@ def simplified(words: str) -> str:
 
 def _counts(text: str) -> tuple[int, int]:
     """How many characters of `text` only traditional script has, and how many only simplified."""
-    scripts = [_script(character) for character in text if character >= "\u3400"]
-    return scripts.count("t"), scripts.count("s")
+    import numpy as np
+
+    scripts = _scripts()
+    characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    found = scripts[characters]
+    if (new := found == _UNKNOWN).any():
+        for character in set(characters[new].tolist()):
+            scripts[character] = _NUMBERS[_script(chr(character))]
+        found = scripts[characters]
+    counts = np.bincount(found, minlength=len(_NUMBERS)).tolist()
+    return counts[_NUMBERS["t"]], counts[_NUMBERS["s"]]
+
+
+@cache
+def _scripts() -> npt.NDArray[np.uint8]:
+    """The script of each character, as a number; those from the first Han character on are filled in as they come."""
+    import numpy as np
+
+    scripts = np.zeros(sys.maxunicode + 1, np.uint8)
+    scripts[_FIRST_HAN:] = _UNKNOWN
+    return scripts
 
 
 @cache

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 HAN_CHARACTER = re.compile(f"[{HAN}]")
-_UNIT = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
+_HAN_RUN = re.compile(f"[{HAN}]+")
+_WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』）)】\"']*|\.(?=\s)|\n")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _NOISE = re.compile(r"[\W_]+")
@@ -16,23 +17,32 @@ _GRAM = 8
 _LONGEST_PERIOD = 60
 
 
+@lru_cache(maxsize=512)  # as many texts as are under way at once: of one row, many checks ask for the same ones
+def han_apart(text: str) -> tuple[int, int, str]:
+    """Number of Han characters, number of words in other scripts, and `text` with `_` for each run of the former."""
+    parts = _HAN_RUN.split(text)
+    rest = "_".join(parts)
+    return len(text) - len(rest) + len(parts) - 1, len(_WORD.findall(rest)), rest
+
+
 def units(text: str) -> int:
     """Number of Han characters and of words in other scripts."""
-    return len(_UNIT.findall(text))
+    characters, words, _ = han_apart(text)
+    return characters + words
 
 
-@lru_cache(maxsize=128)  # of one row, many checks ask for the same texts
 def han_share(text: str) -> float:
     """Share of Han characters among the units of `text`; 0 if it has none."""
-    found = units(text)
-    return len(HAN_CHARACTER.findall(text)) / found if found else 0.0
+    characters, words, _ = han_apart(text)
+    return characters / (characters + words) if characters else 0.0
 
 
 def letters(text: str, script: str) -> float:
-    """Share of words made of the letters `script`, a set for a regular expression, among the units of `text`."""
-    found = _UNIT.findall(text.lower())
-    word = re.compile(f"[{script}]+")
-    return sum(word.match(unit) is not None for unit in found) / len(found) if found else 0.0
+    """Share of words that begin with one of the letters `script`, a set for a regular expression, among the units of
+    `text`."""
+    text = text.lower()
+    begins = rf"[{script}](?<=[^\W\d_])(?:(?<=[{HAN}])|(?<![^\W\d_{HAN}].))"
+    return len(re.findall(begins, text, re.DOTALL)) / (units(text) or 1)
 
 
 def sentence_ends(text: str) -> list[int]:
@@ -71,11 +81,12 @@ def shared_run(text: str, other: str) -> str:
 
 def said_twice(text: str, source: str) -> str:
     """The first run of 16 letters (64 where most are not Han) that `text` has twice and `source` does not, or ""."""
-    said, known = bare(text), bare(source)
-    size = 16 if han_share(text) > 0.5 else 64
-    seen: set[str] = set()
-    for start in range(len(said) - size + 1):
-        run = said[start : start + size]
+    said, size = bare(text), 16 if han_share(text) > 0.5 else 64
+    runs = [said[start : start + size] for start in range(len(said) - size + 1)]
+    if len(set(runs)) == len(runs):
+        return ""
+    known, seen = bare(source), set[str]()
+    for run in runs:
         if run in seen and known.find(run, known.find(run) + 1) <= known.find(run):
             return run
         seen.add(run)
@@ -87,10 +98,12 @@ def loop(text: str) -> str:
 
     One pass: where a run of characters equals the one `period` before it for three periods on end, it loops.
     """
+    grams = [text[start : start + _GRAM] for start in range(len(text) - _GRAM + 1)]
+    if len(set(grams)) == len(grams):
+        return ""
     seen: dict[str, int] = {}
     period = matched = 0
-    for start in range(len(text) - _GRAM + 1):
-        gram = text[start : start + _GRAM]
+    for start, gram in enumerate(grams):
         distance = start - seen.get(gram, -len(text))
         seen[gram] = start
         matched = matched + 1 if distance == period else int(distance <= _LONGEST_PERIOD)
