@@ -129,7 +129,7 @@ def cli() -> None:
 def main() -> None:
     """Run `kun-build`; the entry point."""
     open_streams()
-    faulthandler.enable(all_threads=False)  # a crash of native code in a plugin names its line
+    faulthandler.enable(2, all_threads=False)  # a crash of native code in a plugin names its line
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli.main(prog_name="kun-build", standalone_mode=False)
