@@ -40,7 +40,7 @@ class StepCounts:
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `data` for which the dataclass `kind` has a field. Reports of later versions may have others."""
+    """The entries of `data` for which the dataclass `kind` has a field. Reports of later versions may have more."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}
 
@@ -78,7 +78,7 @@ class SplitReport:
 
 @dataclass(frozen=True, kw_only=True)
 class StepFacts:
-    """Who a step is and what was set for it: one stage of the recipe, as a report, a release and a card know it."""
+    """What a step is and how it was set: one stage of the recipe, as a report, a release and a card know it."""
 
     label: str
     """The name of its stage, numbered from the second use on."""
@@ -108,7 +108,7 @@ class StepFacts:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What decides what it does: the version of the stage and what was set for it, by name."""
+        """What decides the result: the version of the stage and its options, by name."""
         return {"version": self.version, **self.options}
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class StepFacts:
 
 @dataclass
 class Tally:
-    """What was asked of models and what it took, added up where answers arrive, over rows, shards and workers.
+    """Requests to models and their tokens, added up over rows, shards and workers.
 
     `reused` answers came out of the journal. `reasoning_tokens` are those of `completion_tokens` in which the model
     thought before it answered.
@@ -190,8 +190,8 @@ class RunReport:
     machine: str = ""
     """What the run was made on: processors, architecture, memory. Servers are machines of their own."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """Seconds that reading and each segment took in the run that finished, from the first row that came to the last one
-    that went on. They overlap where one works at rows that the one before it has finished."""
+    """Seconds that reading and each segment took in the run that finished, from the first row that came in to the last
+    that went on. They overlap, since a segment works on rows while the one before it is still at others."""
     idle: Mapping[str, float] = field(default_factory=dict)
     """Seconds in which no model could be asked, by design: by the stage that had to see all rows first."""
     serving: Mapping[str, Any] = field(default_factory=dict)
@@ -239,7 +239,7 @@ def read_report(path: Path) -> RunReport:
 
 
 def _unreadable(path: Path, data: Any, error: Exception) -> RunError:
-    """Whose report it is that cannot be read: that of another version of kun-builder, or nobody's."""
+    """The error for a report that cannot be read: of another version of kun-builder, or damaged."""
     wrote = data.get("version") if isinstance(data, dict) else None
     why = f"({type(error).__name__}: {error})"
     if not isinstance(wrote, str) or wrote == __version__:

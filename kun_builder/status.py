@@ -1,6 +1,6 @@
 """What a run is doing right now: written by everyone who works, read by whoever draws it.
 
-Plain attributes without locks: each is written from one thread or is only ever added to, and a reader that is a moment
+Plain attributes without locks: each is written from one thread or only ever added to, and a reader that comes a moment
 late shows a number that is a moment old.
 """
 
@@ -43,7 +43,7 @@ class Status(Phase):
     """Live figures of one run. `say` is for lines that a user must see; it is replaced by the command line."""
 
     reading: Phase | None = None
-    """The reading of the inputs, as long as there is something left to read. What was read is worked at meanwhile."""
+    """How far reading is, as long as something is left to read; what was read is worked on meanwhile."""
     drops: Counter[str] = field(default_factory=Counter)
     """Number of dropped and quarantined rows by `stage: reason`, over the whole run."""
     requests: int = 0
@@ -54,7 +54,6 @@ class Status(Phase):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     started: float = field(default_factory=time.monotonic)
-    phase_started: float = field(default_factory=time.monotonic)
     ending: str = ""
     """Why the run ends before it is finished. Once this is set, nothing more is asked."""
     say: Callable[[str], None] = lambda message: None
@@ -72,7 +71,6 @@ class Status(Phase):
         """Start a new phase."""
         self.passages, self.answers_before = {}, self.answers
         self.phase, self.total, self.unit, self.done = phase, total, unit, 0
-        self.phase_started = time.monotonic()
 
     def answers_left(self) -> float | None:
         """Answers that this phase still needs, as far as its rows so far tell; None if it asks no model.

@@ -197,9 +197,9 @@ class Request:
         Every answer is checked: one that does not satisfy it is asked for once more with another seed, then the row is
         dropped as `off_schema`. `Completion.data` has the value. Servers rarely show the schema to the model, so the
         prompt must say what is wanted.
-    prompt_logprobs: also tell how likely the prompt itself is, token by token: `Completion.prompt_logprobs`. It is the
-        prompt that counts: ask for one token; a model that thinks gets no room to. Few servers can, and
-        `ModelInfo.prompt_logprobs` says which.
+    prompt_logprobs: also tell how likely the prompt itself is, token by token: `Completion.prompt_logprobs`. Only the
+        prompt matters then, so ask for one token; a model that thinks gets no room to. `ModelInfo.prompt_logprobs` says
+        whether a server can do it; few can.
     on_length, on_empty: what to do with a truncated or empty answer: `keep` it, `drop` the row, or `retry` once, with
         twice the tokens or with another seed, and then drop. They are no part of the journal's key.
     """
@@ -232,7 +232,7 @@ class Token:
 class Completion:
     """What a model answered, without what it thought before.
 
-    finish_reason: `stop`, `length` (cut off), or the server's own word for another end, which drops the row.
+    finish_reason: `stop`, `length` (cut off), or the server's own word for any other end, which drops the row.
     prompt_tokens, completion_tokens: the server's own counts, reasoning included.
     tokens: empty if no log-probabilities were asked for or the server gives none.
     key: finds the generation in the journal again. cached: whether it came from there.
@@ -251,15 +251,15 @@ class Completion:
     data: Any = field(default=None, hash=False)
     """The value of an answer that was asked for by `schema`."""
     prompt_logprobs: tuple[Token, ...] = ()
-    """The prompt's tokens from the second on, as the model saw them: before the first there is nothing to expect it by.
-    Empty if they were not asked for or the server gives none."""
+    """The prompt's tokens from the second on, as the model saw them; nothing stands before the first that could make it
+    likely or not. Empty if they were not asked for or the server gives none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Who a model is, asked before a run starts. `revision` is a commit or the digest of a local file, empty if it is
-    unknown; `context_length` is in tokens, 0 if it is unknown. `fingerprint` is what else the server says of its
-    present state: no result depends on it."""
+    """Who a model is, as its server said before the run. `revision` is a commit or the digest of a local file, empty if
+    it is unknown; `context_length` is in tokens, 0 if it is unknown. `fingerprint` is what else the server says about
+    its present state; no result depends on it."""
 
     id: str
     revision: str = ""
@@ -272,9 +272,9 @@ class ModelInfo:
     """Digest of fields that the recipe adds to every request, since answers depend on them; empty without any."""
     fingerprint: str = ""
     trained_for: tuple[str, ...] = ()
-    """Stages for whose prompts the model was trained. At these it is asked in no other words."""
+    """Stages whose prompts the model was trained with. At these it is asked in no other words."""
     prompt_logprobs: bool = False
-    """Whether the server tells how likely the tokens of a prompt are."""
+    """Whether the server says how likely the tokens of a prompt are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,10 +287,10 @@ class ModelSpec:
     revision: str = ""
     endpoints: tuple[str, ...] = ()
     endpoints_file: str = ""
-    """A file with an endpoint a line, for servers that come and go; looked at again and again."""
+    """A file with one endpoint a line, for servers that come and go; it is read again every few seconds."""
     api_key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """HTTP headers of one's own, which go along with every request."""
+    """Further HTTP headers, which go with every request."""
     prompt: Literal["chat", "completion"] = "chat"
     tokenizer: str = ""
     context_length: int = 0
@@ -312,9 +312,9 @@ class ModelSpec:
 class Endpoint(Protocol):
     """One server that answers for one model. Each method is one request; none of them retries.
 
-    An endpoint may have an `in_flight`: how many requests it wants at once where the recipe gives no `concurrency`. It
-    may have a `linger`: for how many seconds a place that became free is kept for the row that was answered there. That
-    pays at a server that keeps only what it has read last.
+    Two attributes are optional. `in_flight`: how many requests it wants at once if the recipe gives no `concurrency`.
+    `linger`: for how many seconds a place that became free is kept for the row that was just answered there, which pays
+    where a server caches only the prompts that it has read last.
     """
 
     url: str
@@ -344,12 +344,12 @@ class Engine:
     connect: Callable[..., AbstractAsyncContextManager[Sequence[Endpoint]]]
     version: str = "1"
     collects: bool = False
-    """Whether requests of many rows wait to be sent together, as one batch. On a cluster one process then asks for all:
-    its batches are as large as they may be, and it alone goes on with those that a killed run has left behind."""
+    """Whether requests of many rows wait to be sent together, as one batch. On a cluster a single process then asks for
+    all rows, so that its batches are as large as they may be and it finds those that a killed run has left behind."""
 
 
 class Generate(Protocol):
-    """All that a stage sees of models. Journal, pool, window and engine are behind it."""
+    """All that a stage sees of models. The journal, the pool of endpoints and the engine are behind it."""
 
     async def __call__(self, model: str, prompt: PromptText, /, **parameters: Any) -> Completion:
         """Ask `model`; `parameters` are the fields of `Request`. Asking the same twice costs once.

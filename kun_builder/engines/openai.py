@@ -87,8 +87,8 @@ async def connect(
 
 
 class OpenAIEndpoint:
-    """One OpenAI-style server. `facts` replace what it says of itself, such as the digest that llama.cpp does not know.
-    With `asked` false it is not asked at all: transformers' server would list its cache and not its model.
+    """One OpenAI-style server. `facts` replace what it says about itself, such as a digest unknown to llama.cpp. With
+    `asked` false it is not asked at all: transformers' server would list its cache instead of its model.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class OpenAIEndpoint:
         self._count: Callable[[str], int] | None = None
 
     async def info(self) -> ModelInfo:
-        """Who answers here; asks short questions to see how the server wants to be asked, whether log-probabilities
-        come with an answer, and whether the model thinks first."""
+        """Who answers here. Asks short questions to find out how the server wants to be asked, whether
+        log-probabilities come with an answer, and whether the model thinks first."""
         about = await self._introduce()
         self._room, self._habits, self._trying = 0, Habits(), True
         try:
@@ -153,8 +153,8 @@ class OpenAIEndpoint:
         )
 
     async def _tells_of_prompts(self) -> bool:
-        """Whether log-probabilities of a prompt come. Only vLLM is asked: no other server of this kind has them, and
-        some would refuse the field."""
+        """Whether the server gives log-probabilities of a prompt. Only vLLM is asked: no other server of this kind has
+        them, and some would refuse the field."""
         if self._owner != "vllm":
             return False
         try:
@@ -218,8 +218,8 @@ class OpenAIEndpoint:
         )
 
     async def _switch(self, kind: Kind, manners: Manners) -> Manners:
-        """The manners with the switch of thinking that the recipe wants: the first one that has an effect, else the
-        first one that the server accepts, else none."""
+        """The manners with thinking switched as the recipe wants it: by the first way that has an effect, else by the
+        first that the server accepts, else not at all."""
         taken = None
         for way in switched(manners, self._thinking) if kind == "chat" else ():
             self._habits = Habits()

@@ -1,6 +1,6 @@
-"""What only the plugins can explain in a recipe: models, splits, and stages, also where a preset names them.
+"""The parts of a recipe that depend on plugins: models, splits and stages, the stages of a preset included.
 
-Each reader notes what is wrong in the RecipeFile and leaves the faulty part out; the caller raises it all at once.
+Each reader notes in the RecipeFile what is wrong and leaves the faulty part out; the caller raises everything at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SPLIT = re.compile(r"(?!all$)\w+(\.\w+)*")  # what `datasets` takes for the nam
 class SplitSpec:
     """One split: its source, the inputs as found from here, and the source's complete options.
 
-    declared: what the recipe says of the corpus, by the names of `CORPUS_OPTIONS`.
+    declared: what the recipe says about the corpus, by the names of `CORPUS_OPTIONS`.
     """
 
     source: str
@@ -99,7 +99,7 @@ def _find(file: RecipeFile, place: Place, kind: str, name: str, registry: Regist
 
 
 def _lost(registry: Registry) -> str:
-    """The end of a complaint about what is not there: which plugins could not be loaded, if any."""
+    """The end of a complaint about an unknown name: which plugins could not be loaded, if any."""
     return f" (plugins that could not be loaded: {', '.join(registry.absent)})" if registry.absent else ""
 
 
@@ -324,7 +324,8 @@ def _stage(
 
 
 def _with_models(values: Mapping[str, Any], stage: Entry[Any], models: tuple[str, ...]) -> dict[str, Any]:
-    """`values` with the recipe's only model for every model option that is not given and has no such default."""
+    """`values`, with the recipe's only model for every model option that is not given and whose default is no model of
+    the recipe."""
     only = models if len(models) == 1 else ()
     options = [o for o in stage.options if o.role == "model" and o.default is not None and o.default not in models]
     return {**{option.name: name for option in options for name in only}, **values}

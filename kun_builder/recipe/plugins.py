@@ -1,4 +1,4 @@
-"""Plugins: found one by one, checked, and gathered in a Registry in which every name has one owner.
+"""Plugins: found one by one, checked, and gathered in a Registry, in which every name has one owner.
 
 A plugin is a module under the entry-point group `kun_builder`, or a file or package in a plugins folder; the built-in
 ones come through the same door. One that cannot be imported, or that was written for another version of the API, is
@@ -48,7 +48,7 @@ def load_plugins(
 ) -> Registry:
     """Load the installed plugins and those in `dirs`, but for those named in `disable`.
 
-    `say` is told of a plugin whose import takes more than a few seconds: one that hangs has a name.
+    `say` is told of a plugin whose import takes more than a few seconds, so that one which hangs can be recognised.
     Raises PluginError, with the owner's name, for a plugin that is loaded but wrong: an unknown hook, a hook with
     arguments, a hook that raises, a value of the wrong kind or signature, a name that two plugins give.
     """
@@ -62,7 +62,7 @@ def load_plugins(
 
 
 class _Loader:
-    """Takes in one plugin after the other, and remembers which of them has given each value."""
+    """Takes in one plugin after the other, and remembers which of them gave each value."""
 
     def __init__(self, disable: Sequence[str], say: Callable[[str], None]) -> None:
         self._say = say
@@ -119,7 +119,7 @@ class _Loader:
         self._problems.append(Problem(plugin.name, f"{plugin} {what}", hint))
 
     def _register(self, plugin: Plugin, module: Any) -> None:
-        """Register a stand-in for the plugin, whose hooks note which values the plugin has returned."""
+        """Register a stand-in for the plugin, whose hooks note which values the plugin returned."""
         stand_in = ModuleType(plugin.name)
         hooks = [name for name in dir(module) if self._manager.parse_hookimpl_opts(module, name) is not None]
         for name in hooks:
@@ -149,7 +149,7 @@ class _Loader:
             raise PluginError(f"{plugin}: {what}", hint=f"hooks take no arguments; {_without(plugin)}") from error
 
     def _watched(self, plugin: Plugin, hook: Callable[[], Any]) -> Callable[[], Any]:
-        """The hook as the manager calls it: its values are remembered as the plugin's, and so are its errors."""
+        """The hook as the manager calls it: its values and errors are remembered as the plugin's."""
         if inspect.isgeneratorfunction(hook):  # a wrapper, which may replace what others returned
 
             @functools.wraps(hook)

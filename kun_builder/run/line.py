@@ -1,8 +1,8 @@
-"""A line of generators that work at the same time: what one has finished, the next one goes on with.
+"""A production line of generators that work at the same time: each goes on with what the one before it has finished.
 
-Each works in a thread of its own, which only hands things on: the work itself is done by processes, by the event loop
-of the models, or where Arrow holds no lock. What waits between two of them are paths of shards, not rows, so that a
-quick one need not wait for a slow one.
+Each runs in a thread of its own, which only hands things on: the work itself is done by processes, by the event loop of
+the models, or by Arrow outside of Python's lock. Only paths of shards wait between two generators, not rows, so the
+queue may grow and a quick one need not wait for a slow one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kun_builder.errors import Stopped
 T = TypeVar("T")
 
 PATIENCE = 10.0
-"""Seconds in which threads must come to their end when a line breaks off; a stage that hangs ends with the process."""
+"""Seconds that threads get to end when a line is broken off; a stage that hangs ends with the process."""
 
 
 class Line:
@@ -51,7 +51,7 @@ class Line:
 
 
 class Coming(Generic[T]):
-    """Items that another thread draws, in order; its user does other work meanwhile, and rings for itself too."""
+    """Items that another thread draws, in order, while its user does other work; anybody may `ring` to wake it."""
 
     def __init__(self, items: Iterable[T], broken: threading.Event) -> None:
         self._items, self._broken = items, broken
@@ -81,8 +81,8 @@ class Coming(Generic[T]):
     def take(self) -> list[T]:
         """What has come since the last time. To be called now and then: raises Stopped if the line is broken off.
 
-        Raises also what drawing has raised, but Stopped not before `over`: a run that is told to end still waits for
-        what is under way.
+        It also raises what drawing has raised, except Stopped, which only `over` raises: a run that is told to end
+        still waits for what is under way.
         """
         if self._broken.is_set():
             raise Stopped("it was broken off")

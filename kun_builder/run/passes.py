@@ -1,4 +1,4 @@
-"""One segment on its way over the shards of a run, which come one by one and go on one by one."""
+"""One segment's pass over the shards of a run, which come one by one and go on one by one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Pass:
     def __init__(
         self, segment: Segment, folder: Path, executor: Executor, status: Status, closed: Collection[str], *, last: bool
     ) -> None:
-        """`closed` are splits whose texts stay here. `last`: no other segment works at its shards meanwhile, so that
-        its rows are those that count as done."""
+        """`closed` are the splits whose texts are not published. `last`: this is the last segment of its stretch, whose
+        rows count as done."""
         self.segment = segment
         self._closed = closed if segment.kind == "rows" else ()
         self._folder, self._executor, self._status, self._last = folder, executor, status, last

@@ -76,10 +76,10 @@ class Step:
         return {} if isinstance(self.stage, DatasetStage) and not self.measure else self.stage.adds
 
     def facts(self) -> StepFacts:
-        """Who this step is: the report has it whole, and rows, keys and `kun-build plan` have parts of it.
+        """What this step is. The report has all of it; rows, keys and `kun-build plan` have parts.
 
-        Prompts are in full, other options as JSON can hold them. Of a plugin that is a mere file, `package` is the name
-        of the file without its folder.
+        Prompts are in full, other options as JSON can hold them. For a plugin that is a single file, `package` is the
+        name of the file without its folder.
         """
         return StepFacts(
             label=self.label,
@@ -97,7 +97,7 @@ class Step:
         )
 
     def provenance(self, models: Mapping[str, ModelInfo]) -> dict[str, str]:
-        """What each row of the result says of this step: whose it is, which model it asked and with which prompts."""
+        """What each row of the result says about this step: whose it is, which model it asked, with which prompts."""
         who = self.facts()
         model = models[who.models[0]] if who.models else ModelInfo("")
         prompts = [value.digest for value in self.options.values() if isinstance(value, Prompt)]
@@ -177,7 +177,7 @@ class Plan:
 
     @property
     def barriers(self) -> tuple[Segment, ...]:
-        """Dataset stages that models wait for: no model can be asked while they wait for all rows."""
+        """Dataset stages with models behind them: no model can be asked while such a stage waits for all rows."""
         last = max((number for number, segment in enumerate(self.segments) if segment.models), default=0)
         return tuple(segment for segment in self.segments[:last] if segment.kind == "dataset")
 
@@ -190,7 +190,7 @@ class Plan:
 def make_plan(recipe: Recipe, registry: Registry) -> Plan:
     """The plan of a checked recipe. Raises RecipeError if the stages cannot make the result's columns.
 
-    Stages that look at no row by itself only clean: their result is the text.
+    A recipe without row stages only cleans: its result is the text.
     """
     steps = recipe_steps(recipe, registry)
     missing = set(RESULT_COLUMNS) - {column for step in steps for column in step.stage.adds}
@@ -229,7 +229,7 @@ def _check_tokenizers(recipe: Recipe, steps: Iterable[Step]) -> None:
 
 
 def _check_columns(recipe: Recipe, registry: Registry, steps: Iterable[Step]) -> None:
-    """Raise RecipeError for an option that names a column which is no text, or which no earlier stage has added."""
+    """Raise RecipeError for an option that names a column which does not hold text, or which no earlier stage adds."""
     known = ["text", "id", "split", "file"]
     for step in steps:
         for name in roles(step.stage.run, "column"):
@@ -315,7 +315,7 @@ def roles(function: Any, kind: str) -> list[str]:
 
 
 def file_digests(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of each file that an option of type `FileName` names, by that name. Names of no file are left out."""
+    """SHA-256 of each file that an option of type `FileName` names, by that name. Names without a file are left out."""
     given = (values[option.name] for option in options if option.role == "file")
     names = (name for value in given for name in ([value] if isinstance(value, str) else value or ()))
     return {name: content_digest(path) for name in names if (path := Path(os.path.expanduser(name))).is_file()}

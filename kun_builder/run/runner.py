@@ -2,9 +2,9 @@
 
     build = ask the models who they are > [ read the sources into shards > segments ] > further stretches > write
 
-Within a stretch (`run/plan`) reading and segments work at the same time, each on what the one before has finished.
-Nothing that is finished is done again: shards have keys of all that they depend on, and a run whose recipe, plugins and
-input files are those of the finished one returns at once.
+Within a stretch (`run/plan`) reading and segments work at the same time, each on what the one before it has finished.
+Nothing that is finished is done again: the key of a shard covers all that it depends on, and a run whose recipe,
+plugins and input files are those of a finished one returns at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
     """Build the dataset of `recipe` in its run folder, going on where an earlier run stopped.
 
     fresh: ask the models again, even where the journal has their answers, and compute every shard again.
-    Raises KunError for what the user can mend; the folder then holds all that was finished.
+    Raises KunError for what the user can put right; the folder then holds everything that was finished.
     """
     status = status or Status()
     plan = make_plan(recipe, registry)
@@ -101,13 +101,13 @@ def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
 
 
 def _asked(spec: ModelSpec) -> list[Any]:
-    """What decides who answers, for the digest. Without a revision the endpoints count, where other models may be."""
+    """What decides who answers, for the digest. Without a revision the endpoints count too: models there may differ."""
     where = [] if spec.revision else [spec.endpoints]
     return [spec.engine, spec.model, spec.revision, spec.prompt, spec.options, *where]
 
 
 def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan:
-    """The plan with every tokenizer's file. The server names it if the recipe names neither model nor tokenizer."""
+    """The plan with the file of every tokenizer. If the recipe names neither model nor tokenizer, the server does."""
 
     def resolved(step: Step) -> Step:
         names = roles(step.stage.run, "tokenizer")
@@ -125,9 +125,9 @@ def _resolve(plan: Plan, recipe: Recipe, infos: Mapping[str, ModelInfo]) -> Plan
 def _executor(
     recipe: Recipe, registry: Registry, plan: Plan, since: float, status: Status, budget: Budget | None
 ) -> Iterator[Executor]:
-    """What runs the segments, with the models of the plan connected and asked who they are; closed whatever happens.
+    """What runs the segments, with the plan's models connected and asked who they are; closed whatever happens.
 
-    They are connected where there are row stages, though such a stage need not ask any.
+    Without row stages no model is connected: nothing could ask it.
     """
     rows = None
     if any(segment.kind == "rows" for segment in plan.segments):
@@ -168,7 +168,7 @@ class _Run:
         self._infos, self._executor = executor.infos, executor
         self._started = time.monotonic()
         self._free = self._started
-        """Since when no model can have been asked."""
+        """Where the time begins in which no model could be asked and which `idle` does not have yet."""
         self._results: dict[str, IngestResult] = {}
         self._phases: dict[str, float] = {}
         self._idle: dict[str, float] = {}
@@ -215,7 +215,7 @@ class _Run:
         self._phases["read"] = round(time.monotonic() - began, 3)
 
     def _begin(self, label: str, rows: int | None = None) -> None:
-        """Begin a stretch, unless the run is to end before."""
+        """Begin a stretch, unless the run has been told to end."""
         if self._budget:
             self._budget.check()
         self._status.begin(label.replace("+", " > "), rows)
@@ -259,7 +259,7 @@ class _Run:
         return done
 
     def _dataset(self, segment: Segment, shards: list[Shard]) -> list[Shard]:
-        """Have a dataset stage look at all rows; returns the shards without those that it drops."""
+        """Run a dataset stage over all rows; returns the shards without the rows that it drops."""
         self._begin(segment.label, sum(shard.alive for shard in shards))
         began = time.monotonic()
         key = digest([segment.key(self._executor.identities), [shard.key for shard in shards]])
@@ -269,7 +269,7 @@ class _Run:
             self._counts[split].append(count)
             for reason, rows in count.dropped.items():
                 self._status.drops[f"{count.label}: {reason}"] += rows
-        # The dead of this stage are excluded rows of shards that are already on the list.
+        # This stage writes no shards: the rows that it drops are marked in those that are on the list already.
         self._dead = [*self._dead[: len(self._dead) - len(shards)], *cut]
         ended = time.monotonic()
         self._phases[segment.label] = round(ended - began, 3)
