@@ -44,7 +44,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def registry():
     """The built-in plugins, and the stages that the tests of the runner use."""
-    from small_corpus import STAGES
+    from places import STAGES
 
     from kun_builder.recipe.plugins import load_plugins
 

@@ -1,9 +1,6 @@
-"""A corpus of a few lines with one of each fault, and the folder of the stages that the tests of the runner use."""
+"""A corpus of a few lines with one of each fault."""
 
 import json
-from pathlib import Path
-
-STAGES = Path(__file__).parent / "stages"
 
 
 def corpus(folder, rows=40):

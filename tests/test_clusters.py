@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from places import STAGES
 from simulated_builds import answers_in
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "docs/clusters"
-STAGES = Path(__file__).parent / "stages"
 ROWS = 150
 VLLM = """#!{python}
 import signal, subprocess, sys

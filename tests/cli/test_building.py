@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from places import KUN_BUILD, STAGES
 from servers.llm_simulator import simulator
 
 from kun_builder.cli.funnel import show_result
@@ -22,9 +22,6 @@ from kun_builder.cli.progress import Meter, describe, describe_drops, progress
 from kun_builder.recipe.recipe import Recipe
 from kun_builder.report import RunReport, SplitReport, StepCounts
 from kun_builder.status import Passage, Phase, Status
-
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
-STAGES = Path(__file__).parents[1] / "stages"
 
 
 @pytest.fixture(scope="module")

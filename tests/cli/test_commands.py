@@ -17,6 +17,7 @@ import jsonschema
 import pytest
 import yaml
 from kun_method.presets import VERIFIED
+from places import KUN_BUILD
 
 from kun_builder.cli import main as cli
 from kun_builder.cli.main import COMMANDS
@@ -24,7 +25,6 @@ from kun_builder.cli.plugins import example
 from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 NAMES = cli.cli.list_commands(None)
 RECIPE = "models: {chat: {}}\nsplits:\n  wiki: {source: generic, path: wiki.jsonl}\n"
 

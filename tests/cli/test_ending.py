@@ -8,19 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import click
 import pytest
+from places import KUN_BUILD, STAGES
 from servers.llm_simulator import simulator
 
 from kun_builder.cli.ending import ending, seconds_of
 from kun_builder.errors import Stopped
 from kun_builder.status import Passage, Status
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
-STAGES = Path(__file__).parents[1] / "stages"
 ROWS = 300
 ENDS = {"--time-limit": signal.SIGALRM, "SIGTERM": signal.SIGTERM}
 """Signals that end a build. That of the limit is sent by hand, when there is something to end."""

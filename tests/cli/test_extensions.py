@@ -2,12 +2,10 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from places import KUN_BUILD
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 COMMAND = '''
 import click
 @click.command()

@@ -2,15 +2,13 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from places import KUN_BUILD
 from servers.agreeable import agreeable
 
 from kun_builder.result.present import write_presentation
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 PLUGIN = """
 from kun_builder import RowStage, hookimpl
 

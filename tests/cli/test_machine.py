@@ -6,16 +6,13 @@ import multiprocessing
 import os
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from places import KUN_BUILD
 from servers.agreeable import agreeable
 
 from kun_builder.cli.machine import explained
 from kun_builder.run.executors.batches import can_share
-
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
 
 @pytest.fixture

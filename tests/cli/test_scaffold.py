@@ -12,12 +12,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from places import KUN_BUILD
 from servers.agreeable import agreeable
 
 from kun_builder.cli.scaffold import renamed
 
 ROOT = Path(__file__).parents[2]
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
 
 def run(*command, cwd, **environment):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
+from places import KUN_BUILD
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 TOLD = "Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nSummary: {summary}\nKeywords: {keywords}\n\nLong\n"
 PACKAGES = {
     "kun-poems": ("0.2.0", "Tang poems", "poetry,kun-builder"),

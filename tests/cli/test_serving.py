@@ -6,20 +6,17 @@ import json
 import logging
 import re
 import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from places import KUN_BUILD, STAGES
 from servers.llm_simulator import Faults, simulator
 
 from kun_builder.cli.output import Output
 from kun_builder.cli.progress import progress
 from kun_builder.status import Status
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
-STAGES = Path(__file__).parents[1] / "stages"
 ROWS = 120
 
 

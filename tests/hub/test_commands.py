@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from finished_runs import make_run
 from hub.conftest import ALICE
+from places import KUN_BUILD, STAGES
 from servers.hub import HubServer
 from servers.llm_simulator import simulator
-
-STAGES = Path(__file__).parents[1] / "stages"
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
 pytestmark = pytest.mark.slow
 

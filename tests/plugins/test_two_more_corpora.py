@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import kun_chat_logs
@@ -13,9 +12,9 @@ import kun_fineweb_zh
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from places import KUN_BUILD
 from servers.agreeable import agreeable
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 RECIPE = """
 models: {{chat: {{endpoints: ['{url}'], tokenizer: characters}}}}
 splits:

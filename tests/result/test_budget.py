@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from places import STAGES
 from servers.llm_simulator import simulator
-from small_corpus import STAGES, corpus
+from small_corpus import corpus
 
 from kun_builder.cli.sample import beyond
 from kun_builder.errors import RecipeError, RunError

@@ -1,8 +1,9 @@
 """What an option says that its model must be able to do is known before the first row is read."""
 
 import pytest
+from places import STAGES
 from servers.llm_simulator import simulator
-from small_corpus import STAGES, corpus
+from small_corpus import corpus
 
 from kun_builder.errors import ModelError
 from kun_builder.recipe.plugins import load_plugins

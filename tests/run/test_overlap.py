@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from places import STAGES
 from servers.llm_simulator import simulator
-from small_corpus import STAGES, corpus
+from small_corpus import corpus
 
 from kun_builder.errors import PluginError, SourceError, Stopped
 from kun_builder.recipe.plugins import load_plugins

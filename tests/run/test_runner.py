@@ -3,16 +3,15 @@
 import hashlib
 import signal
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from places import KUN_BUILD, STAGES
 from servers.llm_simulator import Faults, simulator
-from small_corpus import STAGES, corpus
+from small_corpus import corpus
 
 from kun_builder.errors import FatalError, ModelError, RecipeError
 from kun_builder.models.journal.journal import Journal
@@ -27,7 +26,6 @@ from kun_builder.status import Status
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 FAST = {"speed": 50.0}
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
 
 def recipe_file(tmp_path, url, threshold=0.2, rows=40, shard_rows=16):

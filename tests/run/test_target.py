@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import STAGES
 from servers.llm_simulator import simulator
-from small_corpus import STAGES
 
 from kun_builder.errors import RunError
 from kun_builder.recipe.recipe import load_recipe

@@ -5,9 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
@@ -17,13 +15,13 @@ from datasets import load_dataset
 from kun_training.align import provenance, round_recipe
 from kun_training.job import read_record
 from kun_training.seeds import read_pairs
+from places import KUN_BUILD
 from tiny_models import POLISH, QUICK, TOPICS, section, write_lines
 
 from kun_builder.errors import TrainingError
 from kun_builder.prompt_contract import read_contract
 from kun_builder.recipe.recipe import load_recipe
 
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 NEW = ("黄豆", "芝麻", "花生", "核桃", "山药", "冬瓜")
 
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from kun_training.presets import PRESETS, lora_config, settings_for, sft_config
 from kun_training.request import make_job, read_seeds
 from kun_training.seeds import read_pairs
 from kun_training.sft import clear_checkpoints, last_checkpoint, train
+from places import KUN_BUILD
 from tiny_models import QUICK, pairs, section, train_tiny, write_lines
 
 from kun_builder.errors import TrainingError
@@ -24,7 +24,6 @@ from kun_builder.prompt_contract import read_contract
 from kun_builder.status import Status
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
-KUN_BUILD = Path(sys.executable).with_name("kun-build")
 
 
 @pytest.mark.slow
