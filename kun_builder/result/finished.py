@@ -79,9 +79,8 @@ class FinishedRun:
 
     @cached_property
     def rejected(self) -> dict[str, list[Path]]:
-        """The file of each split's rejected rows, as a list that is empty where the run has not written one."""
-        files = {name: self.folder.rejected / f"{name}.parquet" for name in self.report.splits}
-        return {name: [file] if file.exists() else [] for name, file in files.items()}
+        """Files of each split's rejected rows (`RunFolder.rejected_files`)."""
+        return {name: self.folder.rejected_files(name) for name in self.report.splits}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -102,8 +101,7 @@ class FinishedRun:
     def judged(self) -> dict[str, Any]:
         """What people (`review`) and a model (`evaluation`) said of the rows as they are now; None where nobody did."""
         verdicts = verdicts_in(self.folder.path / FOLDER)
-        rejected = [self.folder.rejected / f"{name}.parquet" for name in self.report.splits]
-        true = still_true(verdicts, self.kept.values(), rejected) if verdicts else []
+        true = still_true(verdicts, self.kept.values(), self.rejected.values()) if verdicts else []
         return {
             "review": summary(true) if true else None,
             "evaluation": read_evaluation(self.folder.path, self.report.signature),

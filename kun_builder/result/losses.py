@@ -51,11 +51,10 @@ def _failed(folder: RunFolder, report: RunReport, what: str, stage: str, reason:
 
 def _example(folder: RunFolder, report: RunReport, stage: str, reason: str) -> str:
     """The first of the lost rows: its id, the measured value, and the fields that it has."""
-    for split in report.splits:
-        path = folder.rejected / f"{split}.parquet"
-        filters = [("_stage", "=", stage), ("_reason", "=", reason)]
-        found = pq.read_table(path, filters=filters) if path.exists() else None
-        if found is not None and found.num_rows:
+    filters = [("_stage", "=", stage), ("_reason", "=", reason)]
+    for path in (path for split in report.splits for path in folder.rejected_files(split)):
+        found = pq.read_table(path, filters=filters)
+        if found.num_rows:
             row = found.slice(0, 1).to_pylist()[0]
             fields = ", ".join(name for name, value in row.items() if value is not None and not name.startswith("_"))
             value = " ".join((row["_value"] or "").split())[:_SHOWN]

@@ -24,8 +24,7 @@ def write_presentation(path: Path) -> Path:
 
     run, page = open_run(path), _page(path)
     _write_card(run, drawn=True)
-    rejected = {name: run.folder.rejected / f"{name}.parquet" for name in run.report.splits}
-    replace_file(page, report_page(run.report, run.kept, run.stats, rejected, run.judged).encode(), private=True)
+    replace_file(page, report_page(run.report, run.kept, run.stats, run.rejected, run.judged).encode(), private=True)
     return page
 
 

@@ -32,10 +32,10 @@ def report_page(
     report: RunReport,
     kept: Mapping[str, Sequence[Path]],
     stats: Mapping[str, SplitStats],
-    rejected: Mapping[str, Path],
+    rejected: Mapping[str, Sequence[Path]],
     judged: Mapping[str, Any],
 ) -> str:
-    """The page of a finished run: its report, and per split the files of its kept rows, figures, rejected rows.
+    """The page of a finished run: its report, and per split its figures and the files of its kept and rejected rows.
 
     judged: what people and a model said of its pairs (`FinishedRun.judged`).
     """
@@ -102,7 +102,7 @@ def _kept_rows(kept: Mapping[str, Sequence[Path]]) -> Iterator[dict[str, Any]]:
             yield _shown(row)
 
 
-def _rejected_rows(rejected: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def _rejected_rows(rejected: Mapping[str, Sequence[Path]]) -> Iterator[dict[str, Any]]:
     """Some rows for each reason, evenly spread; the commonest reasons are not more in view than the rare ones."""
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
     for split, number, reason in _reasons(rejected):
@@ -112,21 +112,17 @@ def _rejected_rows(rejected: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     for (split, _), numbers in found.items():
         chosen[split] += [numbers[at] for at in spread(len(numbers), share)]
     for split, numbers in chosen.items():
-        yield from (_shown(row) for row in rows_at([rejected[split]], sorted(numbers)))
+        yield from (_shown(row) for row in rows_at(rejected[split], sorted(numbers)))
 
 
-def _reasons(rejected: Mapping[str, Path]) -> Iterator[tuple[str, int, str]]:
+def _reasons(rejected: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, int, str]]:
     """Split, row number, and stage with reason of every rejected row."""
-    for split in rejected:
+    for split, files in rejected.items():
         number = 0
-        for table in read_columns(_existing(rejected, split), ("_stage", "_reason")):
+        for table in read_columns(files, ("_stage", "_reason")):
             for stage, reason in zip(table["_stage"].to_pylist(), table["_reason"].to_pylist(), strict=True):
                 yield split, number, f"{stage}: {reason}"
                 number += 1
-
-
-def _existing(rejected: Mapping[str, Path], split: str) -> list[Path]:
-    return [rejected[split]] if split in rejected and rejected[split].exists() else []
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

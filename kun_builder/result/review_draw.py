@@ -126,7 +126,7 @@ def _rejected_strata(folder: RunFolder, report: RunReport) -> list[Stratum]:
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for split in report.splits:
         number = 0
-        for table in read_columns(_rejected(folder, split), ("_stage", "_reason", "instruction")):
+        for table in read_columns(folder.rejected_files(split), ("_stage", "_reason", "instruction")):
             if "instruction" not in table.column_names:
                 break
             for row in table.to_pylist():
@@ -134,11 +134,6 @@ def _rejected_strata(folder: RunFolder, report: RunReport) -> list[Stratum]:
                     found[f"{row['_stage']}: {row['_reason']}"].append((split, number))
                 number += 1
     return [Stratum(f"rejected, {name}", places, False) for name, places in sorted(found.items())]
-
-
-def _rejected(folder: RunFolder, split: str) -> list[Path]:
-    path = folder.rejected / f"{split}.parquet"
-    return [path] if path.exists() else []
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -151,7 +146,7 @@ def _rows(
     for split, number in places:
         numbers[split].append(number)
     for split, chosen in numbers.items():
-        files = folder.kept_files(split) if stratum.kept else _rejected(folder, split)
+        files = folder.kept_files(split) if stratum.kept else folder.rejected_files(split)
         for row in rows_at(files, chosen):
             yield _pair(row, stratum, limits)
 

@@ -148,10 +148,10 @@ def _rows(folder: RunFolder, split: str, columns: Sequence[str]) -> Iterator[Map
 
 def _answers(folder: RunFolder, split: str, by: str) -> dict[tuple[str, str], tuple[float, str]]:
     """Value and answer by id and instruction, of all rows that have them, kept or rejected."""
-    rejected = folder.rejected / f"{split}.parquet"
-    files = [*folder.kept_files(split), *([rejected] if rejected.exists() else [])]
     found = {}
-    for table in read_columns(files, ("id", "instruction", "output", by)):
+    for table in read_columns(
+        [*folder.kept_files(split), *folder.rejected_files(split)], ("id", "instruction", "output", by)
+    ):
         for row in table.to_pylist():
             if row.get(by) is not None and row.get("instruction") and row.get("output"):
                 found[row["id"], row["instruction"]] = (float(row[by]), row["output"])

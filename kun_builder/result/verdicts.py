@@ -20,14 +20,16 @@ EVALUATION = "evaluation.json"
 """File of a run with what a model said of its pairs, by `kun-build evaluate pairs`."""
 
 
-def still_true(verdicts: Sequence[Verdict], kept: Iterable[Sequence[Path]], rejected: Iterable[Path]) -> list[Verdict]:
+def still_true(
+    verdicts: Sequence[Verdict], kept: Iterable[Sequence[Path]], rejected: Iterable[Sequence[Path]]
+) -> list[Verdict]:
     """Those verdicts that are about rows as they are now: the same words, and kept or rejected as then."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = pa.array({verdict.id for verdict in verdicts}, pa.string())
     rows: dict[str, tuple[bool, str, str]] = {}
-    for is_kept, files in [*((True, paths) for paths in kept), (False, [p for p in rejected if p.exists()])]:
+    for is_kept, files in [*((True, paths) for paths in kept), *((False, paths) for paths in rejected)]:
         for table in read_columns(files, ("id", "instruction", "output")):
             for row in table.filter(pc.is_in(table["id"], wanted)).to_pylist():
                 rows[row["id"]] = (is_kept, row.get("instruction") or "", row.get("output") or "")

@@ -84,6 +84,10 @@ class RunFolder:
         """Rows that are not in the result."""
         return self.path / "rejected"
 
+    def rejected_files(self, split: str) -> list[Path]:
+        """The file of one split's rejected rows, as a list that is empty where no run has written one."""
+        return sorted(self.rejected.glob(f"{split}.parquet"))
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder; the lock ends with the process, however it ends. Raises RunError if another one has it."""

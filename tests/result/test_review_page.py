@@ -238,7 +238,7 @@ def test_judged_to_the_end(opened, served, review, run):
     assert precision(verdicts).value == 1
     folder = RunFolder(run)
     files = [folder.kept_files(split) for split in read_report(folder.report_path).splits]
-    assert still_true(verdicts, files, folder.rejected.glob("*.parquet")) == verdicts
+    assert still_true(verdicts, files, [list(folder.rejected.glob("*.parquet"))]) == verdicts
 
 
 def test_what_is_not_written_is_not_judged(browser, review):

@@ -73,7 +73,7 @@ def test_verdicts_on_rows_that_changed_do_not_count(tmp_path):
         for p in pairs
         if p["reason"] is None
     ]
-    files, rejected = [folder.kept_files("wudao")], [folder.rejected / "wudao.parquet"]
+    files, rejected = [folder.kept_files("wudao")], [folder.rejected_files("wudao")]
     assert still_true(verdicts, files, rejected) == verdicts
     shutil.rmtree(folder.path)
     make_run(folder.path, {"wudao": 6}, seed=1)
