@@ -73,8 +73,8 @@ def command(
     pairs drawn from kept and rejected ones.
 
     The page comes from this machine alone, by an address that nobody can guess. It shows one pair at a time beside its
-    text; keys say good or bad, and what is wrong. Each verdict is in RUN/verdicts at once; judging can be ended and
-    gone on with at any time.
+    text; keys say good or bad, and what is wrong. Each verdict is saved in RUN/verdicts at once; you can
+    stop and go on at any time.
     """
     if page and take:
         raise click.UsageError("--file and --take exclude each other")

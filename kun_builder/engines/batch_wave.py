@@ -155,5 +155,5 @@ def _disk(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"cannot write the requests of a batch to {path}: {error.strerror}",
-            hint="free the disk, then run the same command again: it goes on where it stopped",
+            hint="free some disk space, then run the same command again: it goes on where it stopped",
         ) from error

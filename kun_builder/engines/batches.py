@@ -75,7 +75,7 @@ class Batches:
             if wave.idle:
                 wave.idle = False
                 log.warning(
-                    "%s: a batch of an earlier run is gone on with: %s", self._server.url, wave.batch or wave.name
+                    "%s: going on with a batch of an earlier run: %s", self._server.url, wave.batch or wave.name
                 )
                 self._start(self._bring_back(wave))
             result = await asyncio.shield(wave.results[line_id])

@@ -35,6 +35,8 @@ _ROLE, _SHORT = "You answer briefly.", "Say yes."
 
 THINKING_TOKENS = 2048
 """Room that a model which thinks gets besides the tokens of its answer, unless the recipe says otherwise."""
+THINKS = "thinks before it answers; its reasoning is removed from the answer, but counted and paid for"
+"""What a user is told of a model, after its name."""
 
 
 def room_to_think(tokens: int, context: int) -> int:

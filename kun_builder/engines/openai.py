@@ -27,6 +27,7 @@ from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.manners import (
     SHORT_TOKENS,
     THINKING_TOKENS,
+    THINKS,
     Kind,
     Manners,
     Thinking,
@@ -189,10 +190,7 @@ class OpenAIEndpoint:
         self._room = room_to_think(self._thinking_tokens, context)
         cure = "`thinking: off` switches it off where the server can" if self._thinking == "auto" else ""
         cure = "it does so although `thinking` is off" if self._thinking == "off" else cure
-        log.warning(
-            "%s: %s thinks before it answers; its reasoning is taken off, counted, and costs%s",
-            *(self.url, self._model, f": {cure}" if cure else ""),
-        )
+        log.warning("%s: %s %s%s", self.url, self._model, THINKS, f": {cure}" if cure else "")
 
     async def _learn_manners(self, kind: Kind) -> None:
         """Try the ways to ask until one is taken. Raises what the usual one raises if none is."""

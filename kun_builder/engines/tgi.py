@@ -25,6 +25,7 @@ from kun_builder.engines.http import Server, open_servers
 from kun_builder.engines.manners import (
     SHORT_TOKENS,
     THINKING_TOKENS,
+    THINKS,
     Thinking,
     ThinkingOption,
     room_to_think,
@@ -160,7 +161,7 @@ class TGIEndpoint:
         if self._room or not self._thinking_tokens:
             return
         self._room = room_to_think(self._thinking_tokens, self._context)
-        log.warning("%s: the model thinks before it answers; its reasoning is taken off, counted, and costs", self.url)
+        log.warning("%s: the model %s", self.url, THINKS)
 
     async def _ask(self, inputs: str, tokens: int, fields: Fields) -> tuple[Any, Mapping[str, str]]:
         parameters = {**_FIXED, "max_new_tokens": tokens, **fields}

@@ -53,7 +53,7 @@ def token_counter(name: str, spec: ModelSpec | None = None) -> Callable[[str], i
     try:
         path = resolve_tokenizer(name, spec)
     except ModelError as error:
-        log.warning("%s; its tokens are taken for as many as bytes", error)
+        log.warning("%s; every byte is counted as a token", error)
         return lambda text: len(text.encode("utf-8", "surrogatepass"))
     if path == CHARACTERS:
         return len

@@ -58,7 +58,7 @@ class LocalWorkspace:
         if free < size:
             raise RunError(
                 f"{self.folder.parent} needs {_said(size)} for a while, and its disk has {_said(free)} left",
-                hint="free the disk, or use a run folder on a larger one (`--output`)",
+                hint="free some disk space, or use a run folder on a larger one (`--output`)",
             )
 
     def progress(self, share: float) -> None:

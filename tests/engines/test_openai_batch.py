@@ -175,7 +175,7 @@ def started(api, folder):
 
 @pytest.mark.parametrize("when", ["before the id is noted", "while it waits"])
 def test_a_killed_run_pays_for_nothing_twice(when, tmp_path):
-    """After `kill -9` the batch is gone on with: its id is on disk, or it is found by its metadata, over many pages."""
+    """After `kill -9` the next run goes on with the batch: its id is on disk, or else its metadata finds it."""
     with batch_api(plain, ["never"]) as api:
         process = started(api, tmp_path / "j")
         if when == "before the id is noted":

@@ -143,7 +143,7 @@ def test_a_full_disk_is_an_error_with_a_cure(tmp_path, monkeypatch):
             patch.setattr(commit.os, "pwrite", full)
             with pytest.raises(RunError, match="No space left") as caught:
                 await log.put(*asked(1))
-            assert "free the disk" in caught.value.hint
+            assert "free some disk space" in caught.value.hint
         await log.put(*asked(2))
         await log.close()
         return [asked(number)[0].key for number in (0, 1, 2)]

@@ -183,7 +183,7 @@ def test_a_worker_and_a_node_die(tmp_path, cluster, local):
             run.result(400)
         counts, repeated = server.counts(), server.repeated()
     assert (dataset(folder), status.done, status.in_flight) == (local[0], ROWS, 0)
-    assert sum("died and was begun again on" in line for line in said) >= 2
+    assert sum("died and was started again on" in line for line in said) >= 2
     assert counts["different"] == 3 * ROWS
     # At most 64 rows' worth of answers, those of the last moments, had not been written down by the one that died.
     assert len(repeated) <= 2 * 64

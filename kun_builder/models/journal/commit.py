@@ -154,6 +154,6 @@ def _fail(waiting: Sequence[asyncio.Future[None]], path: Path, error: BaseExcept
             durable.set_exception(
                 RunError(
                     f"cannot write the journal {path.parent}: {error}",
-                    hint="free the disk, then run the same command again: it goes on where it stopped",
+                    hint="free some disk space, then run the same command again: it goes on where it stopped",
                 )
             )

@@ -21,8 +21,8 @@ _PASSED = ("come", "left", "passed", "answers")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a worker has counted since it began. One that died and was begun again has another `incarnation` and counts
-    from 0."""
+    """What a worker has counted since it began. One that died and was started again counts from 0, under another
+    `incarnation`."""
 
     incarnation: str = ""
     node: str = ""
@@ -54,7 +54,7 @@ class Merged:
         self._drops: dict[int, Counter[str]] = {}
 
     def take(self, worker: int, new: Figures) -> bool:
-        """Take in new figures of a worker. Returns whether it has died since its last ones and was begun again."""
+        """Take in new figures of a worker. Returns whether it has died since its last ones and was started again."""
         old = self._last.get(worker, Figures())
         died = bool(old.incarnation) and old.incarnation != new.incarnation
         if died:

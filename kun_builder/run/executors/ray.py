@@ -223,7 +223,7 @@ class RayExecutor:
     def _take(self, worker: int, figures: Any) -> None:
         name = node_names().get(figures.node, figures.node)
         if self._merged.take(worker, figures):
-            self._status.say(f"worker {worker} of the rows died and was begun again on {name}; its shards go on there")
+            self._status.say(f"worker {worker} of the rows died and was started again on {name}, with its shards")
             self._deaths.update(number for one, number in self._under_way.values() if one == worker)
             if self._deaths and max(self._deaths.values()) > DEATHS:
                 raise RunError(

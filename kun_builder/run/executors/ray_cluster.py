@@ -52,7 +52,7 @@ def connected(cluster: Cluster, plugins: Sequence[Path]) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"there is no Ray cluster to work on: {' '.join(str(error).split())[:300]}",
-                hint="`ray start --head` begins one; without `ray: {address: ...}` kun-build begins its own",
+                hint="`ray start --head` starts one; without `ray: {address: ...}` kun-build starts its own",
             ) from error
         try:
             with redirect_stdout(sys.stderr):  # where the cluster's own complaints belong: stdout has the result
