@@ -37,7 +37,7 @@ format: .venv/.dev
 bench-clusters: .venv/.dev  ## the table of docs/clusters.md: Ray with 2 workers against 2 processes
 	$(BIN)/python benchmarks/clusters.py
 
-bench-serving: .venv/.dev   ## the table of measured speed in README
+bench-serving: .venv/.dev   ## the first table of docs/speed.md
 	$(BIN)/python benchmarks/serving.py
 
 bench-whole: .venv/.dev   ## a dataset of the size of COIG-Kun through all stages, against a simulator: memory, CPU per request
@@ -49,7 +49,7 @@ bench-quality: .venv/.dev   ## the table of measured quality in README; FILE=jud
 bench-duplicates: .venv/.dev   ## the search for near-duplicates: speed, verdicts, memory and time of a million documents
 	$(BIN)/python benchmarks/duplicates.py $(or $(CORPUS),../shared/data/corpus) $(if $(ROWS),--rows $(ROWS))
 
-bench-cleaning: .venv/.dev  ## the table of measured cleaning in README; CORPUS=a folder of JSONL with `text`
+bench-cleaning: .venv/.dev  ## the last table of docs/speed.md; CORPUS=a folder of JSONL with `text`
 	$(BIN)/python benchmarks/cleaning_at_size.py $(or $(CORPUS),../shared/data/corpus) $(if $(ROWS),--rows $(ROWS))
 	$(BIN)/python benchmarks/cleaning.py $(or $(CORPUS),../shared/data/corpus)
 

@@ -1,4 +1,4 @@
-"""The serving table of README: how full the servers are kept, at what cost, and what is lost when something dies.
+"""The table of docs/speed.md on serving: how full the servers are kept, at what cost, what is lost when something dies.
 
     make bench-serving                                  all of it, about half an hour
     python benchmarks/serving.py saturation kills       some of it
