@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from kun_builder.engines.origin import notice_changes, origins
 from kun_builder.errors import ModelError, TransientError
@@ -18,6 +17,7 @@ from kun_builder.models.control import Guard, guard_of
 from kun_builder.models.pool import Pool
 from kun_builder.models.roster import Roster
 from kun_builder.prompt_contract import read_contract
+from kun_builder.recipe.registry import Engines
 from kun_builder.status import Status
 from kun_builder.types import Endpoint, Engine, ModelInfo, ModelSpec
 
@@ -30,16 +30,9 @@ _NO_REVISION = (
 _KIND = re.compile(r"([\w-]+)\+(?=https?://)")
 
 
-class EngineEntry(Protocol):
-    """What the registry knows of an engine."""
-
-    @property
-    def value(self) -> Engine: ...
-
-
 @asynccontextmanager
 async def connect(
-    spec: ModelSpec, engines: Mapping[str, EngineEntry], status: Status, notes: Path, sharers: int = 1
+    spec: ModelSpec, engines: Engines, status: Status, notes: Path, sharers: int = 1
 ) -> AsyncIterator[tuple[ModelInfo, Pool, tuple[str, ...], Guard]]:
     """Yield who the model is, the pool of its endpoints, its origins (`engines/origin.py`), the guard of its messages
     (`control.py`).
@@ -86,7 +79,7 @@ async def connect(
         yield info, pool, keys, await asyncio.to_thread(guard_of, spec)
 
 
-async def _open(stack: AsyncExitStack, spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[Endpoint]:
+async def _open(stack: AsyncExitStack, spec: ModelSpec, engines: Engines) -> list[Endpoint]:
     """Open all endpoints of the spec, each by its engine. They are closed with the stack."""
     return [
         endpoint
@@ -97,7 +90,7 @@ async def _open(stack: AsyncExitStack, spec: ModelSpec, engines: Mapping[str, En
     ]
 
 
-async def _open_one(spec: ModelSpec, engines: Mapping[str, EngineEntry], stack: AsyncExitStack, url: str) -> Endpoint:
+async def _open_one(spec: ModelSpec, engines: Engines, stack: AsyncExitStack, url: str) -> Endpoint:
     (endpoint,) = await _open(stack, replace(spec, endpoints=(url,)), engines)
     return endpoint
 
@@ -111,7 +104,7 @@ async def _known(spec: ModelSpec, endpoints: Sequence[Endpoint], status: Status)
     return known
 
 
-def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[ModelSpec, Engine]]:
+def _kinds(spec: ModelSpec, engines: Engines) -> list[tuple[ModelSpec, Engine]]:
     """The spec divided in parts by the kinds of its endpoints, each with the engine that speaks with that kind."""
     urls: dict[str, list[str]] = {} if spec.endpoints else {spec.engine: []}
     for url in spec.endpoints:
@@ -124,7 +117,7 @@ def _kinds(spec: ModelSpec, engines: Mapping[str, EngineEntry]) -> list[tuple[Mo
     return [(replace(spec, engine=name, endpoints=tuple(part)), engines[name].value) for name, part in urls.items()]
 
 
-def collects(specs: Iterable[ModelSpec], engines: Mapping[str, EngineEntry]) -> bool:
+def collects(specs: Iterable[ModelSpec], engines: Engines) -> bool:
     """Whether requests to any of these models wait for each other (`Engine.collects`)."""
     return any(engine.collects for spec in specs for _, engine in _kinds(spec, engines))
 

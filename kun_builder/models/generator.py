@@ -19,13 +19,14 @@ from kun_builder.engines.process import allow_connections, rare_collections
 from kun_builder.errors import Drop, FatalError, RejectedError, Stopped, TransientError
 from kun_builder.models.attempts import ATTEMPTS, described, pause, used_up
 from kun_builder.models.budget import Budget, Spent
-from kun_builder.models.connect import EngineEntry, connect
+from kun_builder.models.connect import connect
 from kun_builder.models.control import Guard
 from kun_builder.models.flaws import all_thought, changed_for, check_end, has_flaw, size_of
 from kun_builder.models.journal.journal import Journal, question
 from kun_builder.models.pool import Pool
 from kun_builder.models.schema import Mismatch, check_schema, read_answer
 from kun_builder.models.usage import LiveUsage
+from kun_builder.recipe.registry import Engines
 from kun_builder.status import Status
 from kun_builder.types import Completion, ModelInfo, ModelSpec, Request
 
@@ -325,7 +326,7 @@ def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
 @asynccontextmanager
 async def open_models(
     specs: Mapping[str, ModelSpec],
-    engines: Mapping[str, EngineEntry],
+    engines: Engines,
     journal: Journal,
     status: Status,
     budget: Budget | None = None,

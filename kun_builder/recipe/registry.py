@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from kun_builder.declarations import Preset, Section
 from kun_builder.recipe.options import Option
@@ -48,6 +48,9 @@ class Entry(Generic[_T_co]):
     options: tuple[Option, ...] = ()
 
 
+Engines: TypeAlias = Mapping[str, Entry[Engine]]
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something to mention that does not stop the start. `plugin` names the plugin that was left out for it, if any."""
@@ -63,7 +66,7 @@ class Registry:
 
     sources: Mapping[str, Entry[Source]]
     stages: Mapping[str, Entry[Stage]]
-    engines: Mapping[str, Entry[Engine]]
+    engines: Engines
     sections: Mapping[str, Entry[Section]]
     presets: Mapping[str, Entry[Preset]]
     problems: tuple[Problem, ...] = ()

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from kun_builder.models.generator import Generator, open_models
 from kun_builder.models.journal.journal import Journal
+from kun_builder.recipe.registry import Entry, Plugin
 from kun_builder.run.rows import RowGenerate
 from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Engine, ModelInfo, ModelSpec, PromptText, Request, Token
@@ -82,17 +83,12 @@ async def scripted_models(
     async def connect(spec: ModelSpec) -> AsyncIterator[Sequence[Endpoint]]:
         yield [script]
 
-    engines = {"script": _Entry(Engine(name="script", connect=connect))}
+    engines = {"script": Entry(Engine(name="script", connect=connect), Plugin("test", "test"))}
     specs = {name: ModelSpec(name=name, engine="script") for name in names}
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal.open(Path(folder))
         async with open_models(specs, engines, journal, Status()) as generator:
             yield generator, script
-
-
-@dataclass(frozen=True)
-class _Entry:
-    value: Engine
 
 
 @dataclass(frozen=True)

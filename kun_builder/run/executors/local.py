@@ -18,7 +18,7 @@ from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
 if TYPE_CHECKING:
-    from kun_builder.models.connect import EngineEntry
+    from kun_builder.recipe.registry import Engines
 
 
 class LocalExecutor:
@@ -72,7 +72,7 @@ def open_local(
     status: Status,
     load: Callable[[], object],
     rows: RowSettings | None,
-    engines: Mapping[str, EngineEntry],
+    engines: Engines,
     budget: Budget | None,
 ) -> Iterator[LocalExecutor]:
     """The executor of this machine; `rows` is None where no segment has row stages."""

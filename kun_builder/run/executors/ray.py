@@ -35,8 +35,8 @@ from kun_builder.status import Status
 from kun_builder.types import ModelInfo
 
 if TYPE_CHECKING:
-    from kun_builder.models.connect import EngineEntry
     from kun_builder.recipe.recipe import Recipe
+    from kun_builder.recipe.registry import Engines
 
 LOOK = 0.5
 """Seconds between two requests for a worker's figures, and between two looks for tasks that have come."""
@@ -251,7 +251,7 @@ def open_ray(
     recipe: Recipe,
     status: Status,
     rows: RowSettings | None,
-    engines: Mapping[str, EngineEntry],
+    engines: Engines,
     budget: Budget | None,
 ) -> Iterator[RayExecutor]:
     """The executor of the cluster at the recipe's address, or of one on this machine, which ends with the run.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun_builder.models.budget import Budget
-from kun_builder.models.connect import EngineEntry
+from kun_builder.recipe.registry import Engines
 from kun_builder.report import Tally
 from kun_builder.run.executors import watchdog
 from kun_builder.run.executors.base import Task, run_shard
@@ -110,7 +110,7 @@ class RowShards:
 
 @contextmanager
 def open_rows(
-    settings: RowSettings, engines: Mapping[str, EngineEntry], status: Status, budget: Budget | None = None
+    settings: RowSettings, engines: Engines, status: Status, budget: Budget | None = None
 ) -> Iterator[RowShards]:
     """Row segments with their models connected and asked who they are; all is closed in the end, whatever happens."""
     from kun_builder.models.generator import open_models

@@ -34,7 +34,7 @@ from kun_training.evaluation.judge import best, choose, prompt_for
 from kun_training.evaluation.opponents import CONTROL, Match, Side, mixed_up, opponents, sample_rows, side
 
 if TYPE_CHECKING:
-    from kun_builder.models.connect import EngineEntry
+    from kun_builder.recipe.registry import Engines
 
 CRITERIA: Mapping[str, tuple[str, str]] = {
     "correct": ("回答属实，每句话都有资料为据", "the answer is true, and the source text backs every sentence of it"),
@@ -237,7 +237,7 @@ def bootstrap(values: Sequence[float], *, seed: int = 0) -> Share:
 def evaluate_pairs(
     run: Path,
     judge: ModelSpec,
-    engines: Mapping[str, EngineEntry],
+    engines: Engines,
     against: Sequence[str] = ("raw",),
     *,
     sample: int = 100,
@@ -273,7 +273,7 @@ def evaluate_pairs(
 
 async def _judged(
     judge: ModelSpec,
-    engines: Mapping[str, EngineEntry],
+    engines: Engines,
     journal: Journal,
     status: Status,
     matches: Mapping[str, Sequence[Match]],
