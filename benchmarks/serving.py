@@ -24,7 +24,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clients import Build, Run, bare, measure
-from servers.llm_simulator import Faults, Simulator, simulator
+from servers.llm_server import Faults
+from servers.llm_simulator import Simulator, simulator
 
 ROWS, CONCURRENCY, ROUNDS = 3000, 256, 3
 ONE_SERVER, FLEET = 1.0, 10.0

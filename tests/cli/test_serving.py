@@ -11,7 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 from places import KUN_BUILD, STAGES
-from servers.llm_simulator import Faults, simulator
+from servers.llm_server import Faults
+from servers.llm_simulator import simulator
 
 from kun_builder.cli.output import Output
 from kun_builder.cli.progress import progress

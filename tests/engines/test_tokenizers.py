@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from byte_tokenizers import byte_level
 from gguf import GGUFReader, GGUFWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from kun_builder import ModelSpec
@@ -54,15 +55,7 @@ def cache(tmp_path, monkeypatch, request):
 @pytest.fixture(scope="module")
 def trained():
     """A byte-level BPE trained here."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
+    return byte_level(CORPUS, 600, SPECIAL)
 
 
 @pytest.fixture

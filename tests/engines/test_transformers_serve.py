@@ -12,7 +12,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from byte_tokenizers import byte_level
+from tokenizers import Tokenizer
 
 from kun_builder import ModelSpec, Request
 from kun_builder.engines import openai
@@ -33,15 +34,8 @@ def build_model(folder):
     pytest.importorskip("uvicorn", reason="needs the `train` extra")
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(["绿茶怎么保存？", "user assistant system", "放在阴凉干燥的地方。"] * 9, trainer)
+    texts = ["绿茶怎么保存？", "user assistant system", "放在阴凉干燥的地方。"] * 9
+    tokenizer = byte_level(texts, 400, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)

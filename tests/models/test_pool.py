@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import pytest
 from aiohttp import web
-from servers.llm_simulator import Faults, simulator
+from servers.llm_server import Faults
+from servers.llm_simulator import simulator
 from servers.scripted_chat import chat
 from serving import ask_for, models, until
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from byte_tokenizers import byte_level
 from click.testing import CliRunner
 from datasets import load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kun_clean import chunk, length
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from kun_builder import KunError
 from kun_builder.cli.main import cli
@@ -37,13 +38,8 @@ TEXTS = st.lists(st.one_of(st.sampled_from(SENTENCES), st.text(max_size=30)), ma
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """A byte-level BPE as Qwen and Llama 3 have it: characters of several tokens, and tokens of several characters."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(["".join(SENTENCES) * 3], trainer)
+    """The file of a byte-level BPE."""
+    tokenizer = byte_level(["".join(SENTENCES) * 3], 400)
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     tokenizer.save(str(path))
     return str(path)

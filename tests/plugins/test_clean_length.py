@@ -5,10 +5,11 @@ from __future__ import annotations
 import gigatoken
 import pyarrow as pa
 import pytest
+from byte_tokenizers import byte_level
 from hypothesis import given
 from hypothesis import strategies as st
 from kun_clean import length
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from kun_builder import KunError
 
@@ -17,15 +18,8 @@ SENTENCE = "机器学习是人工智能的一个分支，研究计算机怎样�
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """A byte-level BPE as Qwen and Llama 3 have it, of a few hundred merges."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, initial_alphabet=alphabet, special_tokens=["<s>"], show_progress=False
-    )
-    tokenizer.train_from_iterator([SENTENCE * 3], trainer)
+    """A byte-level BPE of a few hundred merges."""
+    tokenizer = byte_level([SENTENCE * 3], 600, ["<s>"])
     tokenizer.enable_truncation(5)  # as some published files do
     return tokenizer
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from places import KUN_BUILD, STAGES
-from servers.llm_simulator import Faults, simulator
+from servers.llm_server import Faults
+from servers.llm_simulator import simulator
 from small_corpus import corpus
 
 from kun_builder.errors import FatalError, ModelError, RecipeError

@@ -36,7 +36,7 @@ _STATUS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Reque
 class Faults:
     """Share of requests that end otherwise: refused, cut off, ten times slower, or answered with something else.
 
-    `down` refuses everything, health included; `truncated` answers stop at the token limit, `empty` ones say nothing.
+    `truncated` answers stop at the token limit, `empty` ones say nothing.
     """
 
     http_429: float = 0.0
@@ -48,7 +48,6 @@ class Faults:
     truncated: float = 0.0
     empty: float = 0.0
     retry_after: float = 0.1
-    down: bool = False
 
     def draw(self, digest: bytes, attempt: int) -> str:
         """What becomes of this attempt."""
@@ -243,11 +242,6 @@ class Connection(asyncio.Protocol):
             self._send(200, orjson.dumps(model.counts()))
         elif path == b"/repeated":
             self._send(200, orjson.dumps(model.repeated))
-        elif path == b"/faults":
-            model.faults = Faults(**orjson.loads(body))
-            self._send(200, b"{}")
-        elif model.faults.down:
-            self._send(503, b"{}")
         elif method == b"POST" and path in (b"/v1/chat/completions", b"/v1/completions"):
             self._complete(body)
         elif path == b"/health":

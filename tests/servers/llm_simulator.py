@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, NamedTuple
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import orjson
 from servers import llm_server
-from servers.llm_server import Faults, Settings
+from servers.llm_server import Settings
 
 
 class Repeat(NamedTuple):
@@ -58,10 +58,6 @@ class Simulator:
     def _get(self, name: str) -> Any:
         with urlopen(f"{self.url}/{name}", timeout=30) as answer:
             return orjson.loads(answer.read())
-
-    def set_faults(self, faults: Faults) -> None:
-        """Change what goes wrong from now on."""
-        urlopen(Request(f"{self.url}/faults", orjson.dumps(asdict(faults)), method="POST"), timeout=30).close()
 
     def kill(self) -> None:
         """End it at once, with everything that it was working on."""
