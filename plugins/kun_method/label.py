@@ -22,6 +22,7 @@ from .languages import ZH, chosen
 from .pairs import explains, reach, support
 from .scripts import in_script_of
 from .shots import nearest, with_examples
+from .sides import answerable
 
 CHAT = ZH.prompts["label"]
 KUN = ZH.prompts["label_kun"]
@@ -57,7 +58,8 @@ async def run(
     A model of the recipe with `prompt: completion` (a trained label model) is asked with `completion_prompt`, any other
     with `chat_prompt`; the default prompts are those of the text's language. The default `chat_prompt` has the model
     name the topic and its sides first, and the instruction last: what stands behind a line's 问题： or Question: is
-    taken, else the whole answer. `outline: false` asks for nothing but the instruction, as Kun does. A text beyond the
+    taken, else the whole answer. Sides that the instruction lists and the text says nothing of are taken out of it (see
+    `sides`). `outline: false` asks for nothing but the instruction, as Kun does. A text beyond the
     context is read up to the last sentence end that fits.
 
     `examples` is a JSON Lines file of pairs by people (`instruction`, `output`): the `shots` whose answers are most
@@ -124,7 +126,8 @@ class _Candidate(NamedTuple):
 
 
 def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
-    outline, instruction = (in_script_of(text, part) for part in split_outline(completion.text))
+    outline, said = (in_script_of(text, part) for part in split_outline(completion.text))
+    instruction = answerable(said, text)
     if fault := _fault(completion, instruction, text, prompt, 3 if outline else 2):
         return _Candidate(instruction, fault)
     if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:
@@ -143,4 +146,4 @@ def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt, 
     return defect(instruction, text, prompt, questions)
 
 
-stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS, version="4")
+stage = RowStage(name="label", run=run, adds={"instruction": "string"}, forms=FORMS, version="5")

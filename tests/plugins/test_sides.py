@@ -1,0 +1,78 @@
+"""An instruction loses the sides that its text says nothing of, and nothing else."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kun_method import label
+from kun_method.aspects import asks_beyond
+from kun_method.sides import answerable
+from scripted import Scripted, row
+
+TEXT = "凉拌黄瓜用两根黄瓜、蒜末、醋和香油。黄瓜拍碎切段，撒盐腌十分钟，倒掉水，拌入蒜末、醋和香油。"
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ("凉拌黄瓜怎么做？请写出材料、步骤和营养价值。", "凉拌黄瓜怎么做？请写出材料和步骤。"),
+        ("请写出凉拌黄瓜的材料、营养价值和步骤。", "请写出凉拌黄瓜的材料和步骤。"),
+        ("请介绍凉拌黄瓜的营养价值、材料和步骤。", "请介绍凉拌黄瓜的材料和步骤。"),
+        ("凉拌黄瓜的材料、步骤以及营养价值是什么？", "凉拌黄瓜的材料以及步骤是什么？"),
+        ("凉拌黄瓜的步骤和营养价值如何？", "凉拌黄瓜的步骤如何？"),
+        ("凉拌黄瓜怎么做？它的营养价值是什么？", "凉拌黄瓜怎么做？"),
+        ("凉拌黄瓜怎么做，有哪些营养价值？", "凉拌黄瓜怎么做？"),
+        ("凉拌黄瓜的材料、营养价值、历史背景和步骤。", "凉拌黄瓜的材料和步骤。"),
+        ("涼拌黃瓜怎麼做？請寫出材料、歷史背景和步驟。", "涼拌黃瓜怎麼做？請寫出材料和步驟。"),
+    ],
+)
+def test_a_side_that_the_text_says_nothing_of_is_taken_out(asked, left):
+    """Items of lists, clauses and questions by themselves; the sentence stays one."""
+    assert answerable(asked, TEXT) == left
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "凉拌黄瓜怎么做？请写出材料和步骤。",
+        "凉拌黄瓜的营养价值是什么？",
+        "凉拌黄瓜的营养价值从何而来？",
+        "黄瓜的营养价值表里有哪些食材和步骤？",
+        "请写出凉拌黄瓜的材料、营养价值如何、步骤。",
+        "凉拌黄瓜怎么做，黄瓜的营养价值是什么？",
+        "凉拌黄瓜的步骤和营养价值高低。",
+        "What are the ingredients, steps and awards of smashed cucumber?",
+    ],
+)
+def test_what_does_not_stand_by_itself_stays(asked):
+    """Then the instruction is dropped for it, as it stands."""
+    assert answerable(asked, TEXT) == asked
+
+
+SIDES = ["材料", "步骤", "刀工", "口味", "调料", "腌制"]
+BEYOND = ["营养价值", "历史背景", "婚姻", "气候", "票房", "研究成果", "获奖"]
+
+
+@given(
+    st.lists(st.sampled_from(SIDES + BEYOND), min_size=2, max_size=7, unique=True).filter(set(SIDES).intersection),
+    st.sampled_from(["和", "、", "以及"]),
+    st.sampled_from(["。", "是什么？", "情况如何？"]),
+)
+def test_of_any_list_the_sides_of_the_text_remain_in_their_order(sides, last, end):
+    """Nothing is lost but what the text does not have, and the instruction is one that it answers."""
+    said = [side for side in sides if side not in BEYOND]
+    left = answerable(f"请写出凉拌黄瓜的{'、'.join(sides[:-1])}{last}{sides[-1]}{end}", TEXT)
+    joined = left.removeprefix("请写出凉拌黄瓜的").removesuffix(end)
+    assert joined.replace("以及", "、").replace("和", "、").split("、") == said
+    assert asks_beyond(left, TEXT) == ""
+
+
+def test_the_label_is_the_instruction_that_is_left():
+    """No further answer of the model is asked for, for a side that can be taken out."""
+    generate = Scripted(
+        ["话题：凉拌黄瓜\n方面：材料，步骤，营养价值\n问题：凉拌黄瓜怎么做？请写出材料、步骤和营养价值。"]
+    )
+    kept = asyncio.run(label.run(row(TEXT), generate))
+    assert kept["instruction"] == "凉拌黄瓜怎么做？请写出材料和步骤。"
+    assert len(generate.asked) == 1
