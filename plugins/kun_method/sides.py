@@ -13,8 +13,8 @@ from .aspects import asks_beyond
 _SENTENCE = re.compile(r"[^。？！?!]+[。？！?!]*\s*")
 _BETWEEN = re.compile(r"(、|以及|[和与與及]|[，,]\s*)")
 _AND = re.compile(r"以及|[和与與及]")
-_OPENS = re.compile(r".*(?:的|[写列]出|包括|哪些|说明|介绍|其|所需)")
-"""What may stand before the first item of a list."""
+_OPENS = re.compile(r"(?:的|[写列]出|包括|哪些|说明|介绍|其|所需)\Z")
+"""How what stands before the first item of a list may end."""
 _ASKS = r"(?:请?(?:说明|介绍|写出)|有哪些|有什么|有何|哪些|什么|它们?|其|[他她]们?)*的?(?:有哪些|有什么)?"
 _MORE = r"(?:[经經][历歷]|背景)?"
 """What belongs to the name of a side and goes with it."""
@@ -57,7 +57,7 @@ def _shorter(parts: list[str], side: str) -> str:
         alone = place > 0 and re.fullmatch(_ASKS, head) and _REST.fullmatch(rest)
         kept = parts[: place - 1] + parts[place + 1 :] if alone else []
     elif opens:
-        kept = [*parts[:place], head, *parts[place + 2 :]] if _OPENS.fullmatch(head) and not rest else []
+        kept = [*parts[:place], head, *parts[place + 2 :]] if _OPENS.search(head) and not rest else []
     elif head or not _REST.fullmatch(rest) or (rest and not closes):
         kept = []
     else:
