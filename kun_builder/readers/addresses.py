@@ -51,7 +51,12 @@ def name_of(path: str) -> str:
     return PurePosixPath(public(path)).name
 
 
+_ABOUT = frozenset({"readme.md", "readme.txt", "license", "license.md", "license.txt", "dataset_infos.json"})
+"""Files that stand beside the data of a dataset from the Hub and say something of it."""
+
+
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a path is of one of the patterns, in capitals or not: `PART.JSONL` is JSON lines as well."""
+    """Whether a file of a folder is data: of one of the patterns, in capitals or not (`PART.JSONL` is JSON lines as
+    well), and no card or license of the rest."""
     lower = PurePosixPath(path.lower())
-    return any(lower.match(pattern.lower()) for pattern in patterns)
+    return lower.name not in _ABOUT and any(lower.match(pattern.lower()) for pattern in patterns)

@@ -18,8 +18,9 @@ def find_files(path: str, patterns: Sequence[str], split: str) -> list[str]:
     """The files behind `path`: a file, a glob (`**` goes through folders), or a folder and all below it; or objects
     behind an address such as `s3://bucket/folder/*.jsonl`.
 
-    From a folder come files that match one of `patterns`, hidden ones left out, in the order of their names. Raises
-    SourceError, which names `split` and the nearest folder that exists, if there is none.
+    From a folder come files that match one of `patterns`, in the order of their names; hidden ones, cards (`README.md`)
+    and licenses are left out. Raises SourceError, which names `split` and the nearest folder that exists, if there is
+    none.
     """
     if is_address(path):
         return find_objects(path, patterns, split)

@@ -95,8 +95,17 @@ def _wrong(found: str, errors: Sequence[Mapping[str, Any]], names_at: NamesAt) -
     near = ""
     if errors[0]["type"] == "literal_error":
         near = suggest(str(errors[0]["input"]), re.findall(r"'([^']*)'", str(errors[0]["ctx"]["expected"])))
+    near = near if "mean" in near else _quotes(errors[0]["type"], errors[0]["input"])
     found = found if len(found) <= _LONGEST else found[:_LONGEST] + "..."
-    return Fault(place, f"`{name}` {what}, not {found}{near if 'mean' in near else ''}")
+    return Fault(place, f"`{name}` {what}, not {found}{near}")
+
+
+def _quotes(kind: str, given: object) -> str:
+    """The cure for what only quotes make wrong: YAML reads a bare `no` or `2024` as no text, a quoted number as one."""
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return ": put it in quotes"
+    number = kind in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"-?\d+(?:\.\d+)?", given)
+    return ": leave out the quotes" if number else ""
 
 
 def _reason(error: Mapping[str, Any]) -> str:

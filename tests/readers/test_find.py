@@ -61,6 +61,17 @@ def test_nothing_found_says_where_it_looked(tree, path, says):
     assert "path:" in error.value.hint
 
 
+def test_a_card_beside_the_data_is_no_data(tmp_path):
+    """From the folder of a downloaded dataset comes its data; a card that is named, or found by a glob, is taken."""
+    for name in ("README.md", "LICENSE.txt", "poem.md", "en/readme.md", "en/part.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = find_files(str(tmp_path), ("*.txt", "*.md"), "wiki")
+    assert [os.path.relpath(file, tmp_path) for file in found] == ["poem.md", "en/part.txt"]
+    assert len(find_files(str(tmp_path / "README.md"), ("*.txt", "*.md"), "wiki")) == 1
+    assert len(find_files(str(tmp_path / "*.md"), ("*.txt", "*.md"), "wiki")) == 2
+
+
 def test_capitals_are_the_same_format(tree):
     """Files whose endings are in capitals are no less of a folder than the others."""
     (tree / "b/3.JSONL").write_text("{}")
