@@ -8,7 +8,9 @@ of an answer never decides anything; it is only shown, without secrets.
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +27,8 @@ from kun_builder.retry_after import asked_pause
 from kun_builder.types import ModelSpec
 
 if TYPE_CHECKING:  # a third of a second of CPU, which every command that only looks at plugins would pay
+    import ssl
+
     import aiohttp
     from yarl import URL
 
@@ -41,6 +45,9 @@ SECRET = re.compile(r"(?i)\b(?:hf_|sk-|bearer\s+)[\w.~+/=-]{6,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 _SHOWN = 300
 _LONGEST_ERROR = 1 << 16
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_AT_ONCE = 1.0
+"""Seconds within which a kept connection that its server has just closed shows that it was."""
 _CONNECT, _ASIDE = 10.0, 10.0
 """Seconds to open a connection; seconds for a request that is not a generation."""
 
@@ -53,12 +60,29 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     """
     import aiohttp
 
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30, ssl=_trusted())
     headers = {"Accept-Encoding": "identity", "User-Agent": "kun-builder"}
     async with aiohttp.ClientSession(
         connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
     ) as session:
         yield session
+
+
+def _trusted() -> ssl.SSLContext | bool:
+    """The certificates to trust: those of the system or `SSL_CERT_FILE`, and those of `REQUESTS_CA_BUNDLE` or
+    `CURL_CA_BUNDLE`, by which other clients are told of a company's own. Raises ModelError if it holds none."""
+    import ssl
+
+    name = next((name for name in _BUNDLES if os.path.exists(os.environ.get(name, ""))), "")
+    if not name:
+        return True
+    context, place = ssl.create_default_context(), os.environ[name]
+    try:
+        context.load_verify_locations(**{"capath" if os.path.isdir(place) else "cafile": place})
+    except (ssl.SSLError, OSError) as error:
+        hint = f"let {name} name a file of certificates (PEM), or unset it"
+        raise ModelError(f"{name}: {place} cannot be used: {error}", hint=hint) from error
+    return context
 
 
 @asynccontextmanager
@@ -114,6 +138,8 @@ class Server:
         self._aside = aiohttp.ClientTimeout(total=min(_ASIDE, timeout))
         self._paths: dict[str, URL] = {}
         self._untrusted_by = (aiohttp.ClientSSLError, ssl.SSLError)
+        self._dropped_by = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
+        self._refused_by = aiohttp.ClientConnectorError
         self._broken_by = (aiohttp.ClientError, OSError, zlib.error)  # a TimeoutError is an OSError
 
     async def post(
@@ -164,26 +190,14 @@ class Server:
         limit: int = ASIDE_LIMIT,
         target: IO[bytes] | None = None,
     ) -> tuple[bytes, Mapping[str, str]]:
-        url = self._paths.get(path)
-        if url is None:
-            url = self._paths[path] = self._address.route(path)
+        began = time.monotonic()
         try:
-            async with self._session.request(
-                method,
-                url,
-                data=data,
-                headers=self._headers if data is None or isinstance(data, bytes) else self._form_headers,
-                allow_redirects=False,
-                proxy=self._proxy.url if self._proxy else None,
-                timeout=times,
-            ) as answer:
-                if 200 <= answer.status < 300:
-                    if target is None:
-                        return await read_body(answer, limit), answer.headers
-                    await save_body(answer, target)
-                    return b"", answer.headers
-                payload = unpacked_start(await answer.content.read(_LONGEST_ERROR), _LONGEST_ERROR)
-                raise self.failure(answer.status, path, payload, answer.headers)
+            try:
+                return await self._send(method, path, data, times, limit, target)
+            except self._dropped_by as error:  # also by servers that close every connection and say nothing of it
+                if isinstance(error, self._refused_by) or time.monotonic() - began > _AT_ONCE:
+                    raise
+                return await self._send(method, path, data, times, limit, target)
         except TooLong as error:
             message = f"{self._shown_route(path)} answered more than the {error} that were to be expected"
             raise RejectedError(message, status=200, endpoint=self.url) from error
@@ -195,6 +209,35 @@ class Server:
             raise self._untrusted(error) from error
         except self._broken_by as error:
             raise self._broken(error) from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes | aiohttp.FormData | None,
+        times: aiohttp.ClientTimeout,
+        limit: int,
+        target: IO[bytes] | None,
+    ) -> tuple[bytes, Mapping[str, str]]:
+        url = self._paths.get(path)
+        if url is None:
+            url = self._paths[path] = self._address.route(path)
+        async with self._session.request(
+            method,
+            url,
+            data=data,
+            headers=self._headers if data is None or isinstance(data, bytes) else self._form_headers,
+            allow_redirects=False,
+            proxy=self._proxy.url if self._proxy else None,
+            timeout=times,
+        ) as answer:
+            if 200 <= answer.status < 300:
+                if target is None:
+                    return await read_body(answer, limit), answer.headers
+                await save_body(answer, target)
+                return b"", answer.headers
+            payload = unpacked_start(await answer.content.read(_LONGEST_ERROR), _LONGEST_ERROR)
+            raise self.failure(answer.status, path, payload, answer.headers)
 
     def _parse(self, path: str, payload: bytes) -> Any:
         try:
@@ -234,7 +277,8 @@ class Server:
 
     def _untrusted(self, error: BaseException) -> FatalError:
         message = f"{self.url}: no secure connection: {self.shown(str(error))}"
-        return FatalError(message, endpoint=self.url, hint="check the server's certificate, or whether it speaks https")
+        hint = "check whether the server speaks https; SSL_CERT_FILE names the certificates to trust"
+        return FatalError(message, endpoint=self.url, hint=hint)
 
     def _shown_route(self, path: str) -> str:
         """The URL that was asked, for people."""

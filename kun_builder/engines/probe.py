@@ -45,7 +45,8 @@ async def model_facts(server: Server, spec: ModelSpec) -> Facts:
     props = await optional(server, "/props") if entry.get("owned_by") == "llamacpp" else {}
     about = await optional(server, "/info") if not props else {}
     slot = mapping(props.get("default_generation_settings")).get("n_ctx")
-    contexts = (spec.context_length, entry.get("max_model_len"), meta.get("n_ctx"), slot)
+    told = (entry.get(name) for name in ("max_model_len", "context_length", "context_window"))
+    contexts = (spec.context_length, *told, meta.get("n_ctx"), slot)
     info = ModelInfo(
         id=entry["id"],
         revision=spec.revision or text_of(about.get("model_sha")),
@@ -84,8 +85,10 @@ async def _models(server: Server, spec: ModelSpec) -> list[dict[str, Any]]:
         if error.status in {200, 401, 403, 404, 405, 500, 501} and spec.model:
             return []
         raise
-    listed = body.get("data") if isinstance(body, dict) else None
-    return [entry for entry in listed or () if isinstance(entry, dict) and text_of(entry.get("id"))]
+    forms = [body, *(mapping(body).get(name) for name in ("data", "models"))]  # gateways leave out what is around it
+    listed = next((form for form in forms if isinstance(form, list)), [])
+    entries = [{"id": entry} if isinstance(entry, str) else entry for entry in listed]
+    return [entry for entry in entries if text_of(mapping(entry).get("id"))]
 
 
 def _pick(listed: list[dict[str, Any]], spec: ModelSpec, url: str) -> dict[str, Any]:

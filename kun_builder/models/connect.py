@@ -124,8 +124,9 @@ def collects(specs: Iterable[ModelSpec], engines: Engines) -> bool:
 
 def _nobody(spec: ModelSpec, endpoints: Sequence[Endpoint], answers: Sequence[object]) -> ModelError:
     urls = ", ".join(endpoint.url for endpoint in endpoints)
+    who = "nobody" if not getattr(answers[0], "status", 0) else "no model"
     return ModelError(
-        f"model `{spec.name}`: nobody answers at {urls}: {answers[0]}",
+        f"model `{spec.name}`: {who} answers at {urls}: {answers[0]}",
         hint=getattr(answers[0], "hint", "") or "start the server, or correct `endpoints` in the recipe",
     )
 

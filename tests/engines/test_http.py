@@ -201,3 +201,32 @@ def test_a_wrong_address_is_named(url):
     with pytest.raises(ModelError, match="is not an address") as caught:
         asyncio.run(run())
     assert "http://127.0.0.1:8000" in caught.value.hint
+
+
+@pytest.mark.parametrize(("answers", "tries"), [(1, 5), (0, 2)], ids=["kept-too-long", "never-answers"])
+def test_a_connection_that_was_closed_meanwhile_is_no_failure(answers, tries):
+    """A kept connection may be closed just when the next request is sent: that one is sent once more, at once. A server
+    that closes new connections too has failed."""
+    opened = []
+
+    async def serve(reader, writer):
+        opened.append(writer)
+        for number in range(answers + 1):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+            if number < answers:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def run():
+        async with await asyncio.start_server(serve, "127.0.0.1") as there, open_session() as session:
+            server = Server(session, f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}")
+            for _ in range(5):
+                await server.post("/x", {})
+
+    if answers:
+        asyncio.run(run())
+    else:
+        with pytest.raises(TransientError):
+            asyncio.run(run())
+    assert len(opened) == tries

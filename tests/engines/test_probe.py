@@ -68,6 +68,20 @@ def test_numbers_are_taken_where_they_are_some():
     assert (facts.info.context_length, facts.info.tokenizer) == (4096, "m")
 
 
+@pytest.mark.parametrize("listed", [[{"id": "m"}], ["m"], {"models": [{"id": "m"}]}, {"data": ["m"]}])
+def test_a_list_of_models_in_another_form_is_one(listed):
+    """Gateways leave out what is around the list, or what is beside the names; one model needs no name in a recipe."""
+    facts = asyncio.run(model_facts(Told({"/v1/models": listed}), ModelSpec(name="chat")))
+    assert facts.info.id == "m"
+
+
+@pytest.mark.parametrize("name", ["max_model_len", "context_length", "context_window"])
+def test_the_context_has_several_names(name):
+    """vLLM's, those of routers, and Groq's."""
+    told = Told({"/v1/models": {"data": [{"id": "m", name: 4096}]}})
+    assert asyncio.run(model_facts(told, ModelSpec(name="chat"))).info.context_length == 4096
+
+
 @pytest.mark.parametrize(("said", "waiting"), [("3", 3), ("1e999", None), ("1e+5e", None), ("0.0", 0)])
 def test_queues_are_numbers(said, waiting):
     """What looks like a number and is none is no queue."""
