@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kun_builder.cache import cache_folder
 from kun_builder.errors import TrainingError
@@ -22,6 +24,7 @@ _CURES = {
     errno.EPERM: "change its permissions, or choose another folder, for example with --output DIR",
     errno.EEXIST: "a file is in the way: remove it, or choose another folder, for example with --output DIR",
     errno.ENOTDIR: "a file is where a folder should be: choose another folder, for example with --output DIR",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f unlimited`), or choose a disk that takes larger ones",
     errno.EISDIR: "a folder is where a file should be: remove it, or choose another place",
     errno.ENAMETOOLONG: "choose a shorter name, for example with --output DIR",
     errno.EMFILE: "raise the limit of open files: `ulimit -n 65536`",
@@ -29,10 +32,26 @@ _CURES = {
 }
 
 
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+class _Heedless(io.FileIO):
+    """What is said to people. A disk that is full, or a terminal that was closed, does not end what it tells of."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            return len(data)
+
+
 def open_streams() -> None:
     """Make the standard streams usable: closed ones become empty ones, and characters that they lack are escaped.
 
-    Otherwise the first file that is opened would take the place of a closed stream, and be written into.
+    Otherwise the first file that is opened would take the place of a closed stream, and be written into. What goes to
+    stderr and cannot be written there is lost, and nothing else.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         mode = "w" if number else "r"
@@ -47,6 +66,8 @@ def open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  (stays open)
         if number and hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
+    said = io.BufferedWriter(_Heedless(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(said, sys.stderr.encoding, errors="backslashreplace", line_buffering=True)
 
 
 def explained(error: OSError) -> tuple[str, str] | None:

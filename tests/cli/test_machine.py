@@ -44,6 +44,7 @@ def shell(tmp_path, monkeypatch):
         ("KB >&-", {}),
         ("KB 2>&-", {}),
         ("KB <&- >&- 2>&-", {}),
+        ("KB 2>/dev/full", {}),
         ("KB", {"PYTHONIOENCODING": "latin-1"}),
         ("KB", {"PYTHONIOENCODING": "ascii:strict"}),
     ],
@@ -60,6 +61,7 @@ def test_streams_that_are_closed_or_take_few_characters_cost_nothing(shell, tmp_
     ("line", "words"),
     [
         ("KB --output plain", ("plain: File exists", "--output")),
+        ("ulimit -f 1; KB", ("File too large", "ulimit -f")),
         ("KB --output plain/x", ("plain/x: Not a directory", "--output")),
         (f"KB --output {'x' * 300}", ("File name too long", "--output")),
         ("KUN_CACHE=plain/cache KB", ("plain/cache", "KUN_CACHE")),
