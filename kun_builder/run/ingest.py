@@ -30,7 +30,7 @@ from kun_builder.run.parts import PLACE, STAGE, Check, Part, Reading, blame, cut
 from kun_builder.run.plan import digest
 from kun_builder.run.processes import Crew
 from kun_builder.run.sampling import Sample
-from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place
+from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, is_whole, load_rows, place
 from kun_builder.status import Phase, Status
 from kun_builder.types import Source
 
@@ -149,10 +149,10 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
         facts = orjson.loads(manifest.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
-    if facts["key"] != key:
+    if not isinstance(facts, dict) or facts.get("key") != key:
         return None
     shards = tuple(IngestShard(**{**shard, "path": manifest.parent / shard["path"]}) for shard in facts["shards"])
-    whole = all(shard.path.exists() for shard in shards)
+    whole = all(is_whole(shard.path) for shard in shards)
     return IngestResult(key, facts["files"], shards, facts["records"]) if whole else None
 
 

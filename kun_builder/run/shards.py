@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from kun_builder.drops import DROPPED, VERDICT, with_verdicts
 from kun_builder.files import replace_file
 from kun_builder.report import StepCounts, Tally
-from kun_builder.run.source_shards import load_rows
+from kun_builder.run.source_shards import is_whole, load_rows
 from kun_builder.run.worker import Result, conform
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ class ShardRecord:
 
 
 def read_record(path: Path, key: str) -> ShardRecord | None:
-    """The record beside the shard `path`, or None if the shard is not finished or is of another key."""
+    """The record beside the shard `path`, or None if the shard is not finished, damaged, or of another key."""
     try:
         data = orjson.loads(path.with_suffix(".json").read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
-    if data.get("key") != key or not path.exists():
+    if not isinstance(data, dict) or data.get("key") != key or not is_whole(path):
         return None
     counts = tuple(StepCounts(**count) for count in data["counts"])
     return ShardRecord(key, data["alive"], data["rows"], counts, tuple(tuple(entry) for entry in data["usage"]))

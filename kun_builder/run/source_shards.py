@@ -31,6 +31,10 @@ PART = pa.schema([SCHEMA.field(name) for name in ("position", "offset", "text", 
 """Schema of rows as a part is read: their positions count from the first record of the part."""
 
 
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""How a stream of Arrow ends; it begins with the first half."""
+
+
 @dataclass(frozen=True)
 class IngestShard:
     """One shard: `rows` are in its file, and `alive` of them live on.
@@ -159,6 +163,18 @@ def _digest(table: pa.Table) -> str:
     return content.hexdigest()[:32]
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a shard has its beginning and its end. A full disk, a copy that was broken off, or a machine that lost
+    its power can leave a part of one, or nothing but zeros."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(4) == _END[:4]
+            file.seek(-len(_END), os.SEEK_END)
+            return begins and file.read() == _END
+    except OSError:  # it is missing, or shorter than its end
+        return False
+
+
 def load_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()
@@ -166,8 +182,8 @@ def load_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def _shard_of(path: Path, key: str) -> IngestShard | None:
-    """The shard at `path`; None if there is none or it has another key."""
-    if not path.exists():
+    """The shard at `path`; None if there is none, or it is damaged or has another key."""
+    if not is_whole(path):
         return None
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
         facts = orjson.loads((stream.schema.metadata or {}).get(b"kun_ingest", b"{}"))

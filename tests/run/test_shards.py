@@ -94,6 +94,21 @@ def test_a_shard_without_its_record_is_computed_again(tmp_path, monkeypatch):
     assert (tmp_path / "0.calls").read_text() == "xx"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[:-1], lambda data: data[: len(data) // 2], lambda data: b"\0" * len(data)],
+)
+def test_a_damaged_shard_is_computed_again(tmp_path, monkeypatch, damage):
+    """What a full disk or a broken copy has left of a shard does not count, though its record is there."""
+    monkeypatch.chdir(tmp_path)
+    task = odd_task(tmp_path, shard(tmp_path, 0, 5))
+    first, whole = computed(task), task.output.read_bytes()
+    task.output.write_bytes(damage(whole))
+    assert read_record(task.output, task.key) is None
+    assert computed(task) == first
+    assert task.output.read_bytes() == whole
+
+
 def test_an_empty_shard_passes(tmp_path):
     """A shard without living rows is written with its schema, so that the next stage can read it."""
     task = odd_task(tmp_path, shard(tmp_path, 0, 0))
