@@ -1,9 +1,9 @@
-"""What stands behind `Generate`: journal, then one asking for all who want the same, then pool, window and endpoint.
+"""What stands behind `Generate`: the journal, then one request for all rows that ask the same, then the pool.
 
     async with open_models(specs, registry.engines, journal, status) as generator:
         completion = await generator.ask("chat", Request("..."), Asker(stage="summarise"))
 
-What is answered is on disk before `ask` returns. What fails is tried again, or not, by the kind of its failure.
+An answer is on disk before `ask` returns. Whether a failure is tried again depends on its kind.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _BROKE_OFF = frozenset({"error", "reasoning without an answer"})  # no fault of 
 _NO_ANSWER = 200  # status of what a server takes for an answer, and is none
 _WRONG_ANSWERS = 3  # after so many in a row the server will not answer this request otherwise
 _FORBIDDEN, _ITS_TEXT = frozenset({403, 451}), 8
-"""Between answers, a server that forbids a request means its text: a filter or a firewall stands before the model. As
-many in a row without an answer mean the key."""
+"""A server that forbids single requests between answers objects to their text: a filter or a firewall stands before the
+model. So many in a row without an answer mean that the key is refused."""
 _LONG_PAUSE = 60.0  # seconds from which on a pause that a server asks for is mentioned
 
 
@@ -66,7 +66,7 @@ class Model:
     """What stands for its revision in the journal's keys: new answers get the first, old ones may have any of them."""
     guard: Guard
     forbidden: int = _ITS_TEXT
-    """Requests that were forbidden since the last answer; without an answer yet, one is too many."""
+    """Requests that were forbidden since the last answer. Before the first answer, one is too many."""
 
     def forbids(self, error: FatalError) -> bool:
         """Whether a request was forbidden that may have itself to blame."""
@@ -110,7 +110,7 @@ class Generator:
         return self._models[model].info
 
     def identity(self, model: str) -> ModelInfo:
-        """Who `model` is as far as results depend on it. Where it tells no revision, what stands for one is there."""
+        """Who `model` is as far as results depend on it. If it tells no revision, `revision` is what stands for one."""
         return replace(
             self._models[model].info, revision=self._models[model].origins[0] + self._models[model].info.variant
         )
@@ -283,8 +283,8 @@ class Generator:
             await asyncio.sleep(pause(failed, retry_after))
 
     def _wish(self, model: str, pool: Pool, error: TransientError) -> float | None:
-        """The pause in seconds that a server asks for, if any. Over 60 s: None if another endpoint can be asked,
-        FatalError if it is longer than the model's `wait`, else the user is told."""
+        """The pause in seconds that a server asks for, if any. If it is over 60 s: None where another endpoint can be
+        asked, FatalError where it is longer than the model's `wait`; otherwise the user is told."""
         wish = error.retry_after
         if wish is None or wish <= _LONG_PAUSE:
             return wish
@@ -334,9 +334,9 @@ async def open_models(
 ) -> AsyncIterator[Generator]:
     """Connect all models and ask them who they are; the journal is closed in the end.
 
-    `sharers` processes of this run, with this one, ask the same endpoints. Models whose specs differ in name and price
-    only share endpoints. Raises ModelError for an unknown engine, for a model that no endpoint serves, and for
-    endpoints of one name that serve different models.
+    `sharers`: processes of this run that ask the same endpoints, this one included. Models whose specs differ only in
+    name and price share endpoints. Raises ModelError for an unknown engine, for a model that no endpoint serves, and
+    for endpoints of one name that serve different models.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)

@@ -41,7 +41,7 @@ class Member:
     def __init__(self, endpoint: Endpoint, concurrency: int, sharers: int, limits: Mapping[str, float]) -> None:
         self.endpoint, self.url = endpoint, endpoint.url
         self.limits, self.rate = limits, Rate(limits, sharers)
-        self._told = not concurrency  # a batch API says how many it waits for, llama.cpp has so many slots
+        self._told = not concurrency  # then the endpoint may say: a batch API how many it collects, llama.cpp its slots
         self.window = Window(concurrency or self._at_once, sharers=sharers)
         self.pace = 0.0
         """Smoothed seconds per token of one request; 0 before the first answer."""
@@ -79,7 +79,7 @@ class Member:
         self.slowest = max(took, self.slowest * _FORGET)
 
     def returns(self) -> None:
-        """Note that it is back. How many requests it works on at once may be another number than before."""
+        """Note that it is back. It may work on another number of requests at once than before."""
         self.aside, self.failures, self.heard = False, 0, time.monotonic()
         if self._told and self._at_once:
             self.window.fix(self._at_once)

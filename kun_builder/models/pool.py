@@ -1,12 +1,12 @@
 """Several endpoints behind one model name, of any kinds: each request goes where it will be answered soonest.
 
 A request waits here until some endpoint's window has a place for it and the limits per minute allow it. Requests of the
-row that started first are sent first, so that rows end one after the other and do not all come to the same stage at the
-same time.
+row that started first are sent first, so that rows finish one after the other instead of all reaching the same stage at
+the same time.
 
 An endpoint whose requests fail one after the other, or that has answered nothing for a while, is asked whether it is
-healthy (`watch`). If it is not, or if its requests fail all the same, it is set aside: what it was working on is asked
-elsewhere, and it is probed at growing intervals until it is back.
+healthy (`watch`). If it is not, or if its requests fail although it says so, it is set aside: what it was working on is
+asked elsewhere, and it is probed at growing intervals until it is back.
 """
 
 from __future__ import annotations

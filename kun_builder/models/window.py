@@ -5,12 +5,13 @@ Two signals tell where that is:
 
 * the server's own count of waiting requests, where it gives one: while it is 0 the limit grows at once, and from then
   on it follows twice the number of requests at work;
-* else time per token, compared for requests of the same kind (stage) at two limits: twice the requests at twice the
-  time each is no gain (Little's law: throughput = in flight / latency). Comparing like with like makes it independent
-  of the mix of short and long requests. Two doublings without gain end the search; the first of them is the limit.
+* otherwise the time per token, compared for requests of the same kind (stage) at two limits: twice the requests at
+  twice the time each is no gain (Little's law: throughput = in flight / latency). Comparing like with like makes it
+  independent of the mix of short and long requests. Two doublings without gain end the search; the first of them stays
+  the limit.
 
-Later the limit falls when answers take longer than they did at the same limit, rises when they take less, and is tried
-again from time to time. Refusals (429, 503) that are more than the odd fault cut it, and from then on it grows slowly.
+Later the limit falls when answers take longer than they did at the same limit, rises when they take less, and from time
+to time the search is repeated. Refusals (429, 503) beyond the odd one cut the limit, and from then on it grows slowly.
 """
 
 from __future__ import annotations
