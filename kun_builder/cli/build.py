@@ -93,6 +93,7 @@ def command(
             with progress(status, out), _metrics(status, metrics_port, out):
                 report = wanted(checked, registry, fresh=fresh, status=status)
             if not is_presented(checked.output):
+                out.note("writing the card and the report page")
                 _present(checked.output, out)
         if not repo or out.format == "human":
             show_result(report, checked, out)
@@ -102,14 +103,14 @@ def command(
 
 
 def _present(run: Path, out: Output) -> None:
-    """Write what people look at. A failure there is told, but the run is complete and its exit status stays 0."""
-    from kun_builder.result.present import renew_presentation
+    """Write card, pictures and page. A failure there is told, but the run is complete and its exit status stays 0."""
+    from kun_builder.result.present import write_presentation
 
     try:
-        renew_presentation(run)
+        write_presentation(run)
     except Exception as error:  # of a column that a stranger's plugin made, or of a library that draws it
         what = " ".join(str(error).split()) or type(error).__name__
-        out.note(f"the run is complete, but its card or report page could not be written: {what}")
+        out.note(f"the run is complete, but its card and report page could not be written: {what}")
         out.note(f"`kun-build report {run}` tries it again")
 
 

@@ -13,7 +13,6 @@ import click
 
 from kun_builder.cli.output import Output, console, make_table, printable
 from kun_builder.errors import shown
-from kun_builder.readers.addresses import public
 
 if TYPE_CHECKING:
     from kun_builder.recipe.recipe import Recipe
@@ -37,7 +36,6 @@ def show_result(report: RunReport, recipe: Recipe, out: Output) -> None:
             _funnel(name, split)
         _rows(dataset, report)
         _where(report, dataset, rejected)
-        click.echo(f"look at it:  kun-build report {shlex.quote(shown(public(recipe.output_at) or recipe.output))}")
 
 
 def _funnel(name: str, split: SplitReport) -> None:
@@ -92,7 +90,7 @@ def _where(report: RunReport, dataset: Path, rejected: Path) -> None:
     out = f"{kept} {rows} are in {places[0]}; the other {lost} are in {places[1]}, with their reasons"
     click.echo(out)  # not through the console, which would break a command into lines
     if kept:
-        click.echo(f"load it:     {_command(report, dataset)}")
+        click.echo(f"load it:  {_command(report, dataset)}")
 
 
 def _command(report: RunReport, dataset: Path) -> str:

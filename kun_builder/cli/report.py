@@ -19,10 +19,9 @@ from kun_builder.cli.output import Output
 @output_options
 @run_at_address("run", writes=lambda given: True)
 def command(run: Path, show: bool, out: Output) -> None:
-    """Write report.html and the card of the finished run in RUN anew, with their pictures, and open the page.
+    """Write report.html and the card of the finished run in RUN anew, and open the page.
 
-    The page is one file that needs no network: the funnel, pictures, and samples of kept and rejected rows. Later
-    builds in the same folder keep it up to date.
+    The page is one file that needs no network: the funnel, pictures, and samples of kept and rejected rows.
     """
     import sys
 

@@ -154,11 +154,10 @@ def _check_columns(run: FinishedRun, kept: Mapping[str, Mapping[str, Any]]) -> N
         )
 
 
-def present(run: FinishedRun, repo: str, *, drawn: bool = True) -> dict[str, bytes]:
-    """Card, its pictures if `drawn`, and lock file of a run by itself, by their path in the dataset's folder `repo`."""
+def present(run: FinishedRun, repo: str) -> dict[str, bytes]:
+    """Card, pictures and lock file of a run by itself, by their path in the dataset's folder `repo`."""
     splits = {name: _split_entry(run, name, "run") for name in run.report.splits}
-    dressing = _dressing(repo, run, splits, {"run": _run_entry(run)}, [], run.notes, drawn=drawn)
-    return {**dressing, LOCK: run.lock}
+    return {LOCK: run.lock, **_dressing(repo, run, splits, {"run": _run_entry(run)}, [], run.notes)}
 
 
 def _dressing(
@@ -169,12 +168,10 @@ def _dressing(
     releases: Sequence[Mapping[str, Any]],
     words: str,
     title: str = "",
-    *,
-    drawn: bool = True,
 ) -> dict[str, bytes]:
-    """The card and, if `drawn`, its pictures, by their path in the repository."""
+    """The card and its pictures, by their path in the repository."""
     facts = replace(card_facts(repo, run, splits, runs, releases, words), title=title or run.report.name)
-    charts = pictures(facts.splits) if drawn else {}
+    charts = pictures(facts.splits)
     readme = card(facts := replace(facts, pictures=tuple(charts)))
     check_card(readme, facts)
     return {"README.md": readme.encode(), **{f"plots/{name}.png": to_png(to_svg(c)) for name, c in charts.items()}}

@@ -7,8 +7,6 @@ import pytest
 from places import KUN_BUILD
 from servers.agreeable import agreeable
 
-from kun_builder.result.present import write_presentation
-
 PLUGIN = """
 from kun_builder import RowStage, hookimpl
 
@@ -105,4 +103,4 @@ def test_any_column_called_score_survives(build, tmp_path, kind, value):
     assert done.returncode == 0, done.stderr
     assert "could not be written" not in done.stderr
     assert (tmp_path / "runs/lost/dataset/README.md").exists()
-    assert write_presentation(tmp_path / "runs/lost").exists()
+    assert (tmp_path / "runs/lost/report.html").exists()

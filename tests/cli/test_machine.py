@@ -50,11 +50,11 @@ def shell(tmp_path, monkeypatch):
     ],
 )
 def test_streams_that_are_closed_or_take_few_characters_cost_nothing(shell, tmp_path, line, env):
-    """The run is built and has its card, and its exit status is 0."""
+    """The run is built and presented, and its exit status is 0."""
     status, said = shell(line, **env)
     assert status == 0, said
     assert "Traceback" not in said
-    assert (tmp_path / "runs/small/dataset/recipe.lock.yaml").exists()
+    assert (tmp_path / "runs/small/report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_explain_unknown(shell):
 
 def test_report(shell):
     """`report` writes the page anew and prints where it is."""
-    assert not (shell.folder / "run/report.html").exists()
+    (shell.folder / "run/report.html").unlink()
     assert shell("report", "run", "--no-open").strip() == "run/report.html"
     assert (shell.folder / "run/report.html").stat().st_size > 10_000
     assert (shell.folder / "run/dataset/plots/funnel.png").read_bytes().startswith(b"\x89PNG")

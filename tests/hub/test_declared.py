@@ -201,12 +201,12 @@ def test_a_column_of_another_kind(project):
 
 
 def test_a_card_that_fails_does_not_cost_the_run(project, monkeypatch):
-    """What goes wrong in a card is said; the run is complete and its exit status is that of a success."""
-    monkeypatch.setattr("kun_builder.result.release.check_card", lambda card, facts: 1 // 0)
+    """What goes wrong in card and pictures is said; the run is complete and its exit status is that of a success."""
+    monkeypatch.setattr("kun_builder.result.release.to_png", lambda svg: 1 // 0)
     project()
     done = CliRunner().invoke(cli, ["recipe.yaml", "--output", "run"])
     assert done.exit_code == 0, done.output
-    assert "card or report page could not be written: integer division" in done.stderr
+    assert "card and report page could not be written: integer division" in done.stderr
     assert json.loads(Path("run/report.json").read_text())["splits"]["web"]["kept"] == 29
 
 

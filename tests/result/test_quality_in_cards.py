@@ -12,7 +12,7 @@ from kun_training.evaluation.pairs import write_evaluation
 from kun_builder.report import read_report
 from kun_builder.result.finished import open_run
 from kun_builder.result.manifest import read_manifest
-from kun_builder.result.present import is_presented, renew_presentation, write_presentation
+from kun_builder.result.present import is_presented, write_presentation
 from kun_builder.result.release import Base, compose
 from kun_builder.result.review_draw import draw
 from kun_builder.run.folder import RunFolder
@@ -141,22 +141,9 @@ def test_words_of_a_reviewer_stay_words(run):
     assert "&lt;script&gt;x" in page
 
 
-def test_the_page_is_kept_up_to_date_from_when_it_was_asked_for(run):
-    """A build writes the card in words alone; once there is a page, it is drawn anew after new verdicts, as after a new
-    run, and so are the pictures."""
-    card, page, picture = run / "dataset/README.md", run / "report.html", run / "dataset/plots/funnel.png"
-    assert not is_presented(run)
-    renew_presentation(run)
-    assert is_presented(run)
-    assert "## " in card.read_text("utf-8")
-    assert "![" not in card.read_text("utf-8")
-    assert not page.exists()
+def test_a_page_is_old_when_somebody_has_judged_since(run):
+    """After new verdicts the page is written anew, as after a new run."""
     write_presentation(run)
     assert is_presented(run)
     judge(run)
     assert not is_presented(run)
-    picture.unlink()
-    renew_presentation(run)
-    assert is_presented(run)
-    assert "Read by people" in page.read_text("utf-8")
-    assert picture.exists()
