@@ -73,12 +73,12 @@ class Member:
     def _at_once(self) -> int:
         return getattr(self.endpoint, "in_flight", 0)
 
-    def answers(self, took: float) -> None:
+    def note_answer(self, took: float) -> None:
         """Note an answer that took so many seconds."""
         self.answered += 1
         self.slowest = max(took, self.slowest * _FORGET)
 
-    def returns(self) -> None:
+    def note_return(self) -> None:
         """Note that it is back. It may work on another number of requests at once than before."""
         self.aside, self.failures, self.heard = False, 0, time.monotonic()
         if self._told and self._at_once:

@@ -246,7 +246,7 @@ class Pool:
         self._sizes.learn(kind, tokens)
         pace = member.window.answered(kind, place.started, completion.completion_tokens)
         member.pace += (pace - member.pace) * (_SMOOTH if member.pace else 1.0)
-        member.answers(time.monotonic() - place.started)
+        member.note_answer(time.monotonic() - place.started)
         self._alive(member)
 
     def _alive(self, member: Member) -> None:
@@ -305,7 +305,7 @@ class Pool:
         """Give an endpoint requests again. Returns False, and does not, if it no longer serves what it did before."""
         if not await self._same(member):
             return False
-        member.returns()
+        member.note_return()
         self._failure = None
         self._status.say(f"model `{self.name}`: {member.url} is back")
         self._changed()

@@ -90,9 +90,9 @@ def test_the_slowest_answer_is_forgotten_slowly():
     """Each answer is counted; the slowest one holds until others have been faster for long."""
     one = member()
     for took in (10.0, 1.0, 9.95):
-        one.answers(took)
+        one.note_answer(took)
     assert (one.answered, one.slowest) == (3, 9.95)
-    one.answers(1.0)
+    one.note_answer(1.0)
     assert one.slowest == pytest.approx(9.95 * 0.99)
 
 
@@ -104,12 +104,12 @@ def test_one_that_is_back_begins_anew():
         one.aside, one.failures, one.heard = True, 7, 0.0
         assert one.window.limit == 4
         one.endpoint.in_flight = 6
-        one.returns()
+        one.note_return()
         assert (one.aside, one.failures) == (False, 0)
         assert time.monotonic() - one.heard < 5
     assert (said.window.limit, fixed.window.limit) == (6, 4)
     said.endpoint.in_flight = 0  # it does not tell any more
-    said.returns()
+    said.note_return()
     assert said.window.limit == 6
 
 
@@ -135,7 +135,7 @@ def test_a_server_that_does_not_tell_its_health_in_time(monkeypatch):
 def test_the_report_has_its_figures():
     """Address, answers, failures, times set aside, the limit over time up to now, and the limits of the recipe."""
     one = member(limits={"requests_per_minute": 60})
-    one.answers(1.0)
+    one.note_answer(1.0)
     one.failed, one.set_aside = 2, 3
     report = one.report()
     assert (report.url, report.answered, report.failed, report.set_aside) == ("http://a", 1, 2, 3)
