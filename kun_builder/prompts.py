@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kun_builder.types import Message
@@ -25,6 +26,8 @@ _CONTROL = re.compile(
     r"|[\[［](?=[/／]?(?:INST|SYS|[gs]MASK|CLS|SEP|UNK|PAD|MASK|BOS|EOS|PREFIX|SUFFIX|MIDDLE|THINK|IMG|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS"
     r"|SYSTEM_PROMPT|unused_?\d{1,4})[\]］])|[<＜](?=[<＜][/／]?SYS[>＞][>＞])"
 )
+_BRACKETS = re.compile(r"[<＜>＞\[［]")
+"""What each of the control tokens has; most texts have none, and one look for all of them is cheap."""
 _BREAK = "\u200b"
 _BRACKET = re.compile(r"[<＜\[［]")
 _RESTORE = re.compile(f"{_BREAK}(?=[>＞])|(?<=[<＜\\[［]){_BREAK}")
@@ -32,6 +35,8 @@ _RESTORE = re.compile(f"{_BREAK}(?=[>＞])|(?<=[<＜\\[［]){_BREAK}")
 
 def neutralise(text: str) -> str:
     """`text` with every control-token lookalike broken by a zero-width space: no tokenizer sees a control token."""
+    if not _BRACKETS.search(text):
+        return text
     return _CONTROL.sub(lambda m: _BREAK + m[0] if m[0] in ">＞" else m[0] + _BREAK, text)
 
 
@@ -80,13 +85,16 @@ class Prompt:
     def fill(self, **values: str) -> str | tuple[Message, ...]:
         """Messages for a chat prompt, a string for a completion prompt. Raises KeyError for a slot without a value."""
         safe = {name: neutralise(value) for name, value in values.items()}
-        parts = _ROLE.split(self.text)
-        if len(parts) == 1:
+        if not (messages := _messages(self.text)):
             return _fill(self.text, safe).rstrip("\n")
-        return tuple(
-            {"role": role, "content": _fill(content, safe).strip("\n")}
-            for role, content in zip(parts[1::2], parts[2::2], strict=True)
-        )
+        return tuple({"role": role, "content": _fill(content, safe).strip("\n")} for role, content in messages)
+
+
+@lru_cache(maxsize=64)  # a prompt is filled for every row
+def _messages(template: str) -> tuple[tuple[str, str], ...]:
+    """Role and content of each message of a chat prompt; none of a completion prompt."""
+    parts = _ROLE.split(template)
+    return tuple(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
