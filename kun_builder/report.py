@@ -215,7 +215,7 @@ class RunReport:
         replace_file(path, orjson.dumps(data, option=orjson.OPT_INDENT_2), private=True)
 
 
-_DAMAGED = "bring it back from a copy, or build the run again with --fresh"
+_DAMAGED = "bring it back from a copy, or run kun-build again: it is written from the shards, and nothing asked anew"
 
 
 def read_report(path: Path) -> RunReport:

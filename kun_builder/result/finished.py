@@ -29,7 +29,9 @@ from kun_builder.run.head import CONFIGS, data_path
 from kun_builder.run.redact import refuse_copies, refuse_text, stays_here, without_text
 from kun_builder.run.verdicts import FOLDER, verdicts_in
 
-BUILD_AGAIN = "build the run again with --fresh"
+BUILD_AGAIN = (
+    "delete its report.json and run kun-build again: the result is written from the shards, and nothing asked anew"
+)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,12 @@ def open_run(path: Path) -> FinishedRun:
         lock = (path / "recipe.lock.yaml").read_bytes()
     except FileNotFoundError as error:
         raise PublishError(f"{path} has no recipe.lock.yaml", hint=BUILD_AGAIN) from error
-    return FinishedRun(folder, report, lock, _license(report, publish_settings(lock)))
+    run = FinishedRun(folder, report, lock, _license(report, publish_settings(lock)))
+    for split, facts in report.splits.items():
+        if facts.kept and not run.kept[split]:
+            raise PublishError(f"{folder.kept} has no file of `{split}`", hint=BUILD_AGAIN)
+        _count(split, run.kept[split], facts.kept)
+    return run
 
 
 def open_finished(path: Path) -> FinishedRun:
@@ -164,8 +171,8 @@ def open_finished(path: Path) -> FinishedRun:
     run = open_run(path)
     check_licences(run.report.splits, publish_settings(run.lock), texts=run.columns == TEXT_COLUMNS)
     for split, facts in run.report.splits.items():
-        for files in (run.kept[split], *(run.found(config, split) for config in CONFIGS)):
-            _count(split, files, facts.kept)
+        for config in CONFIGS:
+            _count(split, run.found(config, split), facts.kept)
     for split in sorted(run.withheld):
         refuse_copies(run.kept[split])
         refuse_text(run.kept[split], _published(run.found("provenance", split)))

@@ -106,8 +106,20 @@ class RunFolder:
             report = read_report(self.report_path)
         except RunError:
             return None
-        whole = self.dataset.is_dir() and self.kept.is_dir()
-        return report if report.signature == signature and whole else None
+        return report if report.signature == signature and self._has_result(report) else None
+
+    def _has_result(self, report: RunReport) -> bool:
+        """Whether the result is there as the report counts it, as far as its files tell without being read."""
+        try:
+            for file in self.dataset.glob("*/*.parquet"):
+                pq.read_metadata(file)
+            for name, split in report.splits.items():
+                rows = sum(pq.read_metadata(file).num_rows for file in self.kept_files(name))
+                if rows != split.kept or (rows and not any(self.dataset.glob(f"*/{name}-*"))):
+                    return False
+        except (pa.ArrowInvalid, OSError):  # damaged, or gone just now
+            return False
+        return self.dataset.is_dir() and self.kept.is_dir() and (self.path / "recipe.lock.yaml").exists()
 
     def begin(self, *, fresh: bool) -> float:
         """Begin a run. Returns since when answers in the journal count for it, as Unix time; with 0 all of them do.

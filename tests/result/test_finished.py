@@ -8,7 +8,7 @@ import pytest
 from finished_runs import make_run
 
 import kun_builder
-from kun_builder.errors import RunError
+from kun_builder.errors import PublishError, RunError
 from kun_builder.report import read_report
 from kun_builder.result.finished import open_run
 from kun_builder.result.release import Base, compose
@@ -82,4 +82,23 @@ def test_a_report_that_is_none_is_said_to_be_damaged(tmp_path, content):
     (run / "report.json").write_bytes(content)
     with pytest.raises(RunError, match=r"report\.json is (not JSON|damaged)") as refused:
         open_run(run)
-    assert "--fresh" in refused.value.hint
+    assert "run kun-build again" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda file: file.unlink(), "has no file of `wudao`"),
+        (lambda file: file.write_bytes(b""), "of split `wudao` is damaged"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "of split `wudao` is damaged"),
+    ],
+    ids=["lost", "empty", "cut"],
+)
+def test_rows_that_are_lost_or_damaged_are_said_to_be(tmp_path, damage, says):
+    """Whatever looks at a run names the folder and split, and the cure."""
+    run = make_run(tmp_path / "run", {"wudao": 4})
+    for file in (run / "kept").glob("*.parquet"):
+        damage(file)
+    with pytest.raises(PublishError, match=says) as refused:
+        open_run(run)
+    assert "kun-build" in refused.value.hint

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -95,6 +96,30 @@ def test_a_finished_run_does_nothing_and_says_so(tmp_path, registry):
     second, said = built(tmp_path / "recipe.yaml", registry)
     assert second == first
     assert "nothing to do" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "damage"),
+    [
+        ("kept/*.parquet", Path.unlink),
+        ("kept/*.parquet", lambda file: file.write_bytes(file.read_bytes()[:-9])),
+        ("dataset/*/*.parquet", Path.unlink),
+        ("dataset/*/*.parquet", lambda file: file.write_bytes(b"")),
+    ],
+)
+def test_a_result_that_is_lost_or_damaged_is_written_again(tmp_path, registry, files, damage):
+    """It comes from the finished shards: no model answers anything, though the run was finished."""
+    with simulator(**FAST) as server:
+        first, _ = built(recipe_file(tmp_path, server.url), registry)
+        answered = server.counts()["different"]
+        found = {file: file.read_bytes() for file in (tmp_path / "run").glob(files)}
+        for file in found:
+            damage(file)
+        again, said = built(tmp_path / "recipe.yaml", registry)
+        assert server.counts()["different"] == answered
+    assert again.splits == first.splits
+    assert {file: file.read_bytes() for file in found} == found
+    assert not any("nothing to do" in line for line in said)
 
 
 def test_a_finished_run_asks_again_at_other_endpoints(tmp_path, registry):
