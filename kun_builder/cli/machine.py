@@ -66,8 +66,12 @@ def open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  (stays open)
         if number and hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
+    if (
+        sys.__stderr__ is None or sys.stderr is not sys.__stderr__
+    ):  # whoever has put another in its place wants to have what is said
+        return
     said = io.BufferedWriter(_Heedless(2, "w", closefd=False))
-    sys.stderr = io.TextIOWrapper(said, sys.stderr.encoding, errors="backslashreplace", line_buffering=True)
+    sys.stderr = io.TextIOWrapper(said, sys.__stderr__.encoding, errors="backslashreplace", line_buffering=True)
 
 
 def explained(error: OSError) -> tuple[str, str] | None:
