@@ -5,6 +5,7 @@ Kun (arXiv 2401.06477) fine-tunes a base model for this on inverted pairs; a cha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -19,7 +20,7 @@ from .context import about_question
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, defect, split_outline, topic_of
 from .languages import ZH, chosen
-from .pairs import explains, reach, support
+from .pairs import arrival, explains, reach, support
 from .scripts import in_script_of
 from .shots import nearest, with_examples
 from .sides import answerable
@@ -30,6 +31,12 @@ COMPLETION = ZH.prompts["label_completion"]
 
 _TOPIC_IN_TEXT = 0.1
 """Share of the grams of a topic that the text must have: a model that misreads a text names a topic of its own."""
+
+_LATEST_TOPIC = 0.25
+"""Share of a text that may stand before its topic comes: what is named later is not what the whole text is about."""
+
+_WHOSE = re.compile("[的（(与與和]")
+"""What stands before the first of these in a topic is what it is a side of (稻糠的用途), or the first of several."""
 
 _ENOUGH = (True, 0.6)
 """The worth (see `_Candidate`) from which on no further candidate is asked for: half of 112 were so good, and a second
@@ -130,12 +137,19 @@ def _candidate(completion: Completion, text: str, prompt: Prompt) -> _Candidate:
     instruction = answerable(said, text)
     if fault := _fault(completion, instruction, text, prompt, 3 if outline else 2):
         return _Candidate(instruction, fault)
-    if (topic := topic_of(outline)) and support(topic, text) < _TOPIC_IN_TEXT:
+    if (topic := topic_of(outline)) and _is_elsewhere(topic, text):
         return _Candidate(instruction, ("off_text", topic))
     if beyond := asks_beyond(instruction, text) or ("" if explains(text, instruction) else instruction):
         return _Candidate(instruction, ("off_text", beyond))
     stands_alone = about_question(instruction) is None
     return _Candidate(instruction, None, (stands_alone, reach(f"{outline}\n{instruction}", text)))
+
+
+def _is_elsewhere(topic: str, text: str) -> bool:
+    """Whether the text says nothing of the topic, or comes late to it and to whose side it is."""
+    places = [arrival(words, text) for words in (topic, _WHOSE.split(topic)[0]) if words]
+    named = min((place for place in places if place is not None), default=0.0)
+    return support(topic, text) < _TOPIC_IN_TEXT or named > _LATEST_TOPIC
 
 
 def _fault(completion: Completion, instruction: str, text: str, prompt: Prompt, questions: int) -> Defect | None:

@@ -124,6 +124,17 @@ def reach(words: str, text: str) -> float:
     return sum(not said.isdisjoint(_grams(part)) for part in parts) / len(parts) if parts else 0.0
 
 
+def arrival(words: str, text: str) -> float | None:
+    """The share of the text that stands before its first sentence with half of the grams of `words`; None if there is
+    no such sentence."""
+    said, passed = grams(words), 0
+    for sentence in sentences(text):
+        if 2 * len(said & grams(sentence)) >= len(said):
+            return passed / len(text)
+        passed += len(sentence)
+    return None
+
+
 def invented(output: str, *sources: str) -> str:
     """The first number, Latin word or quoted name of the answer that no source has, or ""; marks of lists aside."""
     known = "\n".join(sources).lower()

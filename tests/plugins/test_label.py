@@ -215,6 +215,31 @@ def test_a_topic_that_the_text_does_not_have_is_dropped():
     assert (drop.reason, drop.value) == ("off_text", "龙卷风监狱")
 
 
+MANY = "绿茶要用八十度的水，泡两分钟。" * 3 + "普洱茶则要用开水，先洗一遍茶叶再泡。"
+
+
+@pytest.mark.parametrize(
+    ("topic", "stays"),
+    [
+        ("绿茶", True),
+        ("绿茶的泡法", True),
+        ("绿茶与普洱茶", True),
+        ("茶叶（绿茶用八十度的水）", True),
+        ("普洱茶", False),
+        ("普洱茶的泡法", False),
+    ],
+)
+def test_a_topic_that_the_text_comes_to_late_is_dropped(topic, stays):
+    """What is named behind the first quarter of a text for the first time is not what the whole text answers."""
+    answer = f"话题：{topic}\n方面：水温，时间\n问题：{topic}要用多热的水，泡多久？"
+    if stays:
+        assert run(Scripted([answer]), MANY)["instruction"].startswith(topic)
+    else:
+        with pytest.raises(Drop) as caught:
+            run(Scripted([answer]), MANY)
+        assert (caught.value.reason, caught.value.value) == ("off_text", topic)
+
+
 def test_the_example_may_be_followed_and_not_copied():
     """Words of the model's own turns in the prompt are the wanted form; words of the rest are a leak."""
     assert run(Scripted(["绿茶怎么泡？请写出材料、步骤和注意事项。"]))["instruction"].startswith("绿茶")
