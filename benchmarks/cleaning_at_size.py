@@ -86,7 +86,7 @@ def documents(pool: list[str], count: int, path: Path) -> None:
 def measure(command: list[str], cores: int | None = None) -> Measured:
     """Run `command`, on so many cores if given."""
     began, before = time.perf_counter(), os.times()
-    prefix = ["taskset", "-c", ",".join(map(str, range(cores)))] if cores else []
+    prefix = ["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))] if cores else []
     process = subprocess.Popen([*prefix, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak = [0]
     threading.Thread(target=watch_memory, args=(process.pid, peak), daemon=True).start()
