@@ -36,7 +36,6 @@ def card(facts: CardFacts) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(template),
         undefined=jinja2.StrictUndefined,
-        bytecode_cache=jinja2.FileSystemBytecodeCache(),  # compiling takes three times as long as all else of a card
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
