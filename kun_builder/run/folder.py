@@ -115,7 +115,8 @@ class RunFolder:
                 pq.read_metadata(file)
             for name, split in report.splits.items():
                 rows = sum(pq.read_metadata(file).num_rows for file in self.kept_files(name))
-                if rows != split.kept or (rows and not any(self.dataset.glob(f"*/{name}-*"))):
+                published = data_path("default", name, report.format)
+                if rows != split.kept or (rows and not any(self.dataset.glob(published))):
                     return False
         except (pa.ArrowInvalid, OSError):  # damaged, or gone just now
             return False
