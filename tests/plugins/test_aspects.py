@@ -71,7 +71,7 @@ def test_a_long_instruction_brings_its_own_material():
 
 def test_label_asks_again_rather_than_beyond_the_text():
     """An instruction that asks for what the text lacks gives way to another; if none is better, the row is dropped."""
-    beyond, within = "糖醋汁怎么做？请写出材料、步骤和注意事项。", "糖醋汁怎么做？请写出材料和步骤。"
+    beyond, within = "糖醋汁的注意事项是什么？", "糖醋汁怎么做？请写出材料和步骤。"
     kept = asyncio.run(label.run(row(RECIPE), Scripted([beyond, within])))
     assert kept["instruction"] == within
     with pytest.raises(Drop) as caught:
