@@ -103,9 +103,9 @@ def _wrong(found: str, errors: Sequence[Mapping[str, Any]], names_at: NamesAt) -
 def _quotes(kind: str, given: object) -> str:
     """The cure for what only quotes make wrong: YAML reads a bare `no` or `2024` as no text, a quoted number as one."""
     if kind == "string_type" and isinstance(given, bool | int | float):
-        return ": put it in quotes"
+        return " (put it in quotes)"
     number = kind in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"-?\d+(?:\.\d+)?", given)
-    return ": leave out the quotes" if number else ""
+    return " (leave out the quotes)" if number else ""
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -223,7 +223,11 @@ def test_misspelt_disable_is_reported():
         ("field: str =", "field: 'Str' =", "the annotation of option `field` of `parse` cannot be resolved"),
         ("field: str", "path: str", "source `poems`: option `path` has a meaning in every recipe"),
         ('data, *, field: str = "text"', "data, **field", "must be `parse(data, *, options...)`"),
-        ('= "text"', "= 3", "source `poems`: `field` must be a valid string, not 3, but that is its default"),
+        (
+            '= "text"',
+            "= 3",
+            "source `poems`: `field` must be a valid string, not 3 (put it in quotes), but that is its default",
+        ),
         (
             'field: str = "text"',
             "field: hookimpl.__class__ = None",
