@@ -242,15 +242,14 @@ def touched_up(output: str, text: str, instruction: str) -> str:
 
     What brackets enclose is a clause of its own. Clauses that say the question again or lead on to others are nobody's.
     """
-    told = {bare for _, bare in _bare_clauses(text)}
-    asked = grams(simplified(instruction))
-    said = [
-        (clause, bare)
-        for clause, bare in _bare_clauses(output)
-        if not (_LEADS_ON.search(clause) or _grams(clause) <= asked)
-    ]
-    own = [clause for clause, bare in said if bare not in told]
-    return own[0] if own and len(own) <= (1 - _LEAST_COPIED) * len(said) else ""
+    told, asked = {bare for _, bare in _bare_clauses(text)}, grams(simplified(instruction))
+    copied, own = 0, []
+    for clause, bare in _bare_clauses(output):
+        if bare in told:
+            copied += 1
+        elif not (_LEADS_ON.search(clause) or _grams(clause) <= asked):
+            own.append(clause)
+    return own[0] if own and copied >= _LEAST_COPIED * (copied + len(own)) else ""
 
 
 def _bare_clauses(text: str) -> Iterator[tuple[str, str]]:

@@ -244,6 +244,13 @@ def test_an_answer_that_copies_the_text_but_for_a_clause_gives_way(answer):
     assert opened(answer, PEOPLE, touch_ups=True)["output"] == answer
 
 
+def test_a_copied_clause_counts_although_the_question_has_it_too():
+    """Three clauses of five are the text's."""
+    text = "Crabs line up by size. The largest moves first. The next one takes its shell, and so on."
+    answer = "Crabs queue. The biggest starts. The largest moves first. The next one takes its shell, and so on."
+    assert touched_up(answer, text, "Why is it that the largest moves first?") == "Crabs queue"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
