@@ -37,7 +37,10 @@ def answerable(instruction: str, text: str) -> str:
 
 def _without(instruction: str, side: str) -> str:
     """`instruction` without the first side of this name, "" where it does not stand by itself."""
-    before, asking, behind = instruction.partition(next(s for s in _SENTENCE.findall(instruction) if side in s))
+    asking = next((sentence for sentence in _SENTENCE.findall(instruction) if side in sentence), "")
+    if not asking:  # its words are those of two sentences
+        return ""
+    before, _, behind = instruction.partition(asking)
     body = asking.rstrip("。？！?! \n")
     if re.fullmatch(_ASKS + re.escape(side) + _MORE + _REST.pattern, body):
         return (before + behind).strip()

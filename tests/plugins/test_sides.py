@@ -42,6 +42,7 @@ def test_a_side_that_the_text_says_nothing_of_is_taken_out(asked, left):
         "请写出凉拌黄瓜的材料、营养价值如何、步骤。",
         "凉拌黄瓜怎么做，黄瓜的营养价值是什么？",
         "凉拌黄瓜的步骤和营养价值高低。",
+        "请介绍王二!黄瓜的经历。",
         "What are the ingredients, steps and awards of smashed cucumber?",
     ],
 )
@@ -66,6 +67,36 @@ def test_of_any_list_the_sides_of_the_text_remain_in_their_order(sides, last, en
     joined = left.removeprefix("请写出凉拌黄瓜的").removesuffix(end)
     assert joined.replace("以及", "、").replace("和", "、").split("、") == said
     assert asks_beyond(left, TEXT) == ""
+
+
+PIECES = [
+    *SIDES,
+    *BEYOND,
+    "、",
+    "，",
+    ",",
+    "和",
+    "以及",
+    "。",
+    "？",
+    "!",
+    "\n",
+    " ",
+    "的",
+    "请介绍",
+    "经历",
+    "是什么",
+    "荣誉",
+    "(",
+    "*",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_whatever_is_asked_what_is_left_is_part_of_it(asked):
+    """Instructions are a model's words: none of them is an error, and none gets any longer."""
+    left = answerable(asked, TEXT)
+    assert left == asked or len(left) < len(asked)
 
 
 def test_the_label_is_the_instruction_that_is_left():
