@@ -13,7 +13,7 @@ set -euo pipefail
 : "${KUN_MODEL:?the model to serve}"
 
 command -v kun-build > /dev/null || pip install --quiet kun-builder
-mkdir -p "${KUN_WORK:=/tmp/kun}"
+mkdir -p "${KUN_WORK:=$(mktemp -d)}"
 cd "$KUN_WORK"
 hf buckets sync "hf://buckets/$KUN_BUCKET" .
 

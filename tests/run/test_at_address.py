@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 
 import fsspec
@@ -42,25 +41,6 @@ def soon(monkeypatch):
     for module, seconds in zip((mirror, remote_hold), SOON, strict=True):
         for name, value in seconds.items():
             monkeypatch.setattr(module, name, value)
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A function: from now on, this process is on a machine of this name."""
-    return lambda name: monkeypatch.setenv("KUN_CACHE", str(tmp_path / name))
-
-
-@pytest.fixture
-def bucket(s3):
-    """The address of a run folder, and a function: the objects of the run."""
-    name = f"runs-{uuid.uuid4().hex[:8]}"
-
-    def objects():
-        found = s3.client.list_objects_v2(Bucket=name, Prefix="mine/").get("Contents", [])
-        keys = [entry["Key"] for entry in found]
-        return {key[5:]: s3.client.get_object(Bucket=name, Key=key)["Body"].read() for key in keys}
-
-    return f"{s3.put(name, {})}/mine", objects
 
 
 @pytest.fixture
@@ -223,7 +203,7 @@ def test_storage_that_fails_for_good_costs_nothing(kun, cleaning, bucket, machin
     ("address", "why"),
     [
         ("https://example.org/run", "can only be read"),
-        ("file:///tmp/run", "give the path alone"),
+        ("file:///srv/run", "give the path alone"),
         ("s3://key:secret@bucket/run", "keys come from the environment"),
         ("s3://", "names no folder"),
         ("bogus://bucket/run", "Protocol not known: bogus"),

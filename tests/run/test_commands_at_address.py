@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
@@ -35,24 +34,11 @@ def kun_stages():
 """
 
 
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A function: from now on, this process is on a machine of this name."""
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Seconds are short here."""
     monkeypatch.setattr(mirror, "EVERY", 0.2)
     monkeypatch.setattr(remote_hold, "SETTLE", 0.1)
-    return lambda name: monkeypatch.setenv("KUN_CACHE", str(tmp_path / name))
-
-
-@pytest.fixture
-def bucket(s3):
-    """The address of a run folder, and a function: its objects, by their names."""
-    name = f"runs-{uuid.uuid4().hex[:8]}"
-
-    def objects():
-        found = s3.client.list_objects_v2(Bucket=name, Prefix="mine/").get("Contents", [])
-        return {one["Key"][5:]: s3.client.get_object(Bucket=name, Key=one["Key"])["Body"].read() for one in found}
-
-    return f"{s3.put(name, {})}/mine", objects
 
 
 @pytest.fixture

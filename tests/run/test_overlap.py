@@ -219,7 +219,9 @@ def test_servers_are_idle_by_design_until_a_stage_has_seen_all_rows(tmp_path, re
     ]
     assert [segment.label for segment in plan.barriers] == ["same"]
     assert [*report.idle] == ["same"]
-    assert report.phases["read"] + report.phases["same"] <= report.idle["same"] < report.seconds
+    rounded = 0.002  # each of the times below is rounded to a millisecond
+    assert report.phases["read"] + report.phases["same"] - rounded <= report.idle["same"]
+    assert report.idle["same"] + report.phases["ask+judge+rewrite"] <= report.seconds + rounded
 
 
 def test_a_recipe_without_a_barrier_is_one_stretch(tmp_path, recipe):

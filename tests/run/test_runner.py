@@ -21,7 +21,6 @@ from kun_builder.recipe.recipe import load_recipe
 from kun_builder.result.finished import open_finished
 from kun_builder.result.loading import check_loads
 from kun_builder.result.present import write_presentation
-from kun_builder.run.plan import make_plan
 from kun_builder.run.runner import build
 from kun_builder.status import Status
 
@@ -75,18 +74,6 @@ def test_every_row_has_one_outcome_and_a_reason(tmp_path, registry):
     kept = pq.read_table(tmp_path / "run/dataset/data/web-00000-of-00001.parquet")
     assert kept.num_rows == split.kept
     assert kept.column_names == ["instruction", "output"]
-
-
-def test_servers_are_idle_by_design_until_a_stage_has_seen_all_rows(tmp_path, registry):
-    """Plan and report name the dataset stages that models wait for, and no others; the report says for how long."""
-    with simulator(**FAST) as server:
-        path = recipe_file(tmp_path, server.url)
-        path.write_text(path.read_text("utf-8").replace("rewrite]", "rewrite, {same: {scope: all}}]"), "utf-8")
-        plan = make_plan(load_recipe(path, registry), registry)
-        report, _ = built(path, registry)
-    assert [segment.label for segment in plan.barriers] == [*report.idle] == ["same"]
-    before = report.phases["read"] + report.phases["same"]  # cleaning overlaps with reading
-    assert before - 0.01 <= report.idle["same"] <= report.seconds - report.phases["ask+judge+rewrite"]
 
 
 def test_a_finished_run_does_nothing_and_says_so(tmp_path, registry):
