@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kun_builder.errors import RequestError
 from kun_builder.models.rate import Rate
 from kun_builder.models.window import Window
 from kun_builder.types import Endpoint, Request
@@ -53,6 +54,8 @@ class Member:
         self.answered = self.failed = self.set_aside = 0
         self.failures = 0
         """How many requests have failed since its last answer."""
+        self.refusal: RequestError | None = None
+        """The last failure since its last answer, where the server has told it itself, with a status."""
         self.heard = time.monotonic()
         """When it last answered, or began to work after a pause."""
         self.slowest = 0.0

@@ -250,7 +250,7 @@ class Pool:
         self._alive(member)
 
     def _alive(self, member: Member) -> None:
-        member.failures, member.heard = 0, time.monotonic()
+        member.failures, member.refusal, member.heard = 0, None, time.monotonic()
         self.doubt(member, False)
         if not member.proven:
             member.proven, member.probe = True, FIRST_PROBE
@@ -261,6 +261,7 @@ class Pool:
     def _failed(self, member: Member, error: BaseException, started: float) -> None:
         status = error.status if isinstance(error, RequestError) else 0
         member.window.failed(refused=status in _REFUSALS, started=started)
+        member.refusal = error if isinstance(error, RequestError) and status else None
         member.failed += 1
         if isinstance(error, RejectedError):
             self._alive(member)
@@ -288,7 +289,8 @@ class Pool:
         for task in member.tasks:
             member.lost.add(task)
             task.cancel()
-        said = f"model `{self.name}`: {member.url} does not answer"
+        what = f"answers {member.refusal.status} to every request" if member.refusal else "does not answer"
+        said = f"model `{self.name}`: {member.url} {what}"
         if others := sum(other.available for other in self.members):
             self._status.say(f"{said}; the other {others} take over until it is back")
         elif self._deadline is None:
@@ -327,8 +329,9 @@ class Pool:
             return
         self._deadline = None
         urls = ", ".join(member.url for member in self.members) or "there is none"
+        told = next((f"; the last time: {member.refusal.message}" for member in self.members if member.refusal), "")
         self._failure = RunError(
-            f"model `{self.name}`: no endpoint has answered for {self.wait:g} s: {urls}",
+            f"model `{self.name}`: no endpoint has answered for {self.wait:g} s: {urls}{told}",
             hint="start a server, then run the same command again: it goes on where it stopped",
         )
         while self._queue:

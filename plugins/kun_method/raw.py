@@ -16,7 +16,19 @@ _OF_ITSELF = re.compile(
     re.IGNORECASE,
 )
 _FIRST_PERSON = re.compile(r"我(?!国|军|党|院|校|省|市|县|们?的祖国)|笔者|\b(?:I|my|we|our)\b")
-_POINTS_BACK = re.compile(r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是)")
+_POINTS_BACK = re.compile(
+    r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是"
+    r"|(?:However|But|Nevertheless|Nonetheless|Therefore|Thus|Hence|Consequently|Moreover|Furthermore|Additionally|Also"
+    r"|Instead|Otherwise|Meanwhile|Similarly|Likewise|In (?:addition|contrast|turn)|As a result"
+    r"|For (?:example|instance)|On the other hand|This|These|Those|Such|He|She|They|His|Her|Their|Its"
+    r"|It(?! (?:is|was) \w+ (?:that|to)\b| takes?\b))\b)"
+)
+_SEE = re.compile(
+    r"[(\[]?(?:(?:For|To) [^.,;\n]{3,60}, (?:please )?see"
+    r"|(?:Please )?see (?:also|below|above|the (?:article|chapter|section|appendix|list)))\b[^.\n]{0,120}\.[)\]]?",
+    re.IGNORECASE,
+)
+"""A sentence that only says where there is more, which an answer does not have; a doctor to see is something else."""
 _HEADING = re.compile(r"\A(?:#+[^\n]{1,60}|[^\n。！？!?.…：:；;]{2,30})\n+(?=[^\n]{20})")
 _TAIL = re.compile(
     r"[ \t]*(?:#+[^\n]*|(?:[-*•][ \t]*)?(?:[^\W\d]{1,12}[：:][ \t]*)?!?\[[^\]\n]{0,200}\]\([^)\n]{0,500}\)\W*)?"
@@ -43,11 +55,14 @@ def finished(text: str) -> str:
 
 
 def without_tail(text: str) -> str:
-    """`text` without the headings and links at its end, unless it is nothing else."""
+    """`text` without the headings and links at its end, and without a last sentence that only says where there is more,
+    unless it is nothing else."""
     lines = text.rstrip().split("\n")
     while lines and _TAIL.fullmatch(lines[-1]):
         lines.pop()
-    return "\n".join(lines).rstrip() or text
+    shorter = "\n".join(lines).rstrip()
+    last = shorter[max([0, *sentence_ends(shorter)[:-1]]) :].strip()
+    return shorter.removesuffix(last if _SEE.fullmatch(last) else "").rstrip() or text
 
 
 def as_answer(text: str) -> str:

@@ -96,6 +96,24 @@ def test_when_none_is_left_requests_wait_and_then_end():
     asyncio.run(main())
 
 
+def test_what_a_server_says_to_every_request_is_told():
+    """One that refuses all is there and says why, such as a limit of the day: its words end the waiting."""
+
+    async def main():
+        said = []
+        async with pool(Server("first"), said=said, wait=0.1) as own:
+            (one,) = own.members
+            own._watchers[one].cancel()
+            own._start(one)
+            own._failed(one, TransientError("http://first answered 429: 50 a day", status=429), 0.0)
+            own.set_aside(one)
+            assert said == ["model `chat`: http://first answers 429 to every request; waiting up to 0.1 s for it"]
+            with pytest.raises(RunError, match="http://first; the last time: http://first answered 429: 50 a day"):
+                await ask(own, 1)
+
+    asyncio.run(main())
+
+
 def test_an_answer_ends_the_waiting():
     """Where none is left but one answers after all, nothing ends; an endpoint that is back gets what waits."""
 

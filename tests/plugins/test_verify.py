@@ -217,6 +217,10 @@ def test_an_explanation_names_reasons():
         ("蝙蝠会飞，因为", False),
         ("我小时候见过蝙蝠，它们住在屋檐下。", False),
         ("蝙蝠会飞。详见 https://example.org 。", False),
+        ("However, some bats cannot hear their own calls.", False),
+        ("It is the only mammal that flies.", False),
+        ("It is known that bats hear their own calls.", True),
+        ("Hippos spend the day in water.", True),
     ],
 )
 def test_only_a_whole_text_about_its_matter_stands_as_an_answer(text, stands):
@@ -238,6 +242,16 @@ def test_links_and_headings_above_nothing_end_no_answer():
     assert without_tail(TEXT + links) == as_answer(TEXT + links) == TEXT
     assert without_tail("## 附加内容") == "## 附加内容"
     assert without_tail(TEXT) == TEXT
+
+
+@pytest.mark.parametrize("pointer", ["For examples, see echolocation in whales.", "(See also the list of bats.)"])
+def test_no_answer_ends_with_where_there_is_more(pointer):
+    """The reader of an answer has no other page; a sentence that says something besides stays."""
+    said = "Bats find their way by the echo of their calls."
+    assert without_tail(f"{said} {pointer}") == as_answer(f"{said} {pointer}") == said
+    assert without_tail(pointer) == pointer
+    cure = f"{said} If one has bitten you, see a doctor at once."
+    assert without_tail(cure) == as_answer(cure) == cure
 
 
 def test_an_answer_does_not_end_with_its_question():
