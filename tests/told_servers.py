@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serving import ask_for
+from served_models import ask_for
 
 from kun_builder.models.pool import Pool
 from kun_builder.status import Status

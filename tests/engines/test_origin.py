@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 from aiohttp import web
+from served_models import ask_for, models
 from servers.loopback import loopback
 from servers.scripted_chat import chat
-from serving import ask_for, models
 
 from kun_builder.models.generator import Asker
 from kun_builder.status import Status

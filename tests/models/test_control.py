@@ -8,8 +8,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from served_models import models
 from servers.scripted_chat import chat
-from serving import models
 
 from kun_builder.models.generator import Asker
 from kun_builder.prompts import breaker, neutralise, restore

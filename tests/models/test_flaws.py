@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import web
+from served_models import ask_for, models, run
 from servers.scripted_chat import chat
-from serving import ask_for, models, run
 
 from kun_builder.errors import Drop
 from kun_builder.models.generator import Asker

@@ -11,8 +11,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp import web
+from served_models import ask_for, models, run
 from servers.scripted_chat import chat
-from serving import ask_for, models, run
 
 from kun_builder.errors import FatalError, ModelError, RejectedError, TransientError
 from kun_builder.models import attempts, connect

@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import pytest
 from aiohttp import web
+from served_models import ask_for, models, until
 from servers.llm_server import Faults
 from servers.llm_simulator import simulator
 from servers.scripted_chat import chat
-from serving import ask_for, models, until
 
 from kun_builder.errors import RunError
 from kun_builder.models import member, watch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from serving import until
+from served_models import until
 from told_servers import Server, ask, pool, turns
 
 from kun_builder.errors import RejectedError, TransientError

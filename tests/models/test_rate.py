@@ -7,8 +7,8 @@ import time
 from bisect import bisect_left
 
 import pytest
+from served_models import ask_for, models
 from servers.scripted_chat import chat
-from serving import ask_for, models
 
 from kun_builder.models.generator import Asker
 from kun_builder.models.rate import Rate, Sizes

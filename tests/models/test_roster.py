@@ -6,8 +6,8 @@ import asyncio
 from contextlib import ExitStack
 
 import pytest
+from served_models import ask_for, models, until
 from servers.llm_simulator import simulator
-from serving import ask_for, models, until
 
 from kun_builder.errors import ModelError, RecipeError
 from kun_builder.models import roster

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from served_models import ask_for, models
 from servers.full_threads import full_threads
-from serving import ask_for, models
 
 from kun_builder.models import member, watch
 from kun_builder.models.generator import Asker

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from kun_training.contracts import contract_for, prompts_of, stage_options, verdicts_of
+from served_models import models as serving
 from servers.scripted_chat import chat
-from serving import models as serving
 
 from kun_builder.errors import TrainingError
 from kun_builder.prompt_contract import CONTRACT_FILE, PromptContract, check_contracts, read_contract
