@@ -15,7 +15,7 @@ from .form import Defect, leak
 from .gaps import closed_gaps
 from .languages import ZH, chosen
 from .pairs import coverage, departures, facts_kept, support, touched_up
-from .raw import as_answer, finished, without_tail
+from .raw import as_answer, finished, without_tail, without_title
 from .scripts import in_script_of
 from .substance import ADDS, QUANTITIES, substance
 from .verify import about_answer
@@ -59,7 +59,8 @@ async def run(
     of the text that breaks off is left out. The default prompt keeps what the text says;
     `whole: false` asks for an answer to the question and no more, as Kun does. A model that was trained to polish is
     asked with `prompt` as it stands, in which it was trained. A Chinese answer is put into the script of its text,
-    and any is rid of brackets that have nothing in them but commas, and of headings and links at its end.
+    and any is rid of brackets that have nothing in them but commas, of the heading of the text, and of headings
+    and links at its end.
 
     The text itself takes the place of an answer that is faulty, keeps less than `least_kept` of it, loses more than a
     tenth of its numbers and names, puts another number into a clause or has one that it does not back, or copies it but
@@ -127,7 +128,7 @@ def _worse(output: str, instruction: str, text: str, least_kept: float, touch_up
 def _read(completion: Completion, text: str, prompt: Prompt) -> tuple[str, Defect | None]:
     """The answer in a completion, and what is wrong with its form."""
     said = _LABEL.sub("", completion.text.strip()).strip()
-    output = closed_gaps(in_script_of(text, without_tail(said)))
+    output = closed_gaps(in_script_of(text, without_title(without_tail(said), text)))
     if not output:
         return "", ("empty", completion.finish_reason)
     if completion.finish_reason == "length":

@@ -65,6 +65,12 @@ def without_tail(text: str) -> str:
     return shorter.removesuffix(last if _SEE.fullmatch(last) else "").rstrip() or text
 
 
+def without_title(answer: str, text: str) -> str:
+    """`answer` without the heading of `text` that it has copied: the question names the topic already."""
+    title = _HEADING.match(text.strip())
+    return answer.removeprefix(f"{title[0].strip()}\n").lstrip() if title else answer
+
+
 def as_answer(text: str) -> str:
     """`text` without its heading and the links at its end, if it begins and ends like something whole, nothing that it
     announces is missing, and it speaks neither of itself nor of who wrote it; "" if it does not read as an answer."""

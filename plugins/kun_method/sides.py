@@ -11,7 +11,8 @@ import re
 from .aspects import asks_beyond
 
 _SENTENCE = re.compile(r"[^。？！?!]+[。？！?!]*\s*")
-_BETWEEN = re.compile(r"(、|以及|[和与與及]|[，,]\s*)")
+_BETWEEN = re.compile(r"(、|(?:[，,]\s*)?(?:以及|[和與与及])|[，,]\s*)")
+_CLAUSE = re.compile(r"[，,]\s*")
 _AND = re.compile(r"以及|[和与與及]")
 _OPENS = re.compile(r"(?:的|[写列]出|包括|哪些|说明|介绍|其|所需)\Z")
 """How what stands before the first item of a list may end."""
@@ -54,8 +55,8 @@ def _shorter(parts: list[str], side: str) -> str:
     if place < 0:
         return ""
     head, rest = re.split(re.escape(side) + _MORE, parts[place], maxsplit=1)
-    opens = place == 0 or "，" in parts[place - 1] or "," in parts[place - 1]
-    closes = place == len(parts) - 1 or "，" in parts[place + 1] or "," in parts[place + 1]
+    opens = place == 0 or _CLAUSE.fullmatch(parts[place - 1])
+    closes = place == len(parts) - 1 or _CLAUSE.fullmatch(parts[place + 1])
     if opens and closes:
         alone = place > 0 and re.fullmatch(_ASKS, head) and _REST.fullmatch(rest)
         kept = parts[: place - 1] + parts[place + 1 :] if alone else []

@@ -39,6 +39,12 @@ def test_keeps_the_raw_answer_beside_the_polished_one():
     assert TEXT in prompt[-1]["content"]
 
 
+def test_the_heading_of_the_text_is_no_part_of_the_answer():
+    """Small models copy it; the question names the topic already."""
+    text = "# 泡绿茶\n\n" + TEXT * 2
+    assert run(Scripted([text]), text=text)["output"] == TEXT * 2
+
+
 def test_the_head_of_the_prompt_is_the_same_for_all_rows():
     """What differs from row to row stands behind what does not, so that servers can reuse the beginning."""
     one, other = Scripted(["好茶"]), Scripted(["好茶"])

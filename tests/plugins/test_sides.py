@@ -21,6 +21,7 @@ TEXT = "凉拌黄瓜用两根黄瓜、蒜末、醋和香油。黄瓜拍碎切段
         ("请介绍凉拌黄瓜的营养价值、材料和步骤。", "请介绍凉拌黄瓜的材料和步骤。"),
         ("凉拌黄瓜的材料、步骤以及营养价值是什么？", "凉拌黄瓜的材料以及步骤是什么？"),
         ("凉拌黄瓜的步骤和营养价值如何？", "凉拌黄瓜的步骤如何？"),
+        ("凉拌黄瓜的做法、材料和步骤，以及营养价值。", "凉拌黄瓜的做法、材料和步骤。"),
         ("凉拌黄瓜怎么做？它的营养价值是什么？", "凉拌黄瓜怎么做？"),
         ("凉拌黄瓜怎么做，有哪些营养价值？", "凉拌黄瓜怎么做？"),
         ("凉拌黄瓜的材料、营养价值、历史背景和步骤。", "凉拌黄瓜的材料和步骤。"),
@@ -57,7 +58,7 @@ BEYOND = ["营养价值", "历史背景", "婚姻", "气候", "票房", "研究�
 
 @given(
     st.lists(st.sampled_from(SIDES + BEYOND), min_size=2, max_size=7, unique=True).filter(set(SIDES).intersection),
-    st.sampled_from(["和", "、", "以及"]),
+    st.sampled_from(["和", "、", "以及", "，以及"]),
     st.sampled_from(["。", "是什么？", "情况如何？"]),
 )
 def test_of_any_list_the_sides_of_the_text_remain_in_their_order(sides, last, end):
@@ -65,7 +66,7 @@ def test_of_any_list_the_sides_of_the_text_remain_in_their_order(sides, last, en
     said = [side for side in sides if side not in BEYOND]
     left = answerable(f"请写出凉拌黄瓜的{'、'.join(sides[:-1])}{last}{sides[-1]}{end}", TEXT)
     joined = left.removeprefix("请写出凉拌黄瓜的").removesuffix(end)
-    assert joined.replace("以及", "、").replace("和", "、").split("、") == said
+    assert joined.replace("，以及", "、").replace("以及", "、").replace("和", "、").split("、") == said
     assert asks_beyond(left, TEXT) == ""
 
 

@@ -18,7 +18,7 @@ from kun_method.pairs import (
     turned_negation,
     weakest_clause,
 )
-from kun_method.raw import as_answer, without_tail
+from kun_method.raw import as_answer, without_tail, without_title
 from scripted import Scripted, judged, row
 
 from kun_builder import Completion, Drop, KunError
@@ -234,6 +234,16 @@ def test_a_heading_is_no_part_of_the_answer():
     assert as_answer("# 蝙蝠\n\n" + TEXT) == TEXT
     assert as_answer(TEXT + "\n\n## 附加内容\n\n- [录像](https://example.org/a)\n") == TEXT
     assert as_answer(TEXT) == TEXT
+
+
+def test_a_copied_heading_begins_no_answer():
+    """The heading of the text goes, one that the answer has written itself stays."""
+    text = "# 蝙蝠\n\n" + TEXT
+    assert without_title(text, text) == TEXT
+    assert without_title("## 怎样辨别\n\n" + TEXT, text) == "## 怎样辨别\n\n" + TEXT
+    assert without_title("# 蝙蝠", text) == "# 蝙蝠"
+    assert without_title("# 蝙蝠的习性\n\n" + TEXT, text) == "# 蝙蝠的习性\n\n" + TEXT
+    assert without_title(TEXT, TEXT) == TEXT
 
 
 def test_links_and_headings_above_nothing_end_no_answer():
