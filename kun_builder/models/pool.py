@@ -259,9 +259,9 @@ class Pool:
             self._deadline = None
 
     def _failed(self, member: Member, error: BaseException, started: float) -> None:
-        status = error.status if isinstance(error, RequestError) else 0
-        member.window.failed(refused=status in _REFUSALS, started=started)
-        member.refusal = error if isinstance(error, RequestError) and status else None
+        member.refusal = error if isinstance(error, RequestError) and error.status else None
+        refused = member.refusal is not None and member.refusal.status in _REFUSALS
+        member.window.failed(refused=refused, started=started)
         member.failed += 1
         if isinstance(error, RejectedError):
             self._alive(member)

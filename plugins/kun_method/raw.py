@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from .gaps import closed_gaps, gap
-from .texts import sentence_ends
+from .texts import sentence_ends, sentences
 
 _OF_ITSELF = re.compile(
     r"https?://|www\.|!\[|\]\(|本文|本篇|本书|文中|上文|下文|如[上下]?图|见[上下]?[图表]|点击|链接|关注|公众号|扫码|二维码|转载|来源[:：]|编辑[:：]|记者|作者"
@@ -61,7 +61,7 @@ def without_tail(text: str) -> str:
     while lines and _TAIL.fullmatch(lines[-1]):
         lines.pop()
     shorter = "\n".join(lines).rstrip()
-    last = shorter[max([0, *sentence_ends(shorter)[:-1]]) :].strip()
+    *_, last = ["", *sentences(shorter)]
     return shorter.removesuffix(last if _SEE.fullmatch(last) else "").rstrip() or text
 
 

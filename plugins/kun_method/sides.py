@@ -11,9 +11,9 @@ import re
 from .aspects import asks_beyond
 
 _SENTENCE = re.compile(r"[^。？！?!]+[。？！?!]*\s*")
-_BETWEEN = re.compile(r"(、|(?:[，,]\s*)?(?:以及|[和與与及])|[，,]\s*)")
 _CLAUSE = re.compile(r"[，,]\s*")
 _AND = re.compile(r"以及|[和与與及]")
+_BETWEEN = re.compile(rf"(、|(?:{_CLAUSE.pattern})?(?:{_AND.pattern})|{_CLAUSE.pattern})")
 _OPENS = re.compile(r"(?:的|[写列]出|包括|哪些|说明|介绍|其|所需)\Z")
 """How what stands before the first item of a list may end."""
 _ASKS = r"(?:请?(?:说明|介绍|写出)|有哪些|有什么|有何|哪些|什么|它们?|其|[他她]们?)*的?(?:有哪些|有什么)?"
