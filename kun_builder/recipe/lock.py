@@ -79,7 +79,7 @@ def _plugins(recipe: Recipe, registry: Registry) -> dict[str, dict[str, str]]:
     used: list[Entry[Any]] = [registry.sources[split.source] for split in recipe.splits.values()]
     used += [registry.stages[stage.name] for stage in recipe.stages]
     used += [registry.engines[spec.engine] for spec in recipe.models.values()]
-    owners = [entry.owner for entry in used]
+    owners = [owner for entry in used for owner in (entry.owner, *entry.owner.with_)]
     return {o.name: {"package": o.package, "version": o.version, "digest": o.digest} for o in owners}
 
 

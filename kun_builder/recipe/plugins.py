@@ -102,7 +102,8 @@ class _Loader:
             cure = f"{newer}install a version of {plugin.package} that has `kun_api = {API_VERSION}`"
             self._leave_out(plugin, what, cure)
             return
-        plugin = replace(plugin, path=plugin.path or _path(loaded), doc=inspect.getdoc(loaded) or "")
+        extends = str(getattr(loaded, "kun_extends", ""))
+        plugin = replace(plugin, path=plugin.path or _path(loaded), doc=inspect.getdoc(loaded) or "", extends=extends)
         self._plugins[plugin.name] = plugin
         self._register(plugin, loaded)
 
@@ -112,8 +113,23 @@ class _Loader:
             self._manager.check_pending()
         for name in sorted(self._disable - set(self._plugins)):
             self._problems.append(Problem("", f"no plugin `{name}` to disable{suggest(name, self._plugins)}", ""))
+        self._check_extended()
         found = {f"{kind}s": self._gather(hook, kind) for hook, kind in KINDS.items()}
         return Registry(**found, problems=tuple(self._problems))
+
+    def _check_extended(self) -> None:
+        for plugin in self._plugins.values():
+            if (name := plugin.extends) and name not in self._plugins:
+                raise PluginError(
+                    f"{plugin}: `kun_extends` is `{name}`, but there is no such plugin{suggest(name, self._plugins)}",
+                    hint=_without(plugin),
+                )
+
+    def _extended(self, plugin: Plugin) -> Plugin:
+        """The plugin, with those that extend it, or what it has replaced."""
+        names = {plugin.name, *(other.name for other in plugin.with_)}
+        more = tuple(other for other in self._plugins.values() if other.extends in names)
+        return replace(plugin, with_=plugin.with_ + more) if more else plugin
 
     def _leave_out(self, plugin: Plugin, what: str, hint: str) -> None:
         self._problems.append(Problem(plugin.name, f"{plugin} {what}", hint))
@@ -127,7 +143,7 @@ class _Loader:
         unmarked = [name for name in KINDS if name not in hooks and callable(getattr(module, name, None))]
         if unmarked:
             raise PluginError(f"{plugin}: `{unmarked[0]}` is not marked as a hook", hint=_MARK)
-        if not hooks:
+        if not hooks and not plugin.extends:
             self._leave_out(plugin, "has no hook", _MARK)
             return
         with self._pluggy_errors():
@@ -158,7 +174,7 @@ class _Loader:
                     results = yield from hook()
                     for value in (value for values in results or () for value in values):
                         below = [p for p, o in self._owners.values() if getattr(o, "name", o) == value.name]
-                        self._claim(replace(plugin, over=below[-1] if below else None), [value])
+                        self._claim(replace(plugin, with_=tuple(below[-1:])), [value])
                     return results
 
             return wrapper
@@ -178,7 +194,7 @@ class _Loader:
     def _gather(self, hook: str, kind: str) -> dict[str, Entry[Any]]:
         entries: dict[str, Entry[Any]] = {}
         for value in (value for values in getattr(self._manager.hook, hook)() for value in values):
-            plugin = self._owners[id(value)][0]
+            plugin = self._extended(self._owners[id(value)][0])
             with _blame(plugin, hook):
                 entry = Entry(value, plugin, checked_options(kind, value))
             other = entries.setdefault(value.name, entry)

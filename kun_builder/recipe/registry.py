@@ -26,17 +26,20 @@ class Plugin:
     license: str = ""
     path: Path | None = None
     doc: str = ""
-    over: Plugin | None = None
-    """Whose value this one, a wrapper, has replaced: the result depends on both."""
+    extends: str = ""
+    """Name of the plugin that this one changes by being imported, as its `kun_extends` says."""
+    with_: tuple[Plugin, ...] = ()
+    """Others on whose code its values depend: whose value it, a wrapper, has replaced, and those that extend it."""
 
     def __str__(self) -> str:
         return f"plugin `{self.name}` of {self.package}"
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the plugin's files, data included, first 16 hex digits."""
+        """SHA-256 over the plugin's files, data included, first 16 hex digits; with those that it depends on."""
         own = _digest(self.path) if self.path else ""
-        return hashlib.sha256(f"{own} {self.over.digest}".encode()).hexdigest()[:16] if self.over else own
+        every = " ".join([own, *(other.digest for other in self.with_)])
+        return hashlib.sha256(every.encode()).hexdigest()[:16] if self.with_ else own
 
 
 @dataclass(frozen=True)

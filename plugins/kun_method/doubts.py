@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from kun_builder import Generate
 
-from .languages import ZH, language_of
+from .languages import language_of
 from .texts import sentences
 from .verdict import verdict
 
@@ -49,9 +49,7 @@ async def asked(
 
 async def _asked(generate: Generate, model: str, doubt: Doubt, *, text: str, **values: str) -> float:
     language = language_of(text)
-    if doubt not in language.prompts:  # a plugin's language of before these questions
-        language = ZH
-    prompt = language.prompts[doubt]
+    prompt = language.prompt(doubt)
     slots = {name: value for name, value in (values | {"text": text}).items() if name in prompt.slots}
     filled = prompt.fill(**slots, good=language.good, bad=language.bad)
     return (await verdict(generate, model, filled, language.good, language.bad))[0] or 0.0

@@ -121,17 +121,17 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
     if copied := _copied(instruction, text):
         return "copies_text", copied
     known = han_share(text) > 0.5 or (length <= LONG_QUESTION and language_of(text).code != "zh")
-    if known and not is_request(instruction):
+    if known and not is_request(instruction, text):
         return "not_a_request", instruction
     return None
 
 
-def is_request(instruction: str) -> bool:
-    """Whether a sentence of `instruction` asks or demands something, by the rules of its language."""
+def is_request(instruction: str, text: str = "") -> bool:
+    """Whether a sentence of `instruction` asks or demands something, by the rules of its language or of its text's."""
     if len(instruction) > _ROW and _EXERCISE.search(instruction):
         return True
-    asks = language_of(instruction).is_request
-    return any(map(asks, sentences(instruction)))
+    rules = [language_of(written).is_request for written in (instruction, text) if written]
+    return any(asks(sentence) for asks in rules for sentence in sentences(instruction))
 
 
 def leak(answer: str, prompt: Prompt, *, longest: int = 12) -> str:

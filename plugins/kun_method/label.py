@@ -19,7 +19,7 @@ from .aspects import asks_beyond
 from .context import about_question
 from .fitting import answer_room, fit, seed_of
 from .form import Defect, defect, split_outline, topic_of
-from .languages import ZH, chosen
+from .languages import ZH, Task, chosen, is_known
 from .pairs import arrival, explains, reach, support
 from .scripts import in_script_of
 from .shots import nearest, with_examples
@@ -79,17 +79,22 @@ async def run(
 
     Raises:
         Drop: with the last answer as `instruction`: `empty`, `truncated`, `too_short`, `wrong_language`, `prompt_leak`,
-            `several_requests`, `copies_text`, `not_a_request`, `off_text`; or `text_too_long` if not one sentence fits.
+            `several_requests`, `copies_text`, `not_a_request`, `off_text`; without asking, `text_too_long` if not one
+            sentence fits, and `no_prompts` if the stage `language` has found one that there are no prompts for (a
+            plugin adds them) and no other prompt is given.
     """
     info = generate.info(model)
     trained = "label" in info.trained_for
     near = nearest(examples, row["text"], shots) if examples else []
+    task: Task = "label"
+    prompt = chat_prompt
     if info.prompt == "completion":
-        prompt = chosen(completion_prompt, "label_completion", row["text"], trained=trained)
+        prompt, task = completion_prompt, "label_completion"
     elif not trained and chat_prompt == CHAT and (near or not outline):
-        prompt = chosen(KUN, "label_kun", row["text"])
-    else:
-        prompt = chosen(chat_prompt, "label", row["text"], trained=trained)
+        prompt, task = KUN, "label_kun"
+    if not trained and prompt == ZH.prompts[task] and not is_known(code := row.get("language") or ""):
+        raise Drop("no_prompts", code)
+    prompt = chosen(prompt, task, row["text"], trained=trained)
     room = answer_room(generate, model, max_new_tokens)
     filled: PromptText = prompt.fill(text=await fit(generate, model, prompt, row["text"], room))
     filled = with_examples(filled, _turns(prompt, near))

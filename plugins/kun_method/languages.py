@@ -1,7 +1,8 @@
 """What the method knows of a language: its prompts, its two words of judgement, and the form of its requests.
 
-Chinese and English are here. A plugin adds another by `languages.add(Language(...))` when it is imported; every text is
-treated in its own language, row by row.
+Chinese and English are here; every text is treated in its own language, row by row. A plugin adds another by
+`languages.add(Language(...))` when it is imported, and says `kun_extends = "kun-method"`, so that what was made with it
+is made again when it changes.
 """
 
 from __future__ import annotations
@@ -43,19 +44,28 @@ _TASKS: tuple[Task, ...] = get_args(Task)
 class Language:
     """One language of texts.
 
-    code: ISO 639. prompts: by task, with the slots of the stages' own prompts. good, bad: the words of judgement, each
-        one token where it can be. is_request: whether a sentence asks or demands something. share: how much of a text
-        is in this language's script, 0..1; the language with the largest share, from a fifth on, is the text's.
-        findings: by reason of `verify`, the sentence that tells a model what was wrong with its answer.
+    code: ISO 639, as the stage `language` tells it. prompts: by task, with the slots of the stages' own prompts; a task
+        that is not among them is put in English. good, bad: the words of judgement, each one token where it can be.
+        is_request: whether a sentence asks or demands something. share: how much of a text is in this language, 0..1;
+        the language with the largest share, from a fifth on, is the text's. findings: by reason of `verify`, the
+        sentence that tells a model what was wrong with its answer; English where there is none.
     """
 
     code: str
-    prompts: dict[Task, Prompt]
+    prompts: Mapping[Task, Prompt]
     good: str
     bad: str
     is_request: Callable[[str], bool]
     share: Callable[[str], float]
     findings: Mapping[str, str] = field(default_factory=dict)
+
+    def prompt(self, task: Task) -> Prompt:
+        """The prompt of a task."""
+        return self.prompts.get(task) or EN.prompts[task]
+
+    def finding(self, reason: str) -> str:
+        """What a model is told that is asked to mend an answer dropped for `reason`."""
+        return self.findings.get(reason) or EN.findings.get(reason, reason)
 
 
 def prompts_in(folder: Path) -> dict[Task, Prompt]:
@@ -106,16 +116,20 @@ def _english_request(sentence: str) -> bool:
     return bool(_ENGLISH_ASKS.search(sentence) or _ENGLISH_COMMANDS.search(sentence))
 
 
-_ENGLISH_BINDING = re.compile(r"\b(?:the|of|and|to|is|are|was|in|a|an|for|with|how|what|why|do|does)\b", re.IGNORECASE)
+def by_words(binding: str) -> Callable[[str], float]:
+    """A `Language.share` for Latin script: the share of Latin words, if one in twelve of them is among `binding`, the
+    words, separated by spaces, that bind the sentences of the language. Formulas have letters too."""
+    known = re.compile(rf"\b(?:{'|'.join(map(re.escape, binding.split()))})\b", re.IGNORECASE)
+
+    def share(text: str) -> float:
+        if not (latin := letters(text, LATIN)):
+            return 0.0
+        return latin if len(known.findall(han_apart(text)[2])) * 12 >= latin * units(text) else 0.0
+
+    return share
 
 
-def _english_share(text: str) -> float:
-    """Share of Latin words, if the words that bind English sentences are among them: formulas have letters too."""
-    if not (share := letters(text, "a-z")):
-        return 0.0
-    binding = len(_ENGLISH_BINDING.findall(han_apart(text)[2]))
-    return share if binding * 12 >= share * units(text) else 0.0
-
+LATIN = "a-zà-öø-ÿ"
 
 ZH = Language("zh", prompts_in(_PROMPTS / "zh"), "好", "差", _chinese_request, han_share, findings_in(_PROMPTS / "zh"))
 EN = Language(
@@ -124,7 +138,7 @@ EN = Language(
     "good",
     "bad",
     _english_request,
-    _english_share,
+    by_words("the of and to is are was in a an for with how what why do does"),
     findings_in(_PROMPTS / "en"),
 )
 
@@ -140,13 +154,21 @@ def add(language: Language) -> None:
 
 @lru_cache(maxsize=512)
 def language_of(text: str) -> Language:
-    """The language of a text by the script of its words; Chinese where none has a fifth of them.
+    """The language of a text by its words. Where none has a fifth of them, Chinese if there is a Han character, or no
+    word at all, else English.
 
     Words in Latin script are at home in Chinese texts, so that Chinese needs only half as many as the others.
     """
     shares = {code: language.share(text) * (2 if code == "zh" else 1) for code, language in _KNOWN.items()}
     best = max(shares, key=lambda code: shares[code])
-    return _KNOWN[best] if shares[best] >= _LEAST else ZH
+    if shares[best] >= _LEAST:
+        return _KNOWN[best]
+    return ZH if shares["zh"] or not units(text) else EN
+
+
+def is_known(code: str) -> bool:
+    """Whether there are prompts for texts of the language with this code, or it says nothing: empty, or `und`."""
+    return code in ("", "und") or code in _KNOWN
 
 
 def chosen(prompt: Prompt, task: Task, text: str, *, trained: bool = False) -> Prompt:
@@ -156,7 +178,7 @@ def chosen(prompt: Prompt, task: Task, text: str, *, trained: bool = False) -> P
     """
     if trained:
         return prompt
-    return language_of(text).prompts.get(task, prompt) if prompt == ZH.prompts[task] else prompt
+    return language_of(text).prompt(task) if prompt == ZH.prompts[task] else prompt
 
 
 def words(
@@ -166,5 +188,5 @@ def words(
     was not `trained` with them."""
     if not trained and prompt == ZH.prompts[task] and (good, bad) == (ZH.good, ZH.bad):
         language = language_of(text)
-        return language.prompts[task], language.good, language.bad
+        return language.prompt(task), language.good, language.bad
     return prompt, good, bad

@@ -162,11 +162,10 @@ async def _second_answer(
         return ""
     language = language_of(text)
     room = answer_room(generate, model, _REPAIR_TOKENS)
-    filled = language.prompts["repair"].fill(
-        text=text, instruction=instruction, output=output, finding=language.findings.get(reason, reason)
-    )
+    prompt = language.prompt("repair")
+    filled = prompt.fill(text=text, instruction=instruction, output=output, finding=language.finding(reason))
     completion = await generate(model, filled, max_new_tokens=room, on_length="keep", on_empty="keep")
-    whole = completion.finish_reason == "stop" and not leak(completion.text, language.prompts["repair"])
+    whole = completion.finish_reason == "stop" and not leak(completion.text, prompt)
     return completion.text.strip() if whole else ""
 
 

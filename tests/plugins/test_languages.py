@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import pytest
 from kun_method import label, languages, polish, refine, score, verify
 from kun_method.form import defect, is_request
-from kun_method.languages import EN, ZH, Language, language_of
+from kun_method.languages import EN, ZH, language_of
 from kun_method.pairs import invented, novelty, support
 from scripted import Scripted, row
 
-from kun_builder import Completion, Drop
+from kun_builder import Completion, Drop, Prompt
+from kun_builder.recipe.plugins import load_plugins
 from kun_builder.types import Token
 
 BATS = (
@@ -116,14 +119,59 @@ def test_measures_do_not_count_binding_words():
     assert invented("Bats were studied by Griffin in detail.", BATS) == "Griffin"
 
 
-def test_a_plugin_adds_a_language(monkeypatch):
-    """A value with prompts, words and rules is all that it takes."""
+@pytest.fixture
+def german(tmp_path, monkeypatch):
+    """The language that docs/quality.md shows, loaded as a plugin; gone afterwards."""
     monkeypatch.setattr(languages, "_KNOWN", dict(languages._KNOWN))
-    russian = Language(
-        "ru", EN.prompts, "да", "нет", lambda said: said.endswith("?"), lambda text: languages.letters(text, "а-яё")
-    )
-    languages.add(russian)
-    assert language_of("Летучие мыши находят дорогу по эху.") is russian
+    document = Path(__file__).parents[2] / "docs/quality.md"
+    (code,) = re.findall(r"^```python\n# german/__init__.py\n(.*?)^```$", document.read_text("utf-8"), re.M | re.S)
+    folder = tmp_path / "german"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(code, "utf-8")
+    (folder / "label.txt").write_text("Welche Frage beantwortet dieser Text?\n\n{text}\n", "utf-8")
+    (folder / "polish.txt").write_text("Beantworte die Frage {instruction} aus diesem Text:\n\n{text}\n", "utf-8")
+    yield load_plugins([tmp_path])
+    language_of.cache_clear()
+
+
+DACHS = "Der Dachs ist ein nachtaktives Tier und lebt in einem Bau, den er mit Laub und Moos auspolstert."
+
+
+def test_a_plugin_adds_a_language(german):
+    """A text of it is asked about in its own words; tasks without a prompt are put in English."""
+    assert not german.problems
+    assert language_of(DACHS).code == "de"
+    asked = Scripted(["Beschreibe den Bau des Dachses."])
+    question = asyncio.run(label.run(row(DACHS, language="de"), asked))["instruction"]
+    assert question == "Beschreibe den Bau des Dachses."
+    assert asked.asked[0][1] == f"Welche Frage beantwortet dieser Text?\n\n{DACHS}"
+    verified = Scripted([GOOD])
+    asyncio.run(verify.run(row(DACHS, instruction=question, output=DACHS), verified))
+    words = {"good": "good", "bad": "bad"}
+    assert verified.asked[0][1] == EN.prompts["verify"].fill(text=DACHS, instruction=question, output=DACHS, **words)
+    assert language_of(BATS) is EN
+
+
+def test_what_was_made_with_a_language_is_made_again_when_it_changes(german):
+    """The plugin's code and prompts are part of what the method's stages depend on."""
+    assert german.stages["label"].owner.digest != load_plugins().stages["label"].owner.digest
+    assert german.stages["normalize"].owner.digest == load_plugins().stages["normalize"].owner.digest
+
+
+def test_a_text_in_a_language_without_prompts_costs_nothing():
+    """It is dropped before a model is asked, with its language; a prompt of the recipe's own is good for every text."""
+    asked = Scripted(["Wie lebt der Dachs?"])
+    with pytest.raises(Drop) as caught:
+        asyncio.run(label.run(row(DACHS, language="de"), asked))
+    assert (caught.value.reason, caught.value.value, asked.asked) == ("no_prompts", "de", [])
+    own = Prompt("Welche Frage beantwortet dieser Text?\n\n{text}\n")
+    assert asyncio.run(label.run(row(DACHS, language="de"), asked, chat_prompt=own))["instruction"]
+
+
+@pytest.mark.parametrize("text", ["Flour 200 g\nSugar 100 g\nButter 50 g", "print(x)", "Крыша"])
+def test_a_text_without_a_han_character_is_never_asked_about_in_chinese(text):
+    """Lists and code have no words that bind sentences, and are no Chinese for that."""
+    assert language_of(text) is EN
 
 
 def test_a_text_is_shown_examples_in_its_own_language(tmp_path):

@@ -131,6 +131,26 @@ def test_what_a_wrapper_replaces_depends_on_both(folder):
     assert len(digests) == 3
 
 
+def test_what_a_plugin_extends_depends_on_both(folder):
+    """A plugin that has no hook and extends another is none to complain of; the other's digest follows its code."""
+    digests = set()
+    for more in ("", "# changed"):
+        folder.put("a_good.py", GOOD)
+        folder.put("b_more.py", f"kun_extends = 'a_good'  {more}")
+        registry = load(folder)
+        assert not registry.problems
+        digests.add(registry.sources["poems"].owner.digest)
+    assert len(digests) == 2
+    assert load(folder, disable=["b_more"]).sources["poems"].owner.digest not in digests
+
+
+def test_a_plugin_extends_one_that_there_is(folder):
+    """A misspelt name stops the start, with the nearest name."""
+    folder.put("a_good.py", GOOD)
+    folder.put("b_more.py", "kun_extends = 'a_god'")
+    assert "`kun_extends` is `a_god`, but there is no such plugin; did you mean `a_good`?" in refusal(folder).message
+
+
 def test_error_below_a_wrapper_is_not_the_wrappers(folder):
     """What a hook raises is its own plugin's fault, also where another plugin wraps the hook."""
     folder.put("bad.py", GOOD.replace("return [Source", "raise OSError('disk') or [Source"))
