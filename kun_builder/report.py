@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from kun_builder import __version__
 from kun_builder.declarations import Quantity
 from kun_builder.errors import RunError, shown
-from kun_builder.files import replace_file
+from kun_builder.files import replace_file, seal, unseal
 from kun_builder.types import Completion
 
 
@@ -196,6 +194,9 @@ class RunReport:
     """Seconds in which no model could be asked, by design: by the stage that had to see all rows first."""
     serving: Mapping[str, Any] = field(default_factory=dict)
     """What the serving layer measured: windows over time, retries, endpoints."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each file of the result (`files.file_digest`), by its path in the run folder; of an earlier version,
+    none."""
 
     def check(self) -> None:
         """Raise RunError unless every row read has exactly one outcome, in every step and split."""
@@ -212,7 +213,7 @@ class RunReport:
         """Check, then write as JSON, atomically."""
         self.check()
         data = {**asdict(self), "steps": [step.to_json() for step in self.steps]}
-        replace_file(path, orjson.dumps(data, option=orjson.OPT_INDENT_2), private=True)
+        replace_file(path, seal(data, indent=True), private=True)
 
 
 _DAMAGED = "bring it back from a copy, or run kun-build again: it is written from the shards, and nothing asked anew"
@@ -224,11 +225,11 @@ def read_report(path: Path) -> RunReport:
     Raises RunError if it is missing, is no report, or lacks what this version needs.
     """
     try:
-        data = orjson.loads(path.read_bytes())
+        data = unseal(path.read_bytes())
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist", hint="the run is unfinished; run kun-build again to go on") from error
     except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}", hint=_DAMAGED) from error
+        raise RunError(f"{path} is damaged, or no report of kun-builder: {error}", hint=_DAMAGED) from error
     try:
         splits = {name: SplitReport.from_json(value) for name, value in data["splits"].items()}
         usage = tuple(Usage(**_known(Usage, value)) for value in data["usage"])
@@ -238,9 +239,9 @@ def read_report(path: Path) -> RunReport:
         raise _unreadable(path, data, error) from error
 
 
-def _unreadable(path: Path, data: Any, error: Exception) -> RunError:
+def _unreadable(path: Path, data: Mapping[str, Any], error: Exception) -> RunError:
     """The error for a report that cannot be read: of another version of kun-builder, or damaged."""
-    wrote = data.get("version") if isinstance(data, dict) else None
+    wrote = data.get("version")
     why = f"({type(error).__name__}: {error})"
     if not isinstance(wrote, str) or wrote == __version__:
         return RunError(f"{path} is damaged, or no report of kun-builder {why}", hint=_DAMAGED)

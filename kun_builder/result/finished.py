@@ -163,6 +163,8 @@ def open_run(path: Path) -> FinishedRun:
         if facts.kept and not run.kept[split]:
             raise PublishError(f"{folder.kept} has no file of `{split}`", hint=BUILD_AGAIN)
         _count(split, run.kept[split], facts.kept)
+    if wrong := folder.changed(report):
+        raise PublishError(f"{wrong} is not as the run wrote it: it is damaged, or was changed", hint=BUILD_AGAIN)
     return run
 
 
@@ -180,8 +182,13 @@ def open_finished(path: Path) -> FinishedRun:
 
 
 def publish_settings(lock: bytes) -> Mapping[str, Any]:
-    """The part `publish:` of a lock file: how the recipe wants the dataset published."""
-    settings = (yaml.safe_load(lock) or {}).get("publish") or {}
+    """The part `publish:` of a lock file: how the recipe wants the dataset published. Raises PublishError if the file
+    is damaged."""
+    try:
+        content = yaml.safe_load(lock)
+    except (yaml.YAMLError, ValueError) as error:
+        raise PublishError(f"recipe.lock.yaml is damaged: {error}", hint=BUILD_AGAIN) from error
+    settings = content.get("publish") if isinstance(content, dict) else None
     return settings if isinstance(settings, dict) else {}
 
 
@@ -226,7 +233,7 @@ def _count(split: str, files: Sequence[Path], expected: int) -> None:
     parquet = [file for file in files if file.suffix == ".parquet"]
     try:
         rows = sum(pq.read_metadata(file).num_rows for file in parquet)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise PublishError(f"{parquet[0].parent} of split `{split}` is damaged: {error}", hint=BUILD_AGAIN) from error
     if parquet and rows != expected:
         where = parquet[0].parent

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from kun_builder.errors import KunError, PluginError
-from kun_builder.files import replace_file
+from kun_builder.files import replace_file, seal, unseal
 from kun_builder.recipe.options import takes_workspace
 from kun_builder.report import StepCounts
 from kun_builder.run.plan import Step, roles
@@ -36,16 +36,23 @@ def run_dataset_stage(
     path = folder / f"{key}.json"
     cuts: Sequence[Sequence[Cut]]
     try:
-        cuts = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        cuts = _cuts(path.read_bytes())
+    except (FileNotFoundError, ValueError):
         with workspace(folder / f"{key}.work", sum(shard.alive for shard in shards), resources or Resources()) as work:
             cuts = _run(step, shards, work)
-        replace_file(path, orjson.dumps(cuts))
+        replace_file(path, seal({"cuts": cuts}))
     cut_shards = [
         exclude(shard, f"{shard.key}-{key}", [(row, stage, reason, value) for row, stage, reason, value in cut])
         for shard, cut in zip(shards, cuts, strict=True)
     ]
     return cut_shards, _counts(step, shards, cuts)
+
+
+def _cuts(content: bytes) -> Sequence[Sequence[Cut]]:
+    """The verdicts in a file. Those of earlier versions are a mere list. Raises ValueError if it is damaged."""
+    if content.startswith(b"["):
+        return orjson.loads(content)  # type: ignore[no-any-return]
+    return unseal(content)["cuts"]  # type: ignore[no-any-return]
 
 
 def _run(step: Step, shards: Sequence[Shard], work: Workspace) -> list[list[Cut]]:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from kun_builder.drops import RESULT_COLUMNS, VERDICT, result_columns
 from kun_builder.errors import RunError, shown
-from kun_builder.files import make_private, replace_file
+from kun_builder.files import file_digest, make_private, replace_file
 from kun_builder.report import RunReport, read_report
 from kun_builder.run.head import data_path, dataset_head, readable
 from kun_builder.run.holding import hold
@@ -88,6 +88,26 @@ class RunFolder:
         """The file of one split's rejected rows, as a list that is empty where no run has written one."""
         return sorted(self.rejected.glob(f"{split}.parquet"))
 
+    def digests(self, splits: Iterable[str]) -> dict[str, str]:
+        """Digest of each file of the result, by its path in the folder."""
+        rejected = [file for split in splits for file in self.rejected_files(split)]
+        files = [*self.kept.glob("*"), *self._data_files(), *rejected, self.path / "recipe.lock.yaml"]
+        return {file.relative_to(self.path).as_posix(): file_digest(file) for file in sorted(files)}
+
+    def _data_files(self) -> list[Path]:
+        return [file for config in CONFIGS for file in (self.dataset / data_path(config, "x", "").parent).glob("*")]
+
+    def changed(self, report: RunReport) -> Path | None:
+        """A file of the result that is not as the run wrote it, or None. Reads all of them."""
+        for name, digest in report.files.items():
+            try:
+                same = file_digest(self.path / name) == digest
+            except OSError:  # gone, or its disk fails
+                same = False
+            if not same:
+                return self.path / name
+        return None
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder; the lock ends with the process, however it ends. Raises RunError if another one has it."""
@@ -109,7 +129,7 @@ class RunFolder:
         return report if report.signature == signature and self._has_result(report) else None
 
     def _has_result(self, report: RunReport) -> bool:
-        """Whether the result is there as the report counts it, as far as its files tell without being read."""
+        """Whether the result is there as the report counts it, and as it was written."""
         try:
             for file in self.dataset.glob("*/*.parquet"):
                 pq.read_metadata(file)
@@ -120,7 +140,8 @@ class RunFolder:
                     return False
         except (pa.ArrowInvalid, OSError):  # damaged, or gone just now
             return False
-        return self.dataset.is_dir() and self.kept.is_dir() and (self.path / "recipe.lock.yaml").exists()
+        whole = self.dataset.is_dir() and self.kept.is_dir() and (self.path / "recipe.lock.yaml").exists()
+        return whole and self.changed(report) is None
 
     def begin(self, *, fresh: bool) -> float:
         """Begin a run. Returns since when answers in the journal count for it, as Unix time; with 0 all of them do.

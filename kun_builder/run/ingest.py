@@ -17,20 +17,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kun_builder.drops import QUARANTINED
 from kun_builder.errors import SourceError, shown
-from kun_builder.files import replace_file
+from kun_builder.files import replace_file, seal, unseal
 from kun_builder.report import StepCounts
 from kun_builder.run.inputs import inputs_of, look_at, reading_key
 from kun_builder.run.parts import PLACE, STAGE, Check, Part, Reading, blame, cut, large, read_ahead
 from kun_builder.run.plan import digest
 from kun_builder.run.processes import Crew
 from kun_builder.run.sampling import Sample
-from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, is_whole, load_rows, place
+from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place, shard_of
 from kun_builder.status import Phase, Status
 from kun_builder.types import Source
 
@@ -139,20 +138,15 @@ def read_shards(
     yield from held
 
 
-def _name(path: Path) -> str:
-    """The name of a shard in the manifest, without its folder, which may be moved."""
-    return path.name
-
-
 def _finished(manifest: Path, key: str) -> IngestResult | None:
     try:
-        facts = orjson.loads(manifest.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        facts = unseal(manifest.read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(facts, dict) or facts.get("key") != key:
+    if facts.get("key") != key:
         return None
     shards = tuple(IngestShard(**{**shard, "path": manifest.parent / shard["path"]}) for shard in facts["shards"])
-    whole = all(is_whole(shard.path) for shard in shards)
+    whole = all(shard_of(shard.path, key) == shard for shard in shards)
     return IngestResult(key, facts["files"], shards, facts["records"]) if whole else None
 
 
@@ -231,7 +225,8 @@ class _Job:
         records = sample.offered if sample else sum(shard.rows for shard in shards)
         self.result = IngestResult(self._key, self._files, shards, records)
         _check_fit(self.split, self._entry, self.result)
-        replace_file(self._manifest, orjson.dumps(asdict(self.result), default=_name))
+        shards_named = [{**asdict(shard), "path": shard.path.name} for shard in shards]
+        replace_file(self._manifest, seal({**asdict(self.result), "shards": shards_named}))
         yield from self._writer.news()
 
     def _tables(self, ahead: Iterator[tuple[Path, int]] | None) -> Iterator[pa.Table]:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import kun_builder
@@ -63,7 +62,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
     with folder.lock(), exits_told():
         signature = _signature(recipe, registry, plan)
         if not fresh and (report := folder.finished(signature)):
-            _renew_publish(folder.path / "recipe.lock.yaml", recipe)
+            report = _renew_publish(folder, recipe, report)
             status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
             return report
         check_contracts(plan.steps, recipe.models)
@@ -76,11 +75,18 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
             return run.finish(run.shards(), signature)
 
 
-def _renew_publish(path: Path, recipe: Recipe) -> None:
-    """Put the recipe's present `publish:` into the lock file of a finished run. Nothing else in it changes."""
-    old = path.read_text("utf-8") if path.exists() else ""
-    if old and (new := with_publish(old, recipe)) != old:
-        replace_file(path, new.encode())
+def _renew_publish(folder: RunFolder, recipe: Recipe, report: RunReport) -> RunReport:
+    """Put the recipe's present `publish:` into the lock file of a finished run. Nothing else in it changes, and of the
+    report, which is returned, only the digest of that file."""
+    path = folder.path / "recipe.lock.yaml"
+    old = path.read_text("utf-8")
+    if (new := with_publish(old, recipe)) == old:
+        return report
+    replace_file(path, new.encode())
+    if report.files:  # an earlier version knew no digests
+        report = replace(report, files=folder.digests(report.splits))
+        report.write(folder.report_path)
+    return report
 
 
 def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
@@ -281,11 +287,10 @@ class _Run:
         """Write dataset, rejected rows, lock and report."""
         self._status.begin("write", sum(shard.alive for shard in shards))
         kept = self._write(shards)
-        report = self._report(kept, signature)
         replace_file(
             self._folder.path / "recipe.lock.yaml", lock(self._recipe, self._registry, self._infos).encode("utf-8")
         )
-        report.write(self._folder.report_path)
+        self._report(kept, signature).write(self._folder.report_path)
         self._folder.end()
         self._folder.sweep(shard.path for shard in self._dead)
         return read_report(self._folder.report_path)
@@ -324,6 +329,7 @@ class _Run:
             phases=self._phases,
             idle=self._idle,
             serving=self._executor.serving(),
+            files=self._folder.digests(kept),
         )
 
     def _split(self, name: str, kept: int) -> SplitReport:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kun_builder.drops import DROPPED, VERDICT, with_verdicts
-from kun_builder.files import replace_file
+from kun_builder.files import file_digest, replace_file, seal, unseal
 from kun_builder.report import StepCounts, Tally
 from kun_builder.run.source_shards import is_whole, load_rows
 from kun_builder.run.worker import Result, conform
@@ -117,23 +116,24 @@ class ShardRecord:
 def read_record(path: Path, key: str) -> ShardRecord | None:
     """The record beside the shard `path`, or None if the shard is not finished, damaged, or of another key."""
     try:
-        data = orjson.loads(path.with_suffix(".json").read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        data = unseal(path.with_suffix(".json").read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(data, dict) or data.get("key") != key or not is_whole(path):
-        return None
+    if data.get("key") != key or not is_whole(path) or data.get("digest") not in (None, file_digest(path)):
+        return None  # earlier versions wrote no digest
     counts = tuple(StepCounts(**count) for count in data["counts"])
     return ShardRecord(key, data["alive"], data["rows"], counts, tuple(tuple(entry) for entry in data["usage"]))
 
 
 def finish_shard(path: Path, record: ShardRecord) -> None:
-    """Finish a written shard: sync it to disk, then write the record by which it counts as done."""
+    """Finish a written shard: sync it to disk, then write the record by which it counts as done, and by which damage
+    is noticed when it is taken up again."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    replace_file(path.with_suffix(".json"), orjson.dumps(asdict(record)))
+    replace_file(path.with_suffix(".json"), seal({**asdict(record), "digest": file_digest(path)}))
 
 
 def write_empty(path: Path, schema: pa.Schema) -> None:

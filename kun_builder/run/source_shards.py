@@ -63,7 +63,7 @@ class ShardWriter:
     def resume(self) -> tuple[str, int] | None:
         """Keep the shards of this key that an earlier run left; the input and index of their last record."""
         last = None
-        while shard := _shard_of(self._path(len(self._done)), self._key):
+        while shard := shard_of(self._path(len(self._done)), self._key):
             self._done.append(shard)
             row = load_rows(shard.path, ["file", "position"]).slice(shard.rows - 1).to_pylist()
             last = (row[0]["file"], row[0]["position"]) if row else None
@@ -110,10 +110,7 @@ class ShardWriter:
     def _flush(self) -> None:
         table = pa.concat_tables([SCHEMA.empty_table(), *self._tables]).combine_chunks()
         path = self._path(len(self._done))
-        facts = {"rows": table.num_rows, "alive": table["_outcome"].null_count, "key": _digest(table)}
-        for outcome in (DROPPED, QUARANTINED):
-            reasons = table.filter(pc.equal(table["_outcome"], outcome))["_reason"]
-            facts[outcome] = dict(Counter(reasons.to_pylist()))
+        facts = _facts(table)
         temporary = path.with_name(f".{path.name}.tmp")
         metadata = {"kun_ingest": orjson.dumps({"input": self._key, **facts})}
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, SCHEMA.with_metadata(metadata)) as writer:
@@ -146,6 +143,15 @@ def place(table: pa.Table, split: str, file: str, first: int) -> pa.Table:
     ids = pc.binary_join_element_wise(pa.scalar(f"{split}/{file}:"), pc.cast(position, pa.string()), "")
     names = [pa.repeat(pa.scalar(name), len(table)) for name in (split, file)]
     return pa.table([ids, *names, position, *table.columns[1:]], SCHEMA)
+
+
+def _facts(table: pa.Table) -> dict[str, Any]:
+    """What an `IngestShard` says of a table of one chunk."""
+    facts = {"rows": table.num_rows, "alive": table["_outcome"].null_count, "key": _digest(table)}
+    for outcome in (DROPPED, QUARANTINED):
+        reasons = table.filter(pc.equal(table["_outcome"], outcome))["_reason"]
+        facts[outcome] = dict(Counter(reasons.to_pylist()))
+    return facts
 
 
 def _digest(table: pa.Table) -> str:
@@ -181,10 +187,18 @@ def load_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table.select(columns) if columns else table
 
 
-def _shard_of(path: Path, key: str) -> IngestShard | None:
+def shard_of(path: Path, key: str) -> IngestShard | None:
     """The shard at `path`; None if there is none, or it is damaged or has another key."""
     if not is_whole(path):
         return None
-    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        facts = orjson.loads((stream.schema.metadata or {}).get(b"kun_ingest", b"{}"))
-    return IngestShard(path, **facts) if facts.pop("input", None) == key else None
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            said = orjson.loads((stream.schema.metadata or {})[b"kun_ingest"])
+            if said.pop("input", None) != key:
+                return None
+            table = stream.read_all()
+        table.validate(full=True)  # offsets that are damaged must not be followed
+        facts = _facts(table.combine_chunks()) if table.schema.equals(SCHEMA) else None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # whichever of them damage leads to
+    return IngestShard(path, **said) if said == facts else None

@@ -1,8 +1,9 @@
-"""Shards and manifests of reading that are there in part: a full disk, a broken copy, a machine without power."""
+"""Damaged shards and manifests of reading: a full disk, a broken copy, a machine without power, a bad disk."""
 
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -34,3 +35,19 @@ def test_what_is_damaged_is_read_again(tmp_path, manifest):
     assert read(tmp_path / "out") == (rows, places)
     (tmp_path / "out/wiki.json").write_bytes(manifest)
     assert read(tmp_path / "out") == (rows, places)
+
+
+def test_any_damage_of_any_file_is_noticed(tmp_path):
+    """Wherever a byte is another, or zeros stand, the rows are those of the input."""
+    (tmp_path / "corpus.jsonl").write_text(
+        "".join(f"{json.dumps({'text': f'文 {n}' if n % 7 else ''})}\n" for n in range(35)), "utf-8"
+    )
+    rows, places = read(tmp_path / "out")
+    files = {path: path.read_bytes() for path in (*places, tmp_path / "out/wiki.json")}
+    draw = random.Random(1)
+    for _ in range(150):
+        path, whole = draw.choice([*files.items()])
+        at, length = draw.randrange(len(whole)), draw.choice([1, 1, 40])
+        damaged = bytes([whole[at] ^ 1 << draw.randrange(8)]) if length == 1 else bytes(length)
+        path.write_bytes((whole[:at] + damaged + whole[at + length :])[: len(whole)])
+        assert read(tmp_path / "out") == (rows, places), (path, at, damaged)

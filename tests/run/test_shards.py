@@ -96,10 +96,17 @@ def test_a_shard_without_its_record_is_computed_again(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: b"", lambda data: data[:-1], lambda data: data[: len(data) // 2], lambda data: b"\0" * len(data)],
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data[: len(data) // 2],
+        lambda data: b"\0" * len(data),
+        lambda data: data.replace("答".encode(), b"\xff\xff\xff", 1),
+        lambda data: data.replace("答".encode(), "签".encode(), 1),
+    ],
 )
 def test_a_damaged_shard_is_computed_again(tmp_path, monkeypatch, damage):
-    """What a full disk or a broken copy has left of a shard does not count, though its record is there."""
+    """What a full disk, a broken copy or a bad disk has left of a shard does not count, though its record is there."""
     monkeypatch.chdir(tmp_path)
     task = odd_task(tmp_path, shard(tmp_path, 0, 5))
     first, whole = computed(task), task.output.read_bytes()
@@ -107,6 +114,21 @@ def test_a_damaged_shard_is_computed_again(tmp_path, monkeypatch, damage):
     assert read_record(task.output, task.key) is None
     assert computed(task) == first
     assert task.output.read_bytes() == whole
+
+
+def test_a_damaged_record_does_not_count(tmp_path, monkeypatch):
+    """A count or a digest with another digit is noticed; a record of an earlier version, without digest, counts."""
+    monkeypatch.chdir(tmp_path)
+    task = odd_task(tmp_path, shard(tmp_path, 0, 5))
+    first, path = computed(task), task.output.with_suffix(".json")
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b'"alive":3', b'"alive":2'), whole[:-9], whole.replace(b'"dropped"', b'"dropqed"')):
+        assert damaged != whole
+        path.write_bytes(damaged)
+        assert read_record(task.output, task.key) is None
+    old = {name: value for name, value in json.loads(whole).items() if name not in ("digest", "seal")}
+    path.write_text(json.dumps(old))
+    assert read_record(task.output, task.key) == first
 
 
 def test_an_empty_shard_passes(tmp_path):
@@ -147,8 +169,15 @@ def test_a_dataset_stage_drops_rows_by_file_position_and_is_not_run_twice(tmp_pa
     cut, counts = run_dataset_stage(step, parts, "k", tmp_path / "third")
     again, _ = run_dataset_stage(step, parts, "k", tmp_path / "third")
     assert cut == again
-    assert [part.alive for part in cut] == [3, 0, 2]
     assert runs == [7]
+    verdicts = tmp_path / "third/k.json"
+    verdicts.write_bytes(verdicts.read_bytes().replace(b"[2,", b"[1,", 1))  # damaged
+    assert run_dataset_stage(step, parts, "k", tmp_path / "third")[0] == cut
+    assert runs == [7, 7]
+    verdicts.write_text(json.dumps(json.loads(verdicts.read_bytes())["cuts"]))  # as earlier versions wrote it
+    assert run_dataset_stage(step, parts, "k", tmp_path / "third")[0] == cut
+    assert [part.alive for part in cut] == [3, 0, 2]
+    assert runs == [7, 7]
     assert [part.table()["id"].to_pylist() for part in cut] == [
         ["wudao/f:0-0", "wudao/f:0-1", "wudao/f:0-3"],
         [],
