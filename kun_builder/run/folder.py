@@ -27,7 +27,7 @@ from kun_builder.drops import RESULT_COLUMNS, VERDICT, result_columns
 from kun_builder.errors import RunError, shown
 from kun_builder.files import file_digest, make_private, replace_file
 from kun_builder.report import RunReport, read_report
-from kun_builder.run.head import data_path, dataset_head, readable
+from kun_builder.run.head import CONFIGS, data_path, dataset_head, readable
 from kun_builder.run.holding import hold
 from kun_builder.run.ownership import Ownership
 from kun_builder.run.redact import without_text
@@ -88,14 +88,14 @@ class RunFolder:
         """The file of one split's rejected rows, as a list that is empty where no run has written one."""
         return sorted(self.rejected.glob(f"{split}.parquet"))
 
-    def digests(self, splits: Iterable[str]) -> dict[str, str]:
-        """Digest of each file of the result, by its path in the folder."""
-        rejected = [file for split in splits for file in self.rejected_files(split)]
-        files = [*self.kept.glob("*"), *self._data_files(), *rejected, self.path / "recipe.lock.yaml"]
+    def digests(self, splits: Iterable[str], file_format: str) -> dict[str, str]:
+        """Digest of each file of the result, by its path in the folder; of the dataset, of its data."""
+        files = [self.path / "recipe.lock.yaml"]
+        for split in splits:
+            files += [*self.kept_files(split), *self.rejected_files(split)]
+            for config in CONFIGS:
+                files += self.dataset.glob(data_path(config, split, file_format))
         return {file.relative_to(self.path).as_posix(): file_digest(file) for file in sorted(files)}
-
-    def _data_files(self) -> list[Path]:
-        return [file for config in CONFIGS for file in (self.dataset / data_path(config, "x", "").parent).glob("*")]
 
     def changed(self, report: RunReport) -> Path | None:
         """A file of the result that is not as the run wrote it, or None. Reads all of them."""

@@ -84,7 +84,7 @@ def _renew_publish(folder: RunFolder, recipe: Recipe, report: RunReport) -> RunR
         return report
     replace_file(path, new.encode())
     if report.files:  # an earlier version knew no digests
-        report = replace(report, files=folder.digests(report.splits))
+        report = replace(report, files=folder.digests(report.splits, report.format))
         report.write(folder.report_path)
     return report
 
@@ -329,7 +329,7 @@ class _Run:
             phases=self._phases,
             idle=self._idle,
             serving=self._executor.serving(),
-            files=self._folder.digests(kept),
+            files=self._folder.digests(kept, self._recipe.format),
         )
 
     def _split(self, name: str, kept: int) -> SplitReport:
