@@ -20,7 +20,7 @@ from typing import Any
 
 from kun_method import verify
 from kun_method.aspects import asks_beyond
-from kun_method.context import LONG_QUESTION, about_question, answer_needs_text
+from kun_method.context import about_question, answer_needs_text, has_material
 from kun_method.doubts import REASONS
 from kun_method.doubts import asked as doubts_of
 from kun_method.pairs import explains, novelty
@@ -105,7 +105,7 @@ def human_drops(pairs: Sequence[Pair]) -> Counter[str]:
             found[leans[0]] += 1
         if answer_needs_text(answer):
             found["needs_context (answer)"] += 1
-        if len(asked) <= LONG_QUESTION and novelty(answer, asked) < 0.4:
+        if not has_material(asked) and novelty(answer, asked) < 0.4:
             found["says_nothing"] += 1
         if not explains(answer, asked) or asks_beyond(asked, answer):
             found["off_topic"] += 1

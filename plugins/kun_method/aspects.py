@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .context import LONG_QUESTION
+from .context import has_material
 from .texts import han_share
 
 _TIME = r"\d{3,4}年|世[纪紀]|年代|[朝代][末初中]|[时時]期|[元初末]年"
@@ -31,7 +31,8 @@ _CHINESE = {
         "作用|功[能效用]|用[于於来來途以]|意[义義]|促[进進]|推[动動]|有助|[帮幫]助|使|[导導]致|有利|造成|影[响響]|[贡貢][献獻]|提供|提高|改善|保[护護]|[带帶][来來]"
     ),
     "生平|[介简簡][绍紹介][^，。？]{1,20}的[经經][历歷]": (
-        r"(?<![发發产產])生[于於卒]|[出诞誕]生|[，,（][^，。、]{1,8}[^等他她别別有个個本大]人[，。、）]|[省市县縣州国國]人|祖籍|出身|[当當]兵|退[伍休]|[幼早童]年|小[时時]候|[毕畢][业業]|[逝去]世|病[逝故]|[卒葬]|享年|[牺犧]牲|[战戰]死|[遇被][害杀殺]"
+        r"(?<![发發产產])生[于於卒]|[出诞誕]生|[，,（][^，。、]{1,8}[^等他她别別有个個本大]人[，。、）]|[省市县縣州国國]人|祖籍|出身|[当當]兵|退[伍休]|[幼早童]年|小[时時]候"
+        r"|[毕畢][业業]|[逝去]世|病[逝故]|[卒葬]|享年|[牺犧]牲|[战戰]死|[遇被][害杀殺]"
         r"|[—－–~～-]\s?\d{2,4}年?[）)]"
         r"|\A[^，。\d]{2,40}(?:（[^（）]{0,80}）)?[，是为為][^。]{0,40}(?:家|[员員]|手|[师師]|者|官|[军軍将將]|士|主[席持]|[总總])"
     ),
@@ -94,7 +95,8 @@ _CHINESE = {
 }
 _ENGLISH = {
     r"drawbacks?|disadvantages?|downsides?|weaknesses": (
-        r"\b(?:but|however|although|though|drawback|disadvantage|only|cannot|slow|hard|difficult|risk|problem|lack|limit)"
+        r"\b(?:but|however|although|though|drawback|disadvantage|only|cannot|slow|hard|difficult|risk|problem|lack"
+        r"|limit)"
     ),
     r"awards?|prizes?|hono(?:u)?rs": r"\b(?:award|prize|medal|honou?r|won|winn|champion|title|nominat|elected|record)",
     r"precautions?|(?:watch out|look out) for": (
@@ -107,26 +109,65 @@ _ENGLISH = {
     r"population": r"\b(?:population|inhabitant|resident|people)|\d",
     r"price|costs?": r"[$€£¥]|\b(?:price|cost|cheap|expensive|pay|paid|free|dollar|euro|pound)",
     r"climate": r"\b(?:climate|rain|snow|temperature|warm|cold|dry|hot|wet|humid|season)",
-    r"reproduction|breeding|life ?cycles?": (
-        r"\b(?:reproduc|breed|bred|egg|spawn|hatch|mat(?:e|es|ed|ing)\b|offspring|young|larva|seed|flower|spore|birth"
+    r"reproduction|reproduc(?:e|es|ed)|breeding|life ?cycles?": (
+        r"\b(?:reproduc|breed|bred|eggs?\b(?!-)|spawn|hatch|mat(?:e|es|ed|ing)\b|offspring|young|larval|seed|flower"
+        r"|spore|birth"
         r"|litter|nest|pupa|cutting)"
     ),
     r"habitats?|distribution": (
-        r"\b(?:habitat|liv(?:e|es|ing)\b|native|found|occur|range|distribut|forest|sea|ocean|river|lake|soil|rock|mountain|desert"
+        r"\b(?:habitat|liv(?:e|es|ing)\b|native|found|occur|range|distribut|forest|sea|ocean|river|lake|soil|rock"
+        r"|mountain|desert"
         r"|island|coast|water|tree|region|climate|north|south|east|west|across|throughout)"
     ),
-    r"diet|feeding habits": r"\b(?:eat|ate|feed|fed|food|prey|diet|graz|hunt|forag|suck|nectar|insect|leaves)",
+    r"diet|feeding habits|do(?:es)? [a-z ]{2,30} (?:eat|feed)": (
+        r"\b(?:eat|ate|feed|fed|food|prey|diet|graz|hunt|forag|suck|nectar|insect|leaves)"
+    ),
     r"(?:early|personal) life|childhood|upbringing|education": (
-        r"\b(?:born|birth|child|youth|young|school|universit|college|degree|stud(?:y|ied)|educat|grew|parent|father|mother|son\b"
+        r"\b(?:born|birth|child|youth|young|school|universit|college|degree|stud(?:y|ied)|educat|grew|parent|father"
+        r"|mother|son\b"
         r"|daughter|learn|taught|train|marri|wife|husband|famil|brother|sister|aged?\b)"
     ),
     r"(?:publications|writings|books)(?: (?:by|of|that))?": (
-        r"\b(?:book|publi|wr[io]te|written|writ(?:es|ing)|author|novel|poe[mt]|stor(?:y|ies)|essay|article|paper|edit)|[\"“]"
+        r"\b(?:book|publi|wr[io]te|written|writ(?:es|ing)|author|novel|poe[mt]|stor(?:y|ies)|essay|article|paper"
+        r"|edit)|[\"“]"
     ),
     r"legacy": (
-        r"\b(?:legac|inspir|influenc|remember|later|after|became|honou?r|named|memor|still|today|model|monument|museum|since)"
+        r"\b(?:legac|inspir|influenc|remember|later|after|became|honou?r|named|memor|still|today|model|monument"
+        r"|museum|since)"
     ),
     r"death": r"\b(?:die[ds]?\b|dying|death|dead|kill|buri|murder|execut|drown|fatal)",
+    r"look like|(?:physical )?appearance|physical (?:features|characteristics)": (
+        r"\b(?:look|appear|resembl|long|short|large|small|big|size|tall|thin|thick|round|flat|shape|form|colou?r"
+        r"|black|white|red|green"
+        r"|blue|brown|yellow|gr[ae]y|gold|silver|dark|bright|bod(?:y|ies)|head|face|eye|arm|leg|wing|tail|skin|fur"
+        r"|hair|feather|shell|leaf"
+        r"|leaves|petal|stripe|spot|weigh|met(?:er|re)|centimet|millimet|feet|inch|wear|dress)|\d ?(?:m|cm|mm|kg|ft"
+        r"|in)\b"
+    ),
+    r"predators|self-defen[cs]e|defen[cs]e mechanisms?|protect (?:themselves|itself)": (
+        r"\b(?:prey|predator|defen|protect|escap|flee|fled|hid(?:e|es|ing)|enem|camouflag|sting|poison|venom|bit(?:e"
+        r"|es|ing)|attack|threat"
+        r"|danger|shell|spine|hunt|kill|guard|avoid|safe|eaten)"
+    ),
+    r"(?:historical )?history|historical (?:background|development)|origins?": (
+        r"\b(?:1\d{3}|20\d\d|\d+(?:st|nd|rd|th)|centur|histor|ancient|medieval|prehistor|found(?:ed|ing|er)|origin"
+        r"|first|earl(?:y|ier|iest)"
+        r"|ago|former|later|became|built|establish|since|war|began|begin|start|invent|introduc|discover|tradition"
+        r"|deriv|cop(?:y|ied)|from"
+        r"|use to|used to|old(?:er|est)?|new(?:er|est)?)"
+    ),
+    r"life ?spans?|life expectancy|longevity": r"\b(?:year|month|week|day|hour|live|living|old|age)",
+    r"conservation(?: status)?|endangered": (
+        r"\b(?:conserv|endanger|threat|protect|extinct|vulnerab|declin|rare|IUCN|surviv|save|saving)"
+    ),
+    r"marriage|spouse|family life": (
+        r"\b(?:marri|wife|wives|husband|child|son\b|sons\b|daughter|famil|father|mother|brother|sister|parent|spouse"
+        r"|wed|widow|partner)"
+    ),
+    r"social (?:behaviou?r|structure|life)|socializ(?:e|ing)": (
+        r"\b(?:group|colon|herd|pack|social|pair|alone|solitar|famil|together|communit|flock|play|mate|friend|pride"
+        r"|raft|class|citizen|people)"
+    ),
     r"box office": r"\b(?:box office|gross|earn|million|billion|revenue)|\$",
     r"cast|actors|starring": r"\b(?:star|cast|act(?:or|ress|ed|ing)|play|role|voice|portray|film)",
     r"symptoms": (
@@ -148,7 +189,7 @@ def asks_beyond(instruction: str, text: str) -> str:
 
     A long instruction brings material of its own, whose words ask for nothing.
     """
-    if len(instruction) > LONG_QUESTION:
+    if has_material(instruction):
         return ""
     for asks, says in _IN_CHINESE if han_share(instruction) > 0 else _IN_ENGLISH:
         if (match := asks.search(instruction)) and not says.search(text):

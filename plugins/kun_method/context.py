@@ -10,7 +10,7 @@ import re
 
 from .languages import CHINESE_QUESTION
 from .scripts import simplified
-from .texts import sentences
+from .texts import longer, sentences
 
 _LAW = re.compile(r"《[^《》]+》|[一-龥]{2}(?:法|法典|条例|办法|规定|章程|宪法|准则|细则|公约|协定|规则|宣言)")
 _ARTICLE = re.compile(r"第[零〇一二三四五六七八九十百千\d]{1,9}[条款项]|[前本上下]款|[前本上下]条(?![件款路例约理])")
@@ -57,8 +57,8 @@ _AUTHOR = re.compile(
 )
 _STATED = re.compile(r"^[它其他她]们?[^，,？?]*[？?]$")
 _CLAUSE = re.compile(r"[，,；;。]")
-LONG_QUESTION = 120
-"""Characters from which on a question carries the material that it speaks of, as exam questions do."""
+_LONG_QUESTION = 120
+"""Characters from which on a question in Chinese carries the material that it speaks of, as exam questions do."""
 
 _BEGINNING = 120
 """Characters of an answer in which nothing can have been said yet that it could point at."""
@@ -69,9 +69,14 @@ _NO_PREDICATE = re.compile(
 )
 
 
+def has_material(instruction: str) -> bool:
+    """Whether a question is so long that it carries the material that it speaks of."""
+    return longer(instruction, _LONG_QUESTION)
+
+
 def about_question(instruction: str) -> tuple[str, str] | None:
     """What makes a short question useless without its text, or no question at all."""
-    if len(instruction) > LONG_QUESTION:
+    if has_material(instruction):
         return None
     instruction = simplified(instruction)
     if words := question_needs_text(instruction):
@@ -108,7 +113,7 @@ def answer_needs_text(output: str) -> str:
 
 def speaks_as_author(output: str, instruction: str) -> str:
     """The word by which an answer speaks as its author, whom no reader knows (本文, 笔者, 本校, 关注公众号), or ""."""
-    if len(instruction) > LONG_QUESTION:
+    if has_material(instruction):
         return ""
     match = _AUTHOR.search(simplified(output))
     return match[0] if match and match[0] not in simplified(instruction) else ""

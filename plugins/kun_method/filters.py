@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .context import LONG_QUESTION, answer_needs_text, no_question, question_needs_text
+from .context import answer_needs_text, has_material, no_question, question_needs_text
 from .gaps import gap
 from .texts import bare, han_share, loop, prose, sentences
 
@@ -98,7 +98,7 @@ class Filter:
 
 def refers_to_unseen(instruction: str, output: str = "") -> str:
     """Speaks of a text, picture or link that is not there, or begins with a pronoun that stands for nothing."""
-    if len(instruction) > LONG_QUESTION:
+    if has_material(instruction):
         return ""
     patterns = (_UNSEEN, _DANGLING, _UNSEEN_ENGLISH, _DANGLING_ENGLISH)
     match = next((found for pattern in patterns if (found := pattern.search(instruction))), None)
@@ -107,12 +107,12 @@ def refers_to_unseen(instruction: str, output: str = "") -> str:
 
 def needs_context(instruction: str, output: str = "") -> str:
     """Leans on what surrounds it: 本条例, 图一, 第三条 of no law."""
-    return "" if len(instruction) > LONG_QUESTION else question_needs_text(instruction)
+    return "" if has_material(instruction) else question_needs_text(instruction)
 
 
 def bad_question(instruction: str, output: str = "") -> str:
     """Has no predicate (第三款为什么？), or is turned inside out (什么国家将公投？)."""
-    return "" if len(instruction) > LONG_QUESTION else no_question(instruction)
+    return "" if has_material(instruction) else no_question(instruction)
 
 
 def points_at_nothing(instruction: str, output: str) -> str:
@@ -122,7 +122,7 @@ def points_at_nothing(instruction: str, output: str) -> str:
 
 def repeats_instruction(instruction: str, output: str = "") -> str:
     """Says the same sentence twice, or loops. Parts of an exam question may well end in the same words."""
-    if len(instruction) > LONG_QUESTION:
+    if has_material(instruction):
         return loop(instruction)
     seen: set[str] = set()
     for sentence in sentences(instruction):

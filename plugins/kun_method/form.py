@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from kun_builder import Prompt
 
-from .context import LONG_QUESTION
+from .context import has_material
 from .languages import CHINESE_QUESTION, language_of
 from .scripts import simplified
-from .texts import bare, han_share, sentences, shared_run, units
+from .texts import bare, han_share, longer, sentences, shared_run, units
 
 Defect: TypeAlias = tuple[str, object]
 """A reason and the value that was measured."""
@@ -24,7 +24,8 @@ SHORTEST = 5
 """Characters of an instruction."""
 
 _ROW = 200
-"""Characters up to which several questions are a row of questions; beyond, they are the parts of one exercise."""
+"""Characters of Chinese up to which several questions are a row of questions; beyond, they are the parts of one
+exercise."""
 
 _LABEL = re.compile(
     r"^(?:(?:好的|当然)?[，,。！!：:\s]*)(?:(?:请回答|以下是|这是)?(?:以下|下面|用户)?的?(?:指令|问题|提问|请求|题目)(?:是|为)?"
@@ -110,7 +111,7 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
     share = han_share(instruction)
     if han_share(text) > 0.5 and share < 0.2 and share * units(instruction) < 10:  # ten make a sentence about English
         return "wrong_language", round(share, 2)
-    if share > 0.5 and length <= LONG_QUESTION and language_of(text).code != "zh":
+    if share > 0.5 and not has_material(instruction) and language_of(text).code != "zh":
         return "wrong_language", round(share, 2)
     if leaked := leak(instruction, prompt):
         return "prompt_leak", leaked
@@ -120,7 +121,7 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
         return "several_requests", sides
     if copied := _copied(instruction, text):
         return "copies_text", copied
-    known = han_share(text) > 0.5 or (length <= LONG_QUESTION and language_of(text).code != "zh")
+    known = han_share(text) > 0.5 or (not has_material(instruction) and language_of(text).code != "zh")
     if known and not is_request(instruction, text):
         return "not_a_request", instruction
     return None
@@ -128,7 +129,7 @@ def defect(instruction: str, text: str, prompt: Prompt, questions: int = 2) -> D
 
 def is_request(instruction: str, text: str = "") -> bool:
     """Whether a sentence of `instruction` asks or demands something, by the rules of its language or of its text's."""
-    if len(instruction) > _ROW and _EXERCISE.search(instruction):
+    if longer(instruction, _ROW) and _EXERCISE.search(instruction):
         return True
     rules = [language_of(written).is_request for written in (instruction, text) if written]
     return any(asks(sentence) for asks in rules for sentence in sentences(instruction))
@@ -153,16 +154,24 @@ def _without_own_turns(words: str) -> str:
 
 def _sides(instruction: str) -> int:
     """Items of the longest list in one sentence of a short instruction."""
-    if len(instruction) > _ROW:
+    if longer(instruction, _ROW):
         return 1
+    if han_share(instruction) == 0:
+        return 1 + max(map(_commas_and_last, sentences(instruction)))
     return 1 + max(
         len(_SIDE.findall(sentence)) + bool(_LAST_SIDE.search(sentence)) for sentence in sentences(instruction)
     )
 
 
+def _commas_and_last(sentence: str) -> int:
+    """What stands between the items of an English list: commas, and the last `and` without one."""
+    *items, last = sentence.split(", ")
+    return len(items) + (" and " in last)
+
+
 def _questions(instruction: str) -> int:
     """Number of questions in a row."""
-    return instruction.count("？") + instruction.count("?") if len(instruction) <= _ROW else 1
+    return instruction.count("？") + instruction.count("?") if not longer(instruction, _ROW) else 1
 
 
 def _copied(instruction: str, text: str) -> str:

@@ -21,8 +21,14 @@ _POINTS_BACK = re.compile(
     r"|(?:However|But|Nevertheless|Nonetheless|Therefore|Thus|Hence|Consequently|Moreover|Furthermore|Additionally|Also"
     r"|Instead|Otherwise|Meanwhile|Similarly|Likewise|In (?:addition|contrast|turn)|As a result"
     r"|For (?:example|instance)|On the other hand|This|These|Those|Such|He|She|They|His|Her|Their|Its"
-    r"|It(?! (?:is|was) \w+ (?:that|to)\b| takes?\b))\b)"
+    r"|It(?! (?:is|was) \w+ (?:that|to)\b| takes?\b)|(?:Most|Some|Many|Other|All) (?:species|members|of them)|Others"
+    r"|The (?:former|latter|two|species|genus|film|movie|book|novel|album|song|episode|series|company|school"
+    r"|university|band|team|club"
+    r"|town|village|city|district|river|island|lake|building|church|bridge|station|project|author|artist|painter"
+    r"|singer|game|party)"
+    r"(?= (?:is|was|has|had|are|were|also|lies|rises|flows|contains|consists|includes)\b))\b)"
 )
+"""How a text begins that was cut out of another: pointing back, or with a thing of which only the kind is said."""
 _SEE = re.compile(
     r"[(\[]?(?:(?:For|To) [^.,;\n]{3,60}, (?:please )?see"
     r"|(?:Please )?see (?:also|below|above|the (?:article|chapter|section|appendix|list)))\b[^.\n]{0,120}\.[)\]]?",

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 
+from . import sides_english
 from .aspects import asks_beyond
+from .context import has_material
+from .texts import han_share
 
 _SENTENCE = re.compile(r"[^。？！?!]+[。？！?!]*\s*")
 _CLAUSE = re.compile(r"[，,]\s*")
@@ -28,12 +31,16 @@ _REST = re.compile(
 def answerable(instruction: str, text: str) -> str:
     """`instruction` without the items, clauses and questions that ask for what `text` says nothing of; what cannot be
     taken out without harm stays."""
+    if has_material(instruction):
+        return instruction
+    chinese = han_share(instruction) > 0
+    without = _without if chinese else sides_english.without
     while beyond := asks_beyond(instruction, text):
-        shorter = _without(instruction, beyond)
+        shorter = without(instruction, beyond)
         if not shorter:
             break
         instruction = shorter
-    return instruction
+    return instruction if chinese else sides_english.told(instruction, text)
 
 
 def _without(instruction: str, side: str) -> str:

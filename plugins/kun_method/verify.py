@@ -16,7 +16,7 @@ from kun_builder import Drop, Generate, KunError, LikelihoodModel, ModelName, Pr
 
 from . import gain as gains
 from .aspects import asks_beyond
-from .context import LONG_QUESTION, about_question, answer_needs_text, speaks_as_author
+from .context import about_question, answer_needs_text, has_material, speaks_as_author
 from .doubts import REASONS, Doubt
 from .doubts import asked as asked_about
 from .fitting import answer_room
@@ -202,7 +202,7 @@ def _too_low(measured: Measured, instruction: str, *least: float) -> Finding | N
     """The first measure below its limit, in the order support, novelty, coverage."""
     reasons = ("unsupported", "says_nothing", "loses_text")
     for reason, (name, value), limit in zip(reasons, measured.items(), least, strict=False):
-        if name == "novelty" and len(instruction) > LONG_QUESTION:
+        if name == "novelty" and has_material(instruction):
             continue
         if value is not None and value < limit:
             return reason, value

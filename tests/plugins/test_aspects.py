@@ -69,6 +69,15 @@ def test_a_long_instruction_brings_its_own_material():
     )
 
 
+def test_an_english_instruction_is_long_at_three_times_the_characters():
+    """Its letters are three times as many as the characters of the same question in Chinese."""
+    english = (
+        "Describe hermit crabs, the snails whose empty shells they live in, and the legacy of the crabs for the sea."
+    )
+    assert asks_beyond(english + " Go into some detail.", CRABS) == "legacy"
+    assert asks_beyond(english * 4, CRABS) == ""
+
+
 def test_label_asks_again_rather_than_beyond_the_text():
     """An instruction that asks for what the text lacks gives way to another; if none is better, the row is dropped."""
     beyond, within = "糖醋汁的注意事项是什么？", "糖醋汁怎么做？请写出材料和步骤。"

@@ -193,6 +193,17 @@ def test_the_rules_of_chinese_requests_spare_other_languages():
     assert defect("Explain how to brew green tea.", text, label.CHAT) is None
 
 
+def test_an_english_list_has_five_sides_at_most():
+    """However its items are joined; a long sentence with few items is one request."""
+    text = "Green tea should be brewed with water of about eighty degrees for two minutes."
+    for last in (" and taste", ", and taste"):
+        five = f"Describe the origin, kinds, harvest, brewing{last} of tea."
+        six = f"Describe the origin, kinds, harvest, drying, brewing{last} of tea."
+        assert defect(five, text, label.CHAT) is None
+        assert defect(six, text, label.CHAT) == ("several_requests", 6)
+    assert defect("Explain how tea and water " + "and sugar " * 20 + "are mixed.", text, label.CHAT) is None
+
+
 OUTLINED = "话题：冲泡绿茶\n方面：水温，步骤，时间\n问题：怎样冲泡绿茶，水温、步骤和时间是怎样的？"
 
 

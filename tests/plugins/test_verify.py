@@ -206,6 +206,7 @@ def test_an_explanation_names_reasons():
     assert explains("因为盐分随河水入海，海水又不断蒸发。", "海水为什么是咸的？")
     assert not explains("海水很咸，约含百分之三点五的盐。", "海水为什么是咸的？")
     assert explains("海水很咸。", "海水咸吗？")
+    assert explains("Rivers carry salt into the sea, and only water leaves it.", "Why is the sea salty?")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +219,10 @@ def test_an_explanation_names_reasons():
         ("我小时候见过蝙蝠，它们住在屋檐下。", False),
         ("蝙蝠会飞。详见 https://example.org 。", False),
         ("However, some bats cannot hear their own calls.", False),
+        ("Most species hunt at night, by their own echo.", False),
+        ("Most bats hunt at night, by their own echo.", True),
+        ("The species is found in caves all over the island.", False),
+        ("The river bat is found in caves all over the island.", True),
         ("It is the only mammal that flies.", False),
         ("It is known that bats hear their own calls.", True),
         ("Hippos spend the day in water.", True),
