@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,11 @@ async def judge(pairs: Sequence[Pair], spec: ModelSpec, threshold: float) -> lis
     journal = Journal.open(default_folder().with_name("bench-quality"))
     async with open_models({"chat": spec}, load_plugins().engines, journal, Status()) as generator:
         asked = _Asked(generator)
-        return list(await asyncio.gather(*(_judged(pair, asked, threshold) for pair in pairs)))
+        under_way = [asyncio.ensure_future(_judged(pair, asked, threshold)) for pair in pairs]
+        for number, finished in enumerate(asyncio.as_completed(under_way), 1):
+            await finished
+            print(f"{number} of {len(pairs)} pairs judged", file=sys.stderr)
+        return [task.result() for task in under_way]
 
 
 async def _judged(pair: Pair, asked: Any, threshold: float) -> Verdict:

@@ -24,7 +24,7 @@ EMPTY = {**GOOD, "instruction": "蝙蝠怎样用回声判断方向？", "output"
 WRONG = {**GOOD, "output": "蝙蝠的眼睛能在夜里看见 300 米外的昆虫，所以不会迷路。", "good": False}
 
 
-def test_kept_and_dropped_pairs_add_up(tmp_path, monkeypatch):
+def test_kept_and_dropped_pairs_add_up(tmp_path, monkeypatch, capsys):
     """A pair that the stage keeps counts for precision, one that it drops for its reason; the ranks tell them apart."""
     monkeypatch.setenv("KUN_CACHE", str(tmp_path))
     pairs = [GOOD, EMPTY, WRONG]
@@ -32,6 +32,7 @@ def test_kept_and_dropped_pairs_add_up(tmp_path, monkeypatch):
         spec = ModelSpec(name="chat", engine="openai", endpoints=(url,), tokenizer="characters")
         verdicts = asyncio.run(quality.judge(pairs, spec, 0.9))
     assert [verdict.reason for verdict in verdicts] == ["", "says_nothing", "invented"]
+    assert capsys.readouterr().err.splitlines()[-1] == "3 of 3 pairs judged"
     printed = quality.table(pairs, verdicts)
     assert "| precision before and after | 0.33, 1.00 |" in printed
     assert "| recall of the good ones | 1.00 |" in printed
