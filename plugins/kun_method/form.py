@@ -33,6 +33,8 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _MARK = re.compile(r"^(?:[-*•>#]+\s+|1\s*[.、)）](?!\d)\s*|```\w*)")
+_ASKING = re.compile(r"(?:what|which|how|where|who|why)\b", re.IGNORECASE)
+_HOW_TO = re.compile(r"(?:^[Hh]|(?:(?<=, )|(?<=and )(?<!when and )(?<!where and )(?<!what and ))h)ow to (?=[a-z])")
 _LONGEST_MARK = 200
 """Characters in which a label or a mark is looked for."""
 
@@ -51,7 +53,14 @@ def tidy(answer: str) -> str:
     text = answer.strip()
     while (shorter := _without_ends(text)) != text or "**" in text:
         text = shorter if shorter != text else text.replace("**", "").strip()
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    return "\n".join(line.rstrip() for line in map(_with_subject, text.splitlines()))
+
+
+def _with_subject(question: str) -> str:
+    """An English question with `how do you make` for `how to make`, which does not ask on its own."""
+    if not _ASKING.match(question) or not question.rstrip().endswith("?"):
+        return question
+    return _HOW_TO.sub(lambda match: f"{match[0][:3]} do you ", question)
 
 
 def _without_ends(text: str) -> str:

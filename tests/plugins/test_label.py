@@ -193,6 +193,22 @@ def test_the_rules_of_chinese_requests_spare_other_languages():
     assert defect("Explain how to brew green tea.", text, label.CHAT) is None
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("What are the ingredients and how to brew tea?", "What are the ingredients and how do you brew tea?"),
+        ("How to brew tea, and how to serve it?", "How do you brew tea, and how do you serve it?"),
+        ("Explain what tea is and how to brew it.", ""),
+        ("Do you know how to brew tea, and how to serve it?", ""),
+        ("What is the rule of when and how to brew tea?", ""),
+        ("What is the book How to brew tea about?", ""),
+    ],
+)
+def test_an_english_question_how_to_do_something_gets_a_subject(said, asked):
+    """As a sentence of its own; after another verb it is whole."""
+    assert tidy(said) == (asked or said)
+
+
 def test_an_english_list_has_five_sides_at_most():
     """However its items are joined; a long sentence with few items is one request."""
     text = "Green tea should be brewed with water of about eighty degrees for two minutes."
