@@ -31,6 +31,7 @@ ROWS, CONCURRENCY, ROUNDS = 3000, 256, 3
 ONE_SERVER, FLEET = 1.0, 10.0
 FAULTS = Faults(http_429=0.007, http_503=0.007, disconnect=0.006)
 KILLS = 20
+SHARED_ROWS, LATER = 900, 8.0
 FEW, MANY = 20_000, 100_000
 
 Row = tuple[str, str, str]
@@ -66,6 +67,37 @@ def saturation(folder: Path) -> list[Row]:
         kept = min(run.stats["different"] for run in faulty) >= 3 * ROWS
         rows.append((f"2 % faults {at}", ">= 0.98 of none", f"{hurt:.3f}: {hurt / mine:.3f}; {_lost(kept)}"))
     return rows
+
+
+def shared(folder: Path) -> list[Row]:
+    """Saturation of one server that two builds ask, which know nothing of each other, against two bare loops."""
+    rows: list[Row] = []
+    for after in (0.0, LATER):
+        ours, bares = [], []
+        for turn in range(ROUNDS):
+            bares.append(_two(lambda number, url: bare(url, SHARED_ROWS, CONCURRENCY), after))
+            builds = functools.partial(_shared_build, folder / f"{after}-{turn}")
+            ours.append(_two(builds, after))
+        found = [", ".join(f"{one:.3f}" for one in runs) for runs in (ours, bares)]
+        ratio = statistics.median(ours) / statistics.median(bares)
+        what = f"two builds at one server, the second {after:g} s later: saturation of each round; of two bare loops"
+        rows.append((what, ">= 0.95 of theirs", f"{found[0]}; {found[1]}: {ratio:.3f}"))
+    return rows
+
+
+def _shared_build(folder: Path, number: int, url: str) -> subprocess.Popen[bytes]:
+    return Build(folder / str(number), SHARED_ROWS, [url]).start()
+
+
+def _two(start: Callable[[int, str], subprocess.Popen[bytes]], after: float) -> float:
+    """The saturation of a server that two processes ask, the second of which starts so many seconds after the first."""
+    with simulator(speed=ONE_SERVER) as server:
+        first = start(1, server.url)
+        time.sleep(after)
+        codes = [process.wait() for process in (start(2, server.url), first)]
+        if any(codes):
+            raise SystemExit(f"exit codes {codes}")
+        return float(server.stats()["saturation"])
 
 
 def kills(folder: Path) -> list[Row]:
@@ -149,6 +181,7 @@ def memory(folder: Path) -> list[Row]:
 
 PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "saturation": saturation,
+    "shared": shared,
     "kills": kills,
     "endpoints": endpoints,
     "memory": memory,

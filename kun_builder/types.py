@@ -312,7 +312,9 @@ class ModelSpec:
 class Endpoint(Protocol):
     """One server that answers for one model. Each method is one request; none of them retries.
 
-    Two attributes are optional. `in_flight`: how many requests it wants at once if the recipe gives no `concurrency`.
+    Three attributes are optional. `in_flight`: how many requests it wants at once if the recipe gives no `concurrency`.
+    `running`: how many requests the server worked on when `queued` was last asked, those of other clients included; by
+    it, runs that ask the same server find their shares of it.
     `linger`: for how many seconds a place that became free is kept for the row that was just answered there, which pays
     where a server caches only the prompts that it has read last.
     """

@@ -14,8 +14,8 @@ from kun_builder.types import Completion
 class Server:
     """An endpoint. Each request waits for `answer` or `fail`, in the order in which they came."""
 
-    def __init__(self, name="a", queue=None):
-        self.url, self._queue = f"http://{name}", queue
+    def __init__(self, name="a", queue=None, running=0):
+        self.url, self._queue, self.running = f"http://{name}", queue, running
         self.waiting = []
         self.looks = 0
 

@@ -42,7 +42,7 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
-from kun_builder.engines.probe import Facts, enough_for, is_healthy, model_facts, queue_length, token_count
+from kun_builder.engines.probe import Facts, enough_for, is_healthy, load_of, model_facts, token_count
 from kun_builder.engines.prompt_tokens import FIELD, most_tokens
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
 from kun_builder.engines.tokenizers import token_counter
@@ -105,7 +105,7 @@ class OpenAIEndpoint:
         carrier: Post | None = None,
     ) -> None:
         """carrier: sends the requests of rows, for example in batches; trial questions at the start go directly."""
-        self.url, self.in_flight = server.url, 0
+        self.url, self.in_flight, self.running = server.url, 0, 0
         self._carrier = carrier or server.post
         self._server = server
         self._spec = spec
@@ -243,7 +243,8 @@ class OpenAIEndpoint:
 
     async def queued(self) -> int | None:
         """Requests waiting at the server, by its `/metrics`."""
-        return await queue_length(self._server)
+        waiting, self.running = await load_of(self._server)
+        return waiting
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of `text` by the server's tokenizer; where it offers none, by the model's, loaded here."""

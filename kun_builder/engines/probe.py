@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kun_builder.engines.answers import count, mapping
@@ -19,11 +20,14 @@ log = logging.getLogger(__name__)
 _NEXT = 2  # requests that wait for a slot; llama.cpp has four threads for connections more than slots, earlier two more
 _NOT_OURS = frozenset({401, 403, 404, 405})
 """Statuses which say that the server lacks the route, or that the key does not open it."""
-_QUEUES = re.compile(
-    r"^(tgi_queue_size|vllm:num_requests_waiting|sglang:num_queue_reqs|llamacpp:requests_deferred)"
-    r"(?:\{[^}\n]*\})? +([0-9.eE+]+)",
-    re.MULTILINE,
+_WAITING = ("tgi_queue_size", "vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")
+_RUNNING = (
+    "tgi_batch_current_size",
+    "vllm:num_requests_running",
+    "sglang:num_running_reqs",
+    "llamacpp:requests_processing",
 )
+_GAUGES = re.compile(rf"^({'|'.join(_WAITING + _RUNNING)})(?:\{{[^}}\n]*\}})? +([0-9.eE+]+)", re.MULTILINE)
 
 
 class Facts(NamedTuple):
@@ -134,20 +138,25 @@ async def is_healthy(server: Server) -> bool:
     return True
 
 
-async def queue_length(server: Server) -> int | None:
-    """Requests waiting at the server by its own `/metrics`, over all its engines; None where it does not tell.
+async def load_of(server: Server) -> tuple[int | None, int]:
+    """Requests that wait at the server by its own `/metrics`, and those that it works on, over all its engines; None
+    and 0 where it does not tell.
 
-    Lines of one name are the server's engines. Another name is the same queue in the words of another software, which
+    Lines of one name are the server's engines. Another name is the same figure in the words of another software, which
     servers and gateways offer to those who watch them: it is counted once.
     """
     try:
-        found = _QUEUES.findall(await server.text("/metrics"))
+        found = _GAUGES.findall(await server.text("/metrics"))
     except RequestError:
-        return None
-    queues: dict[str, float] = {}
-    for name, waiting in found:
-        queues[name] = queues.get(name, 0.0) + _number(waiting)
-    most = max(queues.values(), default=math.nan)
+        return None, 0
+    sums: dict[str, float] = {}
+    for name, value in found:
+        sums[name] = sums.get(name, 0.0) + _number(value)
+    return _most(sums, _WAITING), _most(sums, _RUNNING) or 0
+
+
+def _most(sums: Mapping[str, float], names: Sequence[str]) -> int | None:
+    most = max((sums[name] for name in names if name in sums), default=math.nan)
     return int(most) if math.isfinite(most) else None
 
 

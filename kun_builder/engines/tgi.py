@@ -33,7 +33,7 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
-from kun_builder.engines.probe import first_count, is_healthy, queue_length, text_of, token_count
+from kun_builder.engines.probe import first_count, is_healthy, load_of, text_of, token_count
 from kun_builder.engines.prompt_tokens import TGI_FIELD, most_tokens
 from kun_builder.engines.reasoning import Habits, opens_reasoning
 from kun_builder.engines.tokenizers import CHARACTERS, ChatTemplate, load_template, token_counter
@@ -72,7 +72,7 @@ class TGIEndpoint:
     def __init__(
         self, server: Server, spec: ModelSpec, thinking: Thinking = "auto", thinking_tokens: int = THINKING_TOKENS
     ) -> None:
-        self.url = server.url
+        self.url, self.running = server.url, 0
         self._server = server
         self._spec = spec
         self._thinking: Thinking = thinking
@@ -118,7 +118,8 @@ class TGIEndpoint:
 
     async def queued(self) -> int | None:
         """Requests waiting at the server: its `tgi_queue_size`."""
-        return await queue_length(self._server)
+        waiting, self.running = await load_of(self._server)
+        return waiting
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of `text` by `/tokenize`; without a fast tokenizer there, by the model's, loaded here."""

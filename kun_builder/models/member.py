@@ -87,6 +87,11 @@ class Member:
         if self._told and self._at_once:
             self.window.fix(self._at_once)
 
+    @property
+    def running(self) -> int:
+        """How many requests the server worked on when `waiting` was last asked; 0 where it does not tell."""
+        return getattr(self.endpoint, "running", 0)
+
     async def waiting(self) -> int | None:
         """How many requests wait at the server by its own count; None if it does not count them.
 

@@ -88,8 +88,9 @@ class Watch:
             return _LOOK_MOST
         if waiting is None:
             return _LOOK_MOST
-        window.queue(waiting, late)
-        return max(LOOK, 2 * (time.monotonic() - asked)) if window.searching else min(pause * 2, _LOOK_MOST)
+        soon = window.queue(waiting, late, self._member.running)
+        again = max(LOOK, 2 * (time.monotonic() - asked))
+        return again if soon or window.searching else min(pause * 2, _LOOK_MOST)
 
     async def _examine(self) -> None:
         """Ask the endpoint how it is, and act on it.

@@ -4,7 +4,8 @@ A server has enough to do while a request waits for each one that it works on; m
 Two signals tell where that is:
 
 * the server's own count of waiting requests, where it gives one: while it is 0 the limit grows at once, and from then
-  on it follows twice the number of requests at work;
+  on it follows twice the number of requests at work. Where other processes ask the same server, each of them keeps to
+  a share that falls as the queue grows, so that all come to equal shares without knowing of each other;
 * otherwise the time per token, compared for requests of the same kind (stage) at two limits: twice the requests at
   twice the time each is no gain (Little's law: throughput = in flight / latency). Comparing like with like makes it
   independent of the mix of short and long requests. Two doublings without gain end the search; the first of them stays
@@ -28,6 +29,7 @@ _GAIN, _CLEAR = 0.2, 0.5  # a doubling must give at least so much; so much is cl
 _SURE = 64  # answers from which a doubt is decided
 _REFUSED = 0.1  # share of refusals that is more than the odd fault
 _POINTS = 512
+_STEP = 0.25  # part of the way to its share that a window goes at each look
 _TOKENS = 8.0  # a request costs about as much as so many tokens before its first one
 
 
@@ -88,7 +90,7 @@ class Window:
         self._every = self._skipped = 0
         self._searching, self._flat = True, 0
         self._told = self._idle = False
-        self._looks = 0
+        self._looks = self._busy = 0
         self._latency = 0.0
         self._cautious = False
         self._sample = Sample(self.limit)
@@ -166,20 +168,27 @@ class Window:
         if not self.fixed:
             self._set(TOLD_START // self._sharers)
 
-    def queue(self, waiting: int, late: float = 0.0) -> None:
-        """Adapt to what the server says: `waiting` requests wait there now.
+    def queue(self, waiting: int, late: float = 0.0, running: int = 0) -> bool:
+        """Adapt to what the server says: `waiting` requests wait there now, and it works on `running`.
 
         late: seconds by which this process is behind with its own work. If it is the bottleneck, an empty queue is no
         reason to send more.
+        running: those of other processes included; with 0, where the server does not tell, it is taken to work for this
+        process alone.
+
+        Returns whether the limit has grown because the server had next to nothing waiting, so that it may soon have
+        nothing again.
         """
         self._told = True
-        waiting = -(-waiting // self._sharers)
         if self.fixed or self._full_since is None or self._cautious:
-            return
-        running = max(1, self.in_flight - waiting)
+            return False
+        waiting = -(-waiting // self._sharers)
+        running = max(1, running // self._sharers, self.in_flight - waiting)
+        if waiting:
+            self._busy = max(self._busy, running)
         if not self._searching:
-            self._follow(waiting, running)
-        elif waiting == 0:
+            return self._follow(waiting, running)
+        if waiting == 0:
             # A server that is idle because this process cannot keep up needs no more requests at once.
             self._idle, self._looks = late < _LATE * self._latency, 0
             if self.limit < _FREE:
@@ -187,9 +196,10 @@ class Window:
         else:
             self._idle, self._looks = False, self._looks + 1
             if waiting * 4 > running:
-                self._settle(min(self.limit, 2 * running), trusted=True)
+                self._settle(min(self.limit, self._towards_share(waiting, running)), trusted=True)
             elif self._looks >= _LOOKS:
                 self._settle(self.limit)
+        return False
 
     def unheard(self) -> None:
         """Note that the server did not tell its queue in time, so that what it told before is no reason to grow."""
@@ -200,14 +210,36 @@ class Window:
         self.fixed = True
         self._set(limit // self._sharers)
 
-    def _follow(self, waiting: int, running: int) -> None:
-        """Keep about as many requests waiting as are at work."""
-        if waiting > 2 * running:
-            self._set(max(2 * running, self.limit // 2))
-        elif waiting * 4 < running and self._trusted:
+    def _follow(self, waiting: int, running: int) -> bool:
+        """Keep a fair share of a queue that is about as long as what is at work. See `queue` for the result."""
+        before = self.limit
+        if waiting * 4 >= running:
+            self._trusted = True
+            self._set(self._towards_share(waiting, running))
+        elif self._trusted or self._left_over(waiting, running):
             self._set(min(2 * running, 2 * self.limit))
-        elif waiting * 4 < running and self._clock() >= self._retry_search:
+            return self.limit > before
+        elif self._clock() >= self._retry_search:
             self._search_again()
+        return False
+
+    def _left_over(self, waiting: int, running: int) -> bool:
+        """Whether the server has room that others have left, or works mostly for others, of whom this process, with
+        its few requests, may take some."""
+        return (waiting == 0 and 4 * running < 3 * self._busy) or (self.limit < _FREE and 2 * self.in_flight < running)
+
+    def _towards_share(self, waiting: int, running: int) -> int:
+        """The next limit on the way to this process's share of the server.
+
+        The share follows from what the server says alone, so it is the same for all who ask there. It falls as the
+        queue grows, and all shares together make a queue for which it is right. It is approached from below in steps,
+        and from above no faster than would be right if all others came down as well.
+        """
+        queue = max(1.0, waiting / running)
+        share = 2 * running / queue**2
+        if self.limit > share:
+            return int(max(share, self.limit * 2 / (1 + queue)))
+        return self.limit + int(_STEP * (share - self.limit))
 
     def _judge(self, now: float) -> None:
         """Go on to another limit, or stay, now that there are enough answers at this one to compare it."""

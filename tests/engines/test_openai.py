@@ -133,24 +133,37 @@ def test_plain_fields_of_extra_body_are_no_secrets():
     assert "extra_body" in {option.name for option in load_plugins().engines["openai"].options}
 
 
-METRICS = {
+RUNNING = {
+    "vllm": 'vllm:num_requests_running{engine="0",model_name="a"} 5.0\nvllm:num_requests_running{engine="1"} 6.0\n',
+    "sglang": 'sglang:num_running_reqs{model_name="a"} 11.0\n',
+    "llama.cpp": "llamacpp:requests_processing 11\n",
+    "tgi": "tgi_batch_current_size 11\n",
+    "two names": "tgi_batch_current_size 11\nvllm:num_requests_running 11\n",
+    "not told": "",
+}
+WAITING = {
     "vllm": 'vllm:num_requests_waiting{engine="0",model_name="a"} 3.0\nvllm:num_requests_waiting{engine="1"} 4.0\n',
     "sglang": '# TYPE sglang:num_queue_reqs gauge\nsglang:num_queue_reqs{model_name="a"} 7.0\n',
     "llama.cpp": "# HELP llamacpp:requests_deferred Number\nllamacpp:requests_deferred 7\n",
     "tgi": "# TYPE tgi_queue_size gauge\ntgi_queue_size 7\n",
     "two names": 'tgi_queue_size 7\nvllm:num_requests_waiting{engine="0"} 5\nvllm:num_requests_waiting{engine="1"} 2\n',
+    "not told": "up 1\n",
 }
 
 
-@pytest.mark.parametrize("text", [*METRICS.values(), "up 1\n", None])
-def test_the_queue_is_read_from_whatever_metrics_there_are(text):
-    """The number of waiting requests comes from each server's own figure, once where it has two names for the same
-    queue; None where it gives none."""
+@pytest.mark.parametrize("server", [*WAITING, "no metrics"])
+def test_the_queue_is_read_from_whatever_metrics_there_are(server):
+    """The numbers of requests that wait and that run come from each server's own figures, once where it has two names
+    for the same; None and 0 where it gives none."""
 
     async def handler(request):
-        return web.Response(text=text) if text is not None else web.Response(status=404)
+        told = server in WAITING
+        return web.Response(text=RUNNING[server] + WAITING[server]) if told else web.Response(status=404)
 
-    assert run(handler, lambda endpoint: endpoint.queued()) == (7 if text in METRICS.values() else None)
+    async def look(endpoint):
+        return await endpoint.queued(), endpoint.running
+
+    assert run(handler, look) == ((None, 0) if server.startswith("no") else (7, 11))
 
 
 @pytest.mark.parametrize("routes", [{"/health"}, {"/v1/models"}, set()])

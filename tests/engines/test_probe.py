@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kun_builder import ModelSpec
 from kun_builder.engines import tgi
-from kun_builder.engines.probe import model_facts, queue_length, token_count
+from kun_builder.engines.probe import load_of, model_facts, token_count
 from kun_builder.errors import KunError, ModelError
 
 JUNK = st.recursive(
@@ -85,7 +85,7 @@ def test_the_context_has_several_names(name):
 @pytest.mark.parametrize(("said", "waiting"), [("3", 3), ("1e999", None), ("1e+5e", None), ("0.0", 0)])
 def test_queues_are_numbers(said, waiting):
     """What looks like a number and is none is no queue."""
-    assert asyncio.run(queue_length(Told({"/metrics": f"tgi_queue_size {said}\n"}))) == waiting
+    assert asyncio.run(load_of(Told({"/metrics": f"tgi_queue_size {said}\n"}))) == (waiting, 0)
 
 
 @given(st.lists(JUNK | st.fixed_dictionaries({}, optional={"start": JUNK, "stop": JUNK}), max_size=3) | JUNK)

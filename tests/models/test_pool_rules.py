@@ -28,6 +28,21 @@ def test_servers_that_tell_their_queue_are_found_at_the_start():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("running", "grows"), [(128, True), (0, False)])
+def test_a_server_that_works_for_others_is_asked_for_a_share(running, grows):
+    """A long queue is no reason to keep back where the server tells that most of its work is that of others."""
+
+    async def main():
+        async with pool(Server(queue=160, running=running)) as own:
+            tasks = [ask(own, number) for number in range(100)]
+            await until(lambda: (own.limit > 32) if grows else (own.limit < 8))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_an_answer_makes_up_for_failures():
     """Failures in a row are counted, and the third is a reason to look; an answer ends the row, and proves it again."""
 

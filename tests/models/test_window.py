@@ -11,20 +11,24 @@ from itertools import pairwise
 
 import pytest
 
+from kun_builder.models.watch import LOOK
 from kun_builder.models.window import MOST, START, Window
 
 STAGES = (("label", 40), ("score", 12), ("polish", 200))
 
 
 class Server:
-    """Serves a window's requests with so many slots, in virtual time; `rows` go through three stages."""
+    """Serves windows' requests with so many slots, in the order in which they come and in virtual time; rows go through
+    three stages."""
 
-    def __init__(self, slots, *, step=0.01, tells=True, growth=0.0, refuse_above=0, faults=0.0):
-        self.now, self.slots, self.step, self.tells = 0.0, slots, step, tells
+    def __init__(self, slots, *, step=0.01, tells=True, tells_running=True, growth=0.0, refuse_above=0, faults=0.0):
+        self.now, self.slots, self.step, self.tells, self.tells_running = 0.0, slots, step, tells, tells_running
         self.growth, self.refuse_above, self.faults = growth, refuse_above, faults
         self.window = Window(clock=lambda: self.now)
+        self.windows = []
+        """Those that are kept full."""
         self.running = 0
-        self.queue: list[tuple[float, str, int]] = []
+        self.queue: list[tuple[Window, float, str, int]] = []
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
         self.stages = itertools.cycle(STAGES)
@@ -36,56 +40,64 @@ class Server:
         heapq.heappush(self.events, (when, next(self.numbers), call))
 
     def run(self, seconds):
-        """Keep the window full for so long; the share of the slots' time that was used."""
+        """Serve for so long; the share of the slots' time that was used."""
+        if not self.windows:
+            self.join(self.window)
         end, before = self.now + seconds, self.busy
-        self.at(self.now, self.look)
-        self.fill()
         while self.events and self.events[0][0] <= end:
             when, _, call = heapq.heappop(self.events)
             self.busy += min(self.running, self.slots) * (when - self.now)
             self.now = when
             call()
         self.now = end
-        self.events = [event for event in self.events if event[2] != self.look]
-        heapq.heapify(self.events)
         return (self.busy - before) / (seconds * self.slots)
 
-    def fill(self):
-        while self.window.room:
+    def join(self, window):
+        """Keep this window full from now on."""
+        self.windows.append(window)
+        self.fill(window)
+        self.look(window, LOOK)
+
+    def fill(self, window):
+        while window in self.windows and window.room:
             kind, tokens = next(self.stages)
             tokens = max(1, round(tokens * self.luck.uniform(0.5, 1.5)))
-            started = self.window.start()
+            started = window.start()
             if (
                 self.refuse_above and self.running + len(self.queue) >= self.refuse_above
             ) or self.luck.random() < self.faults:
-                self.at(self.now + 0.02, lambda started=started: self.refuse(started))
+                self.at(self.now + 0.02, lambda started=started: self.refuse(window, started))
             else:
-                self.queue.append((started, kind, tokens))
+                self.queue.append((window, started, kind, tokens))
                 self.serve()
 
     def serve(self):
         while self.queue and self.running < self.slots:
-            started, kind, tokens = self.queue.pop(0)
+            job = self.queue.pop(0)
             self.running += 1
             pace = self.step * (1 + self.growth * self.running)
-            self.at(self.now + tokens * pace, lambda job=(started, kind, tokens): self.finish(*job))
+            self.at(self.now + job[-1] * pace, lambda job=job: self.finish(*job))
 
-    def finish(self, started, kind, tokens):
+    def finish(self, window, started, kind, tokens):
         self.running -= 1
-        self.window.answered(kind, started, tokens)
+        window.answered(kind, started, tokens)
         self.serve()
-        self.fill()
+        self.fill(window)
 
-    def refuse(self, started):
+    def refuse(self, window, started):
         self.refused += 1
-        self.window.failed(refused=True, started=started)
-        self.fill()
+        window.failed(refused=True, started=started)
+        self.fill(window)
 
-    def look(self):
+    def look(self, window, pause):
+        """Tell the queue, and again after as long as `Watch` lets pass between two looks."""
+        soon = False
         if self.tells:
-            self.window.queue(len(self.queue))
-            self.fill()
-        self.at(self.now + (0.02 if self.window.searching else 1.0), self.look)
+            soon = window.queue(len(self.queue), running=self.running if self.tells_running else 0)
+            self.fill(window)
+        pause = LOOK if soon or window.searching else min(2 * pause, 2.0)
+        if window in self.windows:
+            self.at(self.now + pause, lambda: self.look(window, pause))
 
 
 @pytest.mark.parametrize("tells", [True, False])
@@ -183,3 +195,83 @@ def test_the_history_is_bounded():
     assert limits == sorted(limits)
     distances = Counter(after - before for before, after in pairwise(limits))
     assert distances.most_common(1)[0][1] > 0.95 * len(limits)  # thinned evenly, but where it was thinned last
+
+
+def joined(server):
+    """One more process that asks the server, from now on: its window."""
+    window = Window(clock=lambda: server.now)
+    window.tells()
+    server.join(window)
+    return window
+
+
+@pytest.mark.parametrize("late", [0.01, 0.5, 20.0])
+@pytest.mark.parametrize("slots", [16, 128, 600])
+def test_processes_that_ask_the_same_server_come_to_equal_shares(slots, late):
+    """Whoever came first, after 30 seconds both have as many requests there, and about as many wait as are at work."""
+    server = Server(slots)
+    first = joined(server)
+    server.run(late)
+    second = joined(server)
+    assert server.run(30) > 0.95
+    assert 0.8 < first.in_flight / second.in_flight < 1.25
+    assert 0.5 * slots < len(server.queue) < 1.5 * slots
+
+
+@pytest.mark.parametrize("slots", [16, 128, 1000])
+@pytest.mark.parametrize("late", [0.01, 5])
+def test_who_is_left_takes_over_at_once(slots, late):
+    """When the first of two processes ends, slots are idle for two seconds at most, until the server is looked at."""
+    server = Server(slots)
+    first = joined(server)
+    server.run(late)
+    joined(server)
+    server.run(10)
+    server.windows.remove(first)
+    assert server.run(10) > 0.9
+    assert server.run(10) > 0.98
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_no_slot_is_idle_while_limits_fall(processes):
+    """When a server loses three quarters of its slots, nobody sends so little meanwhile that it runs dry."""
+    server = Server(512)
+    windows = [joined(server) for _ in range(processes)]
+    server.run(20)
+    server.slots = 128
+    assert min(server.run(2) for _ in range(10)) > 0.95
+    server.run(10)
+    assert sum(window.limit for window in windows) < 3 * 128
+
+
+def test_a_queue_that_has_been_of_weight_is_trusted():
+    """A queue that was too short to end the search, but has grown since, tells when the server takes more again."""
+    server = Server(1000)
+    server.run(5)
+    server.slots = 700
+    server.run(4)
+    server.slots = 2000
+    server.run(3)
+    assert server.run(2) > 0.98
+
+
+def test_many_processes_do_not_flood_a_server():
+    """Ten that begin together share its slots, and the queue is at most three times as long as what is at work."""
+    server = Server(128)
+    windows = [joined(server) for _ in range(10)]
+    assert server.run(60) > 0.98
+    assert max(window.in_flight for window in windows) < 1.5 * min(window.in_flight for window in windows)
+    assert len(server.queue) < 3 * 128
+
+
+def test_where_only_the_queue_is_told_the_later_one_takes_over_within_seconds():
+    """Without the number of requests at work nobody knows a share; but no slot stays idle for long after the first
+    has ended."""
+    server = Server(128, tells_running=False)
+    first = joined(server)
+    server.run(10)
+    joined(server)
+    server.run(10)
+    server.windows.remove(first)
+    assert server.run(10) > 0.8
+    assert server.run(10) > 0.98
