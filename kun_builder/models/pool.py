@@ -27,6 +27,7 @@ from kun_builder.status import Status
 from kun_builder.types import Completion, Endpoint, Request
 
 _REFUSALS = frozenset({429, 503})
+_REFUSES = "wait until the server takes requests again, or name another one in the recipe"
 _SMOOTH = 0.05
 _GO_OUT = 2  # requests that are given a place in one turn of the event loop
 
@@ -330,9 +331,10 @@ class Pool:
         self._deadline = None
         urls = ", ".join(member.url for member in self.members) or "there is none"
         told = next((f"; the last time: {member.refusal.message}" for member in self.members if member.refusal), "")
+        cure = _REFUSES if told else "start a server"
         self._failure = RunError(
             f"model `{self.name}`: no endpoint has answered for {self.wait:g} s: {urls}{told}",
-            hint="start a server, then run the same command again: it goes on where it stopped",
+            hint=f"{cure}, then run the same command again: it goes on where it stopped",
         )
         while self._queue:
             _, _, place, _ = self._queue.pop()
