@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ _TELLING = frozenset({"choices", "error", "message", "detail"})
 _MOST_TOKENS = 10**8
 """No answer has more tokens than this, so a larger number is taken for a mistake of the server."""
 
+_YES = re.compile(r"\W*yes\W*", re.IGNORECASE)
 _TEXT_PARTS = ("text", "output_text")
 _SHOWN = 200
 _REPLACED = "\ufffd"  # at the end of what was cut off, the first bytes of a character
@@ -115,6 +117,12 @@ def message_text(body: Any) -> str:
         return _content(body["choices"][0]["message"].get("content"))
     except _UNKNOWN:
         return ""
+
+
+def swallowed_yes(body: Any, endpoint: str, shown: Callable[[str], str]) -> bool:
+    """Whether the server's parser has put a plain yes into the reasoning field of a chat answer."""
+    answer = openai_answer(body, endpoint, reasoning_is_answer=True, shown=shown)
+    return bool(_YES.fullmatch(answer.text)) and not message_text(body)
 
 
 def tgi_answer(

@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,6 +31,9 @@ if TYPE_CHECKING:  # a third of a second of CPU, which every command that only l
 
     import aiohttp
     from yarl import URL
+
+Post = Callable[..., Awaitable[tuple[Any, Mapping[str, str]]]]
+"""A function that sends a request, with the parameters and the result of `Server.post`."""
 
 _TRANSIENT = frozenset({408, 409, 424, 425, 429, 499})
 _REJECTED = frozenset({400, 413, 422})

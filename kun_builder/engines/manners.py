@@ -37,6 +37,12 @@ THINKING_TOKENS = 2048
 """Room that a model which thinks gets besides the tokens of its answer, unless the recipe says otherwise."""
 THINKS = "thinks before it answers; its reasoning is removed from the answer, but counted and paid for"
 """What a user is told of a model, after its name."""
+CURES = {
+    "auto": ": `thinking: off` switches it off where the server can",
+    "off": ": it does so although `thinking` is off",
+    "on": "",
+}
+"""What is told after that, by what the recipe says of thinking."""
 
 
 def room_to_think(tokens: int, context: int) -> int:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,13 +17,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from kun_builder.engines.answers import message_text, openai_answer
+from kun_builder.engines.answers import message_text, openai_answer, swallowed_yes
 from kun_builder.engines.bodies import generation_limit
 from kun_builder.engines.child_server import in_thread
 from kun_builder.engines.field_support import Fields, Refusals
 from kun_builder.engines.forced import Forced
-from kun_builder.engines.http import Server, open_servers
+from kun_builder.engines.http import Post, Server, open_servers
 from kun_builder.engines.manners import (
+    CURES,
     SHORT_TOKENS,
     THINKING_TOKENS,
     THINKS,
@@ -42,6 +42,7 @@ from kun_builder.engines.manners import (
     thinking_of,
     variant_of,
 )
+from kun_builder.engines.origin import Fingerprint
 from kun_builder.engines.probe import Facts, enough_for, is_healthy, load_of, model_facts, token_count
 from kun_builder.engines.prompt_tokens import FIELD, most_tokens
 from kun_builder.engines.reasoning import Habits, ends_without_beginning, starts_to_think
@@ -53,14 +54,10 @@ from kun_builder.types import Completion, Endpoint, Engine, Message, ModelInfo, 
 kun_api = 1
 log = logging.getLogger(__name__)
 
-Post = Callable[..., Awaitable[tuple[Any, Mapping[str, str]]]]
-"""A function that sends a request, with the parameters and the result of `Server.post`."""
-
 _PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 _BROKEN_BY_INPUT = frozenset({500})  # what some servers answer where a chat template raises
 _TRIAL_TOKENS = 512  # what a model that thinks needs, at most, to say yes
 _FORM_TOKENS = 48  # besides those of a short answer, for a small piece of JSON with white space
-_YES = re.compile(r"\W*yes\W*", re.IGNORECASE)
 _TRIAL = Request("", SHORT_TOKENS, temperature=0.5, top_p=0.95, seed=0, top_logprobs=5)
 """All that the stages send: what a server refuses is found out before a row pays for it."""
 
@@ -113,7 +110,7 @@ class OpenAIEndpoint:
         self._asked = asked
         self._about: ModelInfo | None = None
         self._model = spec.model
-        self._fingerprint, self._changed = "", False
+        self._fingerprint = Fingerprint(server.url)
         self._owner, self._penalty = "", "repetition_penalty"
         self._refusals = Refusals(server.url)
         self._forced = Forced(server.url, self._forced_answer)
@@ -149,7 +146,7 @@ class OpenAIEndpoint:
             about,
             context_length=context,
             logprobs=logprobs,
-            fingerprint=self._fingerprint,
+            fingerprint=self._fingerprint.last,
             prompt_logprobs=await self._tells_of_prompts(),
         )
 
@@ -178,19 +175,12 @@ class OpenAIEndpoint:
             habits.opens = ends_without_beginning(message_text(body))
             self._read(body)
             return
-        habits.swallows = self._swallowed(body)
+        habits.swallows = swallowed_yes(body, self.url, self._server.shown)
         habits.thinks = habits.thinks and not habits.swallows
-
-    def _swallowed(self, body: Any) -> bool:
-        """Whether the server's parser has put a plain yes into the reasoning field."""
-        answer = openai_answer(body, self.url, reasoning_is_answer=True, shown=self._server.shown)
-        return bool(_YES.fullmatch(answer.text)) and not message_text(body)
 
     def _notice_thinking(self, context: int) -> None:
         self._room = room_to_think(self._thinking_tokens, context)
-        cure = "`thinking: off` switches it off where the server can" if self._thinking == "auto" else ""
-        cure = "it does so although `thinking` is off" if self._thinking == "off" else cure
-        log.warning("%s: %s %s%s", self.url, self._model, THINKS, f": {cure}" if cure else "")
+        log.warning("%s: %s %s%s", self.url, self._model, THINKS, CURES[self._thinking])
 
     async def _learn_manners(self, kind: Kind) -> None:
         """Try the ways to ask until one is taken. Raises what the usual one raises if none is."""
@@ -234,7 +224,7 @@ class OpenAIEndpoint:
         if isinstance(body, RequestError):
             return body
         self._read(body)
-        self._habits.thinks = self._habits.thinks and not self._swallowed(body)
+        self._habits.thinks = self._habits.thinks and not swallowed_yes(body, self.url, self._server.shown)
         return None
 
     async def healthy(self) -> bool:
@@ -323,18 +313,8 @@ class OpenAIEndpoint:
         told = most_tokens(prompt) if FIELD in fields else 0
         limit = generation_limit(tokens, fields.get("top_logprobs") or fields.get("logprobs") or 0, told)
         answer = (await (post or self._server.post)(_PATHS[kind], body, limit=limit))[0]
-        self._recognise(answer)
+        self._fingerprint.notice(answer)
         return answer
-
-    def _recognise(self, answer: Any) -> None:
-        """Keep the server's `system_fingerprint`, and warn when it is another one than before."""
-        found = answer.get("system_fingerprint") if isinstance(answer, dict) else None
-        if not isinstance(found, str) or found == self._fingerprint:
-            return
-        if self._fingerprint and not self._changed:
-            self._changed = True  # once: behind some addresses there are many servers, which take turns
-            log.warning("%s was %.80r and says now that it is %.80r", self.url, self._fingerprint, found)
-        self._fingerprint = found
 
     async def _accepts(self, kind: Kind, fields: Fields) -> bool:
         return not isinstance(await self._tried(kind, fields), RequestError)

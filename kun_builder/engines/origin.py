@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kun_builder.cache import write_note
 from kun_builder.types import Endpoint, ModelInfo, ModelSpec
+
+log = logging.getLogger(__name__)
 
 _NOTES = "servers.json"
 
@@ -51,6 +54,23 @@ def notice_changes(
             write_note(path, notes)
         except OSError:
             return
+
+
+class Fingerprint:
+    """The `system_fingerprint` of a server's answers; `last` is empty before the first one."""
+
+    def __init__(self, url: str) -> None:
+        self.last, self._url, self._changed = "", url, False
+
+    def notice(self, answer: object) -> None:
+        """Keep that of an answer, and warn when it is another one than before."""
+        found = answer.get("system_fingerprint") if isinstance(answer, dict) else None
+        if not isinstance(found, str) or found == self.last:
+            return
+        if self.last and not self._changed:
+            self._changed = True  # once: behind some addresses there are many servers, which take turns
+            log.warning("%s was %.80r and says now that it is %.80r", self._url, self.last, found)
+        self.last = found
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from kun_builder.models.connect import connect
 from kun_builder.models.control import Guard
 from kun_builder.models.flaws import all_thought, changed_for, check_end, has_flaw, size_of
 from kun_builder.models.journal.journal import Journal, question
+from kun_builder.models.journal.packing import marked
 from kun_builder.models.pool import Pool
 from kun_builder.models.schema import Mismatch, check_schema, read_answer
 from kun_builder.models.usage import LiveUsage
@@ -206,7 +207,7 @@ class Generator:
         followers = self._under_way[asked.key] = []
         try:
             completion = await self._answered(model, request, asker)
-            completion = _marked(completion, asked.key, cached=False)
+            completion = marked(completion, asked.key, cached=False)
             await self._journal.put(asked, completion)
             known = completion
             return completion
@@ -249,7 +250,7 @@ class Generator:
         self._status.reused += 1
         asker.answers += 1
         self._usage(asker.stage, model).reused += 1
-        return completion if completion.cached else _marked(completion, completion.key, cached=True)
+        return completion if completion.cached else marked(completion, completion.key, cached=True)
 
     async def _answered(self, model: str, request: Request, asker: Asker) -> Completion:
         """Ask until there is an answer or the row's attempts are used up."""
@@ -302,22 +303,6 @@ class Generator:
             self._paused.add(error.endpoint)
             self._status.say(f"model `{model}`: {error.endpoint} asks for a pause of {until}: {error.message}")
         return wish
-
-
-def _marked(c: Completion, key: str, *, cached: bool) -> Completion:
-    """The completion with its place in the journal; `dataclasses.replace` takes ten times as long."""
-    return Completion(
-        c.text,
-        c.finish_reason,
-        c.prompt_tokens,
-        c.completion_tokens,
-        c.cached_prompt_tokens,
-        c.tokens,
-        key,
-        cached,
-        c.reasoning_tokens,
-        prompt_logprobs=c.prompt_logprobs,
-    )
 
 
 # --- opening ---------------------------------------------------------------------------------------------------

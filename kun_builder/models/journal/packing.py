@@ -69,6 +69,22 @@ def unpack_answer(packed: bytes, key: str) -> Completion | None:
     return Completion(text, finish, prompt, generated, cached, read, key, True, reasoning, prompt_logprobs=told)
 
 
+def marked(c: Completion, key: str, *, cached: bool) -> Completion:
+    """The completion with its place in the journal; `dataclasses.replace` takes ten times as long."""
+    return Completion(
+        c.text,
+        c.finish_reason,
+        c.prompt_tokens,
+        c.completion_tokens,
+        c.cached_prompt_tokens,
+        c.tokens,
+        key,
+        cached,
+        c.reasoning_tokens,
+        prompt_logprobs=c.prompt_logprobs,
+    )
+
+
 def _makes_sense(token: Token) -> bool:
     pairs = ((token.text, token.logprob), *token.top)
     return all(isinstance(text, str) and isinstance(p, int | float) and math.isfinite(p) for text, p in pairs)
