@@ -185,3 +185,22 @@ def test_a_damaged_record_behind_a_good_index_is_asked_again(tmp_path):
     data[offset + 60] ^= 1
     log.write_bytes(data)
     assert found(tmp_path, keys) == 4
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (4, 9), (9, 12), (0, 12)])
+def test_zeros_that_a_dead_machine_left_cost_what_they_cover_and_it_is_said_once(tmp_path, indexed, first, last):
+    """Records before and after are found. Where an index knows how many there were, the lost ones are counted."""
+    keys = write(tmp_path, 12) + write(tmp_path, 6, start=12)
+    log, _ = sorted(tmp_path.glob("*.log"))
+    starts = [offset for _, offset in records.scan(log).entries] + [log.stat().st_size]
+    with log.open("r+b") as file:
+        file.seek(starts[first] + 1)
+        file.write(bytes(starts[last] - starts[first] - 1))
+    if not indexed:
+        log.with_suffix(".idx").unlink()
+    said = []
+    assert found(tmp_path, keys, say=said.append) == 18 - (last - first)
+    assert len(said) == 1
+    assert str(log) in said[0]
+    assert f"of 12 answers {last - first} are lost" in said[0] if indexed else "damaged" in said[0]

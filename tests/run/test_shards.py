@@ -131,6 +131,22 @@ def test_a_damaged_record_does_not_count(tmp_path, monkeypatch):
     assert read_record(task.output, task.key) == first
 
 
+@pytest.mark.parametrize("name", ["0.arrow", "0.json"])
+def test_a_shard_with_any_byte_changed_is_computed_again(tmp_path, monkeypatch, name):
+    """The shard itself, or the record beside it, unless it still says all that was to be said."""
+    monkeypatch.chdir(tmp_path)
+    task = odd_task(tmp_path, shard(tmp_path, 0, 5))
+    first = computed(task)
+    known = (None, first) if name == "0.json" else (None,)
+    file = task.output.with_name(name)
+    whole = file.read_bytes()
+    for at in range(0, len(whole), 3):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert read_record(task.output, task.key) in known
+    file.write_bytes(whole)
+    assert read_record(task.output, task.key)
+
+
 def test_an_empty_shard_passes(tmp_path):
     """A shard without living rows is written with its schema, so that the next stage can read it."""
     task = odd_task(tmp_path, shard(tmp_path, 0, 0))

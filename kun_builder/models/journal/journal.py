@@ -99,6 +99,7 @@ class Journal:
         self._first = log_name(since)
         self._say = say
         self._nonsense: set[str] = set()
+        self._damaged: set[str] = set()
         self._log: LogWriter | None = None
         self._sealing: list[LogWriter] = []
         self._files: dict[str, int] = {}
@@ -190,9 +191,24 @@ class Journal:
         places = [place for index in self._indexes for place in index.find(raw) if place[0] >= self._first]
         for name, at in sorted(places, reverse=True):  # the newest answer counts
             fd = self._file(name)
-            if fd is not None and (payload := records.read_record(fd, at, raw)) is not None:
+            if fd is None:
+                continue
+            if (payload := records.read_record(fd, at, raw)) is not None:
                 return self._unpacked(payload)
+            self._say_lost(name)
         return None
+
+    def _say_lost(self, name: str) -> None:
+        """Tell the user, once for each log, how many answers its index knows that are no longer in it: a machine that
+        dies may leave zeros where they were."""
+        if name in self._damaged:
+            return
+        self._damaged.add(name)
+        good = len(records.scan(self.folder / name).entries)
+        lost = sum(index.count(name) for index in self._indexes) - good
+        self._say(
+            f"journal {self.folder / name} is damaged: of {lost + good} answers {lost} are lost, and asked for again"
+        )
 
     def _unpacked(self, payload: bytes) -> bytes:
         try:
@@ -269,8 +285,10 @@ def _open_indexes(folder: Path, say: Callable[[str], None]) -> list[records.Inde
         if log.name in covered or not log.stat().st_size or records.is_growing(log):
             continue
         found = records.scan(log)
-        for start, end in found.damage:
-            say(f"journal {log}: {end - start} bytes at {start} are damaged; {len(found.entries)} generations are good")
+        if found.damage:
+            size = sum(end - start for start, end in found.damage)
+            where = f"{len(found.damage)} places, the first at {found.damage[0][0]}"
+            say(f"journal {log}: {size} bytes are damaged, in {where}; {len(found.entries)} generations are good")
         index = records.load_index(records.index_log(log, found.entries))
         indexes += [index] if index else []
     return indexes

@@ -140,6 +140,12 @@ class Index:
     keys: U64
     places: U64
 
+    def count(self, log: str) -> int:
+        """How many records of the log of this name it knows."""
+        if log not in self.logs:
+            return 0
+        return int(np.count_nonzero(self.places >> np.uint64(_OFFSET_BITS) == self.logs.index(log)))
+
     def find(self, key: bytes) -> list[tuple[str, int]]:
         """Log name and offset of every record whose key begins like `key`."""
         prefix = np.frombuffer(key, "<u8", 1)[0]
