@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-import orjson
 import pytest
 import yaml
 from finished_runs import make_run
 from hub.conftest import ALICE
 from hub.test_hub_rules import push
+
+from kun_builder.files import seal, unseal
 
 LOCK = {
     "name": "my-kun",
@@ -97,12 +98,12 @@ def test_one_split_that_differs_is_enough(rebuild, tmp_path, rows, change):
 def test_what_has_drifted(rebuild, tmp_path):
     """Other versions of steps, models and kun-builder are named, as they were and as they are."""
     run = make_run(tmp_path / "run", {"wudao": 30, "skypile": 20})
-    report = orjson.loads((run / "report.json").read_bytes())
+    report = unseal((run / "report.json").read_bytes())
     report["version"] = "9.9"
     report["models"]["chat"]["revision"] = "def456"
     report["steps"][0]["version"] = "2"
     del report["steps"][1]
-    (run / "report.json").write_bytes(orjson.dumps(report))
+    (run / "report.json").write_bytes(seal(report))
     done = rebuild(run)
     assert done["identical"]
     assert done["drift"] == [

@@ -2,16 +2,18 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 
-import orjson
 import pytest
 from finished_runs import make_run
 
 import kun_builder
 from kun_builder.errors import PublishError, RunError
+from kun_builder.files import seal, unseal
 from kun_builder.report import read_report
 from kun_builder.result.finished import open_run
 from kun_builder.result.release import Base, compose
+from kun_builder.run.folder import RunFolder
 
 
 def test_each_data_file_is_hashed_once(tmp_path):
@@ -33,10 +35,10 @@ def test_each_data_file_is_hashed_once(tmp_path):
 
 def changed(path, change):
     """The report in `path` after `change` has been made to its JSON, written as a version of the future would."""
-    data = orjson.loads(path.read_bytes())
+    data = unseal(path.read_bytes())
     data["usage"] = [{"stage": "label", "model": "chat", "requests": 3}]
     change(data)
-    path.write_bytes(orjson.dumps({**data, "version": "99.0"}))
+    path.write_bytes(seal({**data, "version": "99.0"}))
     return path
 
 
@@ -80,7 +82,7 @@ def test_a_report_that_is_none_is_said_to_be_damaged(tmp_path, content):
     """A file that no version has written is named, with the cure."""
     run = make_run(tmp_path / "run", {"wudao": 4})
     (run / "report.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"report\.json is (not JSON|damaged)") as refused:
+    with pytest.raises(RunError, match=r"report\.json is damaged") as refused:
         open_run(run)
     assert "run kun-build again" in refused.value.hint
 
@@ -102,3 +104,30 @@ def test_rows_that_are_lost_or_damaged_are_said_to_be(tmp_path, damage, says):
     with pytest.raises(PublishError, match=says) as refused:
         open_run(run)
     assert "kun-build" in refused.value.hint
+
+
+def test_a_report_is_not_believed_where_one_digit_is_another(tmp_path):
+    """Counts that still add up are no proof: the report has a digest of itself."""
+    path = make_run(tmp_path / "run", {"wudao": 4}) / "report.json"
+    path.write_bytes(path.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
+    with pytest.raises(RunError, match="it is not as it was written"):
+        read_report(path)
+
+
+@pytest.mark.parametrize("name", ["kept/*", "dataset/data/*", "dataset/provenance/*", "rejected/*", "recipe.lock.yaml"])
+def test_a_result_with_another_byte_is_neither_shown_nor_published_nor_finished(tmp_path, name):
+    """The file is named, with the cure; and a build does not take the run for finished, but writes the result again."""
+    folder = RunFolder(make_run(tmp_path / "run", {"wudao": 4}))
+    report = read_report(folder.report_path)
+    report = replace(report, files=folder.digests(report.splits, report.format))
+    report.write(folder.report_path)
+    assert folder.finished(report.signature) == open_run(folder.path).report == report
+    (file,) = folder.path.glob(name)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(PublishError, match=r"is not as the run wrote it|damaged") as refused:
+        open_run(folder.path)
+    assert file.name in refused.value.message
+    assert "kun-build" in refused.value.hint
+    assert folder.finished(report.signature) is None

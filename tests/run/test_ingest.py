@@ -50,22 +50,6 @@ def corpus(tmp_path):
     return tmp_path / "in"
 
 
-def test_what_was_read_and_is_damaged_is_read_again(tmp_path, corpus):
-    """Whichever byte of a shard or of the split's record is another: the rows are those of the input."""
-    folder = tmp_path / "out"
-    first = _ingest(folder, corpus)
-    rows, rng = _rows(first), random.Random(0)
-    for file in (first.shards[3].path, folder / "wiki.json"):
-        whole = file.read_bytes()
-        for _ in range(60):
-            at = rng.randrange(len(whole))
-            file.write_bytes(whole[:at] + bytes([whole[at] ^ rng.randrange(1, 256)]) + whole[at + 1 :])
-            again = _ingest(folder, corpus)
-            assert again == first
-            assert _rows(again) == rows
-        file.write_bytes(whole)
-
-
 def test_rows_carry_where_they_come_from(tmp_path, corpus):
     """Every record is a row with id, split, file, record number and byte, in the order of the input."""
     status = Status()
