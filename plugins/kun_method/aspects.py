@@ -156,6 +156,10 @@ _ENGLISH = {
         r"|deriv|cop(?:y|ied)|from"
         r"|use to|used to|old(?:er|est)?|new(?:er|est)?)"
     ),
+    r"(?:notable|famous|major|important|best[- ]known|main) (?:works?|paintings|pieces)": (
+        r"\b(?:works\b|paintings\b|portrait|masterpiece|novel|poem|book|album|song|film|symphon|opera|sculpture|mural|titled|entitled)"
+        r"|[\"“‘]"
+    ),
     r"life ?spans?|life expectancy|longevity": r"\b(?:year|month|week|day|hour|live|living|old|age)",
     r"conservation(?: status)?|endangered": (
         r"\b(?:conserv|endanger|threat|protect|extinct|vulnerab|declin|rare|IUCN|surviv|save|saving)"

@@ -28,6 +28,9 @@ _ASKS_WHY = re.compile(r"为什么|为何|(?:的)?(?:原因|理由)是什么|何
 _BECAUSE = re.compile(
     r"因[为此而]|由于|原因|理由|所以|为了|以便|以免|旨在|导致|致使|使得?|从而|出于|源于|归因|取决于|因\w{1,12}(?:而|所|被|遭|获|受)|既然|之故"
 )
+_KIN = "(father|mother|son|daughter|uncle|aunt|nephew|niece|teacher|pupil|student)"
+_KIN_OF = re.compile(rf"\b{_KIN} of\b")
+_OWN_KIN = re.compile(rf"\b(?:[Hh]is|[Hh]er|[Tt]heir) {_KIN}\b")
 _FACT = re.compile(r"[A-Za-z\d](?:[A-Za-z\d.-]*[A-Za-z\d])?")
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3})")
 _CLAUSE = re.compile(r"[，。；：！？,;:!?\n]|\.(?=\s|$)")
@@ -213,6 +216,13 @@ def altered_fact(output: str, text: str) -> str:
     return ""
 
 
+def turned_kinship(output: str, text: str) -> str:
+    """The words of an answer that make somebody's father out of a child (his father W., of a text that calls him the
+    father of W.), or ""; in English."""
+    others = set(_KIN_OF.findall(text)) - set(_OWN_KIN.findall(text))
+    return next((match[0] for match in _OWN_KIN.finditer(output) if match[1] in others), "")
+
+
 def _facts_of_clauses(text: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Each clause that has facts and enough beside them: as it stands, without them, and the facts in their order."""
     for clause in _CLAUSE.split(_GROUPED.sub("", _LIST_MARK.sub("", text))):
@@ -230,7 +240,7 @@ def departures(output: str, text: str, instruction: str, least_of_clause: float)
     """
     share, clause = weakest_clause(output, text, instruction)
     return {
-        "contradicts": altered_fact(output, text),
+        "contradicts": altered_fact(output, text) or turned_kinship(output, text),
         "unsupported": clause if share < least_of_clause else echo(output, instruction, text),
         "has_gaps": torn_item(output, text),
     }

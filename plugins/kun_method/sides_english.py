@@ -14,7 +14,7 @@ _CLAUSE = re.compile(
 )
 _SENTENCE = re.compile(r"[^.?!]+(?:[.?!]+(?=\s|\Z)|[.?!])*\s*")
 _BACK = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her)\b", re.IGNORECASE)
-_BEFORE = re.compile(r"(?:(?:its|their|his|her|the|any|some)\s+)?(?:[a-z-]+\s+)?", re.IGNORECASE)
+_BEFORE = re.compile(r"(?:some of\s+)?(?:(?:its|their|his|her|the|any|some)\s+)?(?:most\s+)?(?:[a-z-]+\s+)?", re.I)
 """What may stand before a side and goes with it: an article, an adjective."""
 _OPENS = re.compile(
     r"(?:[A-Za-z]+\s+(?:the|its|their|his|her)|(?:what|describe|explain|give|list|outline)\b(?:\s+\w+){0,1})\s+\Z", re.I

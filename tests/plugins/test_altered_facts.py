@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kun_method.pairs import altered_fact
+from kun_method.pairs import altered_fact, turned_kinship
 from kun_method.verify import about_answer
 
 TEXT = "1952年，塞斯纳C-170B投产，产量达5,174架，襟翼最大角度增加至40度。早期的C-172都以C-170作为设计蓝本。"
@@ -30,6 +30,23 @@ def test_facts_may_be_left_out_and_written_otherwise():
     """5174 is 5,174, and a clause that drops its number states no other one; numbers of a list are no facts."""
     assert not altered_fact("产量达5174架，襟翼最大角度增加了许多。", TEXT)
     assert not altered_fact("1. 襟翼最大角度增加至40度\n2. 早期的c-172都以c-170作为设计蓝本", TEXT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("John was born in 1839. His father, William, was a poet.", "His father"),
+        ("John, the father of William, was born in 1839.", ""),
+        ("John was born in 1839, and his mother sang.", ""),
+    ],
+)
+def test_a_child_does_not_become_the_father(answer, words):
+    """Of a text that has `the father of`, unless it has somebody's own father too."""
+    text = "Born in 1839, the father of the poet William painted portraits."
+    assert turned_kinship(answer, text) == words
+    assert not turned_kinship(answer, text + " His father was a priest.")
+    if words:
+        assert about_answer("Who was John?", answer.replace("John", "William"), text) == ("contradicts", words)
 
 
 @given(st.text(alphabet="产量襟翼最大角度增加至，。1234,-aB \n", max_size=60))

@@ -65,6 +65,7 @@ CRABS = "Hermit crabs live in empty shells and eat algae. They move into larger 
         ("Where do they live, how do they reproduce and how do they grow?", "Where do they live and how do they grow?"),
         ("Where do crabs live and reproduce, and what do they eat?", "Where do crabs live, and what do they eat?"),
         ("Where do crabs live, and how do they reproduce?", "Where do crabs live?"),
+        ("Describe the growth of crabs and some of their most famous works.", "Describe the growth of crabs."),
         ("Where do hermit crabs live? How do they reproduce?", "Where do hermit crabs live?"),
     ],
 )  # fmt: skip
