@@ -32,8 +32,8 @@ from kun_builder.types import (
     Row,
     RowStage,
     Source,
-    Workspace,
 )
+from kun_builder.workspace import Workspace
 
 __version__ = "0.1.0"
 

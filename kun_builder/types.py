@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 API_VERSION = 1
 """Version of everything that a plugin can see. A plugin states the one it was written for as `kun_api = 1`."""
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 Row: TypeAlias = dict[str, Any]
 """One document on its way: always has `id`, `split`, `file`, `position`, `text`; stages add columns."""
@@ -131,32 +127,6 @@ class BatchStage:
     adds: Mapping[str, str] = field(default_factory=dict)
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     version: str = "1"
-
-
-class Workspace(Protocol):
-    """What a DatasetStage with more rows than memory may use of the machine."""
-
-    @property
-    def folder(self) -> Path:
-        """A folder for files of its own in the run folder, empty at first and removed in the end."""
-
-    @property
-    def memory(self) -> int:
-        """Bytes that all processes together may hold at once: `memory` of the recipe, or half of the machine."""
-
-    @property
-    def workers(self) -> int:
-        """Processes that `map` uses."""
-
-    def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> Iterator[_Result]:
-        """Yield `function` of each of `items`, in order. If rows are many, other processes compute it: function, items
-        and results must be picklable."""
-
-    def need_disk(self, size: int) -> None:
-        """Raise RunError if the disk of `folder` has less than `size` bytes left."""
-
-    def progress(self, share: float) -> None:
-        """Tell the user which share of the work is done, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from kun_builder import hookspecs
 
 ROOT = Path(kun_builder.__file__).parents[1]
 FLOORS = """
-    types declarations errors retry_after status files drops
+    types declarations workspace errors retry_after status files drops
     hookspecs prompts report readers cache
     prompt_contract recipe
     engines

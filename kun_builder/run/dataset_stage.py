@@ -20,7 +20,7 @@ from kun_builder.report import StepCounts
 from kun_builder.run.plan import Step, roles
 from kun_builder.run.shards import Shard, exclude
 from kun_builder.run.workspace import Resources, workspace
-from kun_builder.types import Workspace
+from kun_builder.workspace import Workspace
 
 Cut = tuple[int, str, str, str]
 """A dropped row: its number in the shard's file, the stage, the reason and the value."""
