@@ -7,12 +7,22 @@ import json
 import os
 from pathlib import Path
 
+from kun_builder.errors import RunError
 from kun_builder.files import replace_file
 
 
 def cache_folder() -> Path:
-    """Where downloads and what is made of them are kept: `KUN_CACHE`, by default `~/.cache/kun-builder`."""
-    return Path(os.environ.get("KUN_CACHE") or "~/.cache/kun-builder").expanduser()
+    """Where downloads and what is made of them are kept: `KUN_CACHE`, by default `~/.cache/kun-builder`.
+
+    Raises RunError where the user has no home: a container may run as a number that has no name in it.
+    """
+    try:
+        return Path(os.environ.get("KUN_CACHE") or "~/.cache/kun-builder").expanduser()
+    except RuntimeError as error:
+        raise RunError(
+            f"user {os.getuid()} has no home folder, and so no cache",
+            hint="set KUN_CACHE to a folder that can be written and is kept, or HOME",
+        ) from error
 
 
 def mirror_folder(address: str) -> Path:

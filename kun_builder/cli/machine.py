@@ -6,12 +6,13 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kun_builder.cache import cache_folder
-from kun_builder.errors import TrainingError
+from kun_builder.errors import RunError, TrainingError
 
 _TRAINING = ("accelerate", "peft", "sacrebleu", "torch", "trl")
 """Packages that come with the extra `train`."""
@@ -80,8 +81,9 @@ def explained(error: OSError) -> tuple[str, str] | None:
     if cure is None:
         return None
     place = str(error.filename2 or error.filename or "")
-    if place and Path(place).is_relative_to(cache_folder()):
-        cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
+    with suppress(RunError):  # there is no cache
+        if place and Path(place).is_relative_to(cache_folder()):
+            cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
     said = os.strerror(error.errno or 0)
     return (f"{place}: {said}" if place else f"a file cannot be written: {said}"), cure
 

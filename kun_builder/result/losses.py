@@ -58,5 +58,5 @@ def _example(folder: RunFolder, report: RunReport, stage: str, reason: str) -> s
             row = found.slice(0, 1).to_pylist()[0]
             fields = ", ".join(name for name, value in row.items() if value is not None and not name.startswith("_"))
             value = " ".join((row["_value"] or "").split())[:_SHOWN]
-            return f"; the first is {row['id']} ({fields})" + (f": {value}" if value else "")
+            return f"; the first is {row['id']}" + (f": {value}" if value else "") + f" (it has {fields})"
     return ""

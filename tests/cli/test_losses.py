@@ -51,7 +51,7 @@ def test_a_run_that_keeps_nothing_fails_and_names_the_first_record(build):
     done = build("[{length: {min_tokens: 500, tokenizer: characters}}, label, polish]")
     assert done.returncode == 1
     assert "no row was kept of 100: stage `length` lost 100 as `too_short`" in done.stderr
-    assert "rows.jsonl:0 (id, " in done.stderr
+    assert "; the first is web/rows.jsonl:0: 14 (it has id, split, " in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -11,7 +11,9 @@ import pytest
 from places import KUN_BUILD
 from servers.agreeable import agreeable
 
+from kun_builder.cache import cache_folder
 from kun_builder.cli.machine import explained
+from kun_builder.errors import RunError
 from kun_builder.run.executors.batches import can_share
 
 
@@ -74,6 +76,16 @@ def test_a_place_that_cannot_be_written_is_named_with_its_cure(shell, line, word
     assert "Error: " in said
     assert "Traceback" not in said
     assert all(word in said for word in words), said
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    """A container runs as a number that has no name and no home: one line with the cure, also beside another fault."""
+    monkeypatch.delenv("KUN_CACHE", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(RunError, match="has no home folder"):
+        cache_folder()
+    _, cure = explained(OSError(errno.EROFS, "Read-only file system", "/some/place"))
+    assert "--output" in cure
 
 
 def test_a_full_disk_is_said_and_a_fault_of_ours_is_not_called_one():
