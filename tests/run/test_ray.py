@@ -22,6 +22,7 @@ from kun_builder.recipe.plugins import load_plugins
 from kun_builder.recipe.recipe import load_recipe
 from kun_builder.run.executors import batches
 from kun_builder.run.executors.rows import NEIGHBOURS
+from kun_builder.run.mirror import mirrored
 from kun_builder.run.runner import build
 from kun_builder.status import Status
 
@@ -100,6 +101,37 @@ def test_a_cluster_makes_the_same_rows(tmp_path, monkeypatch, cluster, local):
     assert min(answered) >= NEIGHBOURS * 30 * 3  # what each is given at first; who is quicker gets more
     assert sum(one["requests"] for one in report.serving["usage"]) == 3 * ROWS
     report.check()
+
+
+def test_a_cluster_makes_the_same_rows_in_a_bucket(tmp_path, cluster, local, bucket, machine):
+    """Run and journal are at an address, with what every worker has got; another machine finds the run finished, and,
+    if it has to write it anew, every answer."""
+    address, objects = bucket
+
+    def at_address():
+        registry = load_plugins([PLUGINS])
+        made = load_recipe(folder / "recipe.yaml", registry, output=address)
+        with mirrored(made, status := Status()):
+            return build(made, registry, status=status), status
+
+    with simulator(slots=64, speed=20) as server:
+        folder = recipe(tmp_path / "x", server.url, cluster.address)
+        lines = (folder / "recipe.yaml").read_text("utf-8").splitlines(keepends=True)
+        (folder / "recipe.yaml").write_text("".join(line for line in lines if not line.startswith("journal:")), "utf-8")
+        machine("first")
+        report, _ = at_address()
+        there = {name: content for name, content in sorted(objects().items()) if name.startswith("dataset/")}
+        files = {name.rpartition("/")[2]: content for name, content in there.items() if name.endswith(".parquet")}
+        assert (files, report.splits) == local
+        assert len({name[:30] for name in objects() if name.startswith("journal/")}) > 1  # a log of each worker
+        machine("second")
+        assert at_address()[0].created == report.created
+        (folder / "recipe.yaml").write_text(
+            (folder / "recipe.yaml").read_text("utf-8").replace("shard_rows: 30", "shard_rows: 40")
+        )
+        assert at_address()[1].requests == 0
+        counts = server.counts()
+    assert (counts["different"], counts["repeated"]) == (3 * ROWS, 0)
 
 
 def test_a_run_that_is_told_to_end_ends_in_order(tmp_path, cluster):
