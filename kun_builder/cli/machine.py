@@ -82,7 +82,8 @@ def explained(error: OSError) -> tuple[str, str] | None:
         return None
     place = str(error.filename2 or error.filename or "")
     with suppress(RunError):  # there is no cache
-        if place and Path(place).is_relative_to(cache_folder()):
+        cache = cache_folder()
+        if place and (Path(place).is_relative_to(cache) or cache.is_relative_to(place)):  # a home that is read-only
             cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
     said = os.strerror(error.errno or 0)
     return (f"{place}: {said}" if place else f"a file cannot be written: {said}"), cure

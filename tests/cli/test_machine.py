@@ -88,6 +88,13 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     assert "--output" in cure
 
 
+def test_a_home_that_cannot_be_written_is_told_as_the_place_of_the_cache(monkeypatch):
+    """It is a folder above the cache that could not be made."""
+    monkeypatch.setenv("KUN_CACHE", "/home/me/.cache/kun-builder")
+    _, cure = explained(OSError(errno.EROFS, "Read-only file system", "/home/me/.cache"))
+    assert "KUN_CACHE" in cure
+
+
 def test_a_full_disk_is_said_and_a_fault_of_ours_is_not_called_one():
     """Errors of the machine have a cure; others are not explained away."""
     message, cure = explained(OSError(errno.ENOSPC, "x"))
