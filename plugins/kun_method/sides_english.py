@@ -27,6 +27,8 @@ _GENERAL = re.compile(
     r"|characteristics|features|during)\b"
 )
 """Words of questions that say nothing of what is asked for."""
+_WON = re.compile(r"\s+(?:(?:that|which)\s+)?(?:he|she|it|they)\s+\w+", re.IGNORECASE)
+"""What may stand behind a side and goes with it: the awards he won."""
 _OF = re.compile(r"\s+(?:of|in|for)\s+\S.*", re.IGNORECASE)
 """The topic, behind the last side of a list, which all of them have in common."""
 
@@ -49,20 +51,16 @@ def told(instruction: str, text: str) -> str:
     The words are compared by their first letters. A clause with fewer than two of its own may ask for the same in other
     words, and so may the first one, which names the topic.
     """
-    known = _stems(text)
+    known = {word[:5] for word in _WORD.findall(text.lower())}
     for sentence in _SENTENCE.findall(instruction):
         body = sentence.rstrip(".?! \n")
         parts = _BETWEEN.split(body)
         for place in range(len(parts) - 1, 1, -2):
-            own = _stems(parts[place])
+            own = {word[:5] for word in _WORD.findall(_GENERAL.sub("", parts[place].lower()))}
             if len(own) > 1 and known.isdisjoint(own) and _stands_alone(parts, place):
                 parts = _BETWEEN.split(_joined(parts, place))
         instruction = instruction.replace(body, "".join(parts), 1)
     return instruction
-
-
-def _stems(words: str) -> set[str]:
-    return {word[:5] for word in _WORD.findall(_GENERAL.sub("", words.lower()))}
 
 
 def _shorter(parts: list[str], side: str) -> str:
@@ -76,6 +74,8 @@ def _shorter(parts: list[str], side: str) -> str:
         return _joined(parts, place) if _stands_alone(parts, place) else ""
     if place == 0:
         return "".join([head, _bare(parts[2]), *parts[3:]]) if not rest and _OPENS.search(head) else ""
+    if _WON.fullmatch(rest):
+        rest = ""
     if not _BEFORE.fullmatch(head) or (not last and rest):
         return ""
     if rest and not (_OF.fullmatch(rest) and not any(_OF.search(part) for part in parts[:place])):
@@ -94,8 +94,9 @@ def _bare(item: str) -> str:
 
 
 def _joined(parts: list[str], place: int) -> str:
-    """`parts` without the item at `place`; what is the last one now is joined as the last one was."""
+    """`parts` without the item at `place`; where it was the last one, one of its kind is joined as it was."""
     kept = parts[: place - 1] + parts[place + 1 :]
-    if place == len(parts) - 1 and len(kept) > 1:
+    alike = bool(_CLAUSE.match(kept[-1])) == bool(_CLAUSE.match(parts[place]))
+    if place == len(parts) - 1 and len(kept) > 1 and alike:
         kept[-2] = parts[place - 1] if len(kept) > 3 else " and "
     return "".join(kept)

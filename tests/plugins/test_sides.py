@@ -90,7 +90,7 @@ def test_what_does_not_stand_by_itself_stays_in_english_too(asked):
     assert answerable(asked, CRABS) == asked
 
 
-NESTS = "Otters dig their holt under tree roots and line it with moss. Males mature at three years, females at two."
+NESTS = "For example, otters dig under tree roots and line it with moss. Males mature at three years, females at two."
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,13 @@ NESTS = "Otters dig their holt under tree roots and line it with moss. Males mat
             "Where do otters dig, and at what age do they mature?",
         ),
         ("Where do otters dig, and how do zoos feed their cubs?", "Where do otters dig?"),
+        ("Describe how otters dig, their growth and the awards they won.", "Describe how otters dig and their growth."),
+        ("How do they dig and line it, and how do zoos feed their cubs?", "How do they dig and line it?"),
+        (
+            "How do they dig, how do they line it, and how do zoos feed cubs?",
+            "How do they dig and how do they line it?",
+        ),
+        ("Where do otters dig, and why do zoos live with their important example?", ""),
         ("Where do otters dig, and how do they protect it?", ""),
         ("Where do otters dig, and how do they line a burrow?", ""),
         ("How do zoos feed their cubs, and where do otters dig?", ""),
