@@ -78,6 +78,8 @@ def open_streams() -> None:
 def explained(error: OSError) -> tuple[str, str] | None:
     """A line about what the machine refused, and the cure; None for an error that is no fault of the machine."""
     cure = _CURES.get(error.errno or 0)
+    if error.errno == errno.ENOENT and not _is_somewhere():
+        return "the folder in which this was called is no longer there", "go to another one (`cd`)"
     if cure is None:
         return None
     place = str(error.filename2 or error.filename or "")
@@ -87,6 +89,15 @@ def explained(error: OSError) -> tuple[str, str] | None:
             cure = "it is in the cache: set KUN_CACHE to a folder that can be written"
     said = os.strerror(error.errno or 0)
     return (f"{place}: {said}" if place else f"a file cannot be written: {said}"), cure
+
+
+def _is_somewhere() -> bool:
+    """Whether the current folder is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def need_training() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +42,10 @@ def steady(message: str) -> str:
 
 def _broken_names() -> list[str]:
     """Parts of paths on the command line, and of the working folder, that hold a line end; the longest first."""
-    said = [part for word in (*sys.argv[1:], os.getcwd()) if "\n" in word for part in re.split("[/=]", word)]
+    words = sys.argv[1:]
+    with suppress(FileNotFoundError):  # it was deleted
+        words.append(os.getcwd())
+    said = [part for word in words if "\n" in word for part in re.split("[/=]", word)]
     names = {name for part in said for name in (part, Path(part).stem) if "\n" in name}
     return sorted(names, key=len, reverse=True)
 

@@ -88,7 +88,12 @@ class RecipeFile:
 
     @classmethod
     def read(cls, path: Path) -> RecipeFile:
-        """Read `path`. Raises RecipeError if it is missing, not UTF-8 or not a YAML mapping."""
+        """Read `path`. Raises RecipeError if it is missing, no file, not UTF-8 or not a YAML mapping."""
+        if str(path) == "-" or path.is_fifo():
+            raise RecipeError(
+                f"{path}: a recipe is read more than once, and what it names is looked for beside it",
+                hint="write it to a file, and give its name",
+            )
         try:
             return cls(path, path.read_bytes().decode("utf-8-sig"))
         except FileNotFoundError as error:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from kun_builder.errors import RunError
 from kun_builder.report import SplitReport
 from kun_builder.result.measures import SHARE_EDGES, Histogram, Measure
 from kun_builder.result.stats import SplitStats
@@ -26,6 +28,7 @@ WIDTH = 640
 _NARROW = 480
 """Below it, panels stand one above the other."""
 _FILE_NAME = re.compile(r"\w[\w-]*", re.ASCII)
+_ADDRESSES = 80 << 30
 _ROUND = [digit * 10**power for power in range(5) for digit in (1, 2, 5)]
 """Ticks of logarithmic axes."""
 
@@ -56,10 +59,21 @@ def to_svg(specification: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=32)
 def _svg(specification: str) -> str:
+    _check_room()
     import vl_convert
 
     svg: str = vl_convert.vegalite_to_svg(specification)
     return svg
+
+
+def _check_room() -> None:
+    """Raise RunError where what draws would end this process: its JavaScript engine sets 64 GiB of addresses aside."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= limit < _ADDRESSES:
+        raise RunError(
+            f"pictures cannot be drawn with {limit // 2**20:,} MiB of addresses (`ulimit -v`)",
+            hint="`ulimit -v unlimited` gives more; the memory that is used is another matter",
+        )
 
 
 def to_png(svg: str) -> bytes:

@@ -111,11 +111,13 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder; the lock ends with the process, however it ends. Raises RunError if another one has it."""
-        if "::" in str(self.path.absolute()):
-            raise RunError(
-                f"`::` in the path of the run folder, {shown(self.path)}, names chained file systems to `datasets`",
-                hint="choose another folder with --output",
-            )
+        path = str(self.path.absolute())
+        fault = "`::`, which names chained file systems to `datasets`," if "::" in path else ""
+        if os.fsencode(path).decode("utf-8", "replace") != path:
+            fault = "a byte that is not UTF-8"
+        if fault:
+            hint = "choose another folder with --output"
+            raise RunError(f"{fault} is in the path of the run folder, {shown(self.path)}", hint=hint)
         self.path.mkdir(parents=True, exist_ok=True)
         with hold(self.path):
             yield

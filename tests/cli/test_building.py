@@ -98,12 +98,15 @@ def _read(screen: int) -> bytes:
         return b""
 
 
-def test_a_folder_that_no_reader_could_open_is_refused(recipe, server):
-    """`::` in the path of a run folder is an error before anything is asked."""
+@pytest.mark.parametrize(
+    ("folder", "said"), [("a::b", "Error: .*`::`.*a::b"), ("a\udcff", r"Error: a byte that is not UTF-8 .*a\\xff")]
+)
+def test_a_folder_that_no_reader_could_open_is_refused(recipe, server, folder, said):
+    """`::` or a byte that is no text in the path of a run folder is an error before anything is asked."""
     asked = server.stats()["attempts"]
-    done = kun("recipe.yaml", "--output", "a::b", "--endpoint", server.url)
+    done = kun("recipe.yaml", "--output", folder, "--endpoint", server.url)
     assert done.returncode == 1
-    assert re.search("Error: .*`::`.*a::b", done.stderr)
+    assert re.search(said, done.stderr)
     assert "Traceback" not in done.stderr
     assert server.stats()["attempts"] == asked
 

@@ -95,6 +95,23 @@ def test_a_home_that_cannot_be_written_is_told_as_the_place_of_the_cache(monkeyp
     assert "KUN_CACHE" in cure
 
 
+def test_a_folder_that_was_deleted_under_a_command_is_told(shell):
+    """One line, and no traceback, where the current folder is gone."""
+    status, said = shell("R=$PWD/recipe.yaml; mkdir gone; cd gone; rmdir ../gone; KB $R")
+    assert status == 1
+    assert "Error: the folder in which this was called is no longer there" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("line", ["KB <(cat recipe.yaml)", "cat recipe.yaml | KB build /dev/stdin", "KB build -"])
+def test_a_recipe_out_of_a_pipe_is_refused_with_the_cure(shell, line):
+    """It is needed twice, and a pipe gives it once."""
+    status, said = shell(line)
+    assert status == 1
+    assert "a recipe is read more than once" in said
+    assert "write it to a file" in said
+
+
 def test_a_full_disk_is_said_and_a_fault_of_ours_is_not_called_one():
     """Errors of the machine have a cure; others are not explained away."""
     message, cure = explained(OSError(errno.ENOSPC, "x"))

@@ -12,6 +12,7 @@ from finished_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kun_builder.errors import RunError
 from kun_builder.report import StepFacts
 from kun_builder.result import plots
 from kun_builder.result.finished import open_run
@@ -47,6 +48,15 @@ def test_drawn(charts, name):
     assert int.from_bytes(png[16:20], "big") >= 2 * plots.WIDTH
     plots._svg.cache_clear()
     assert to_png(to_svg(charts[name])) == png
+
+
+def test_too_few_addresses_are_told_before_they_end_the_process(charts, monkeypatch):
+    """What draws sets 64 GiB aside, and takes the process with it where `ulimit -v` gives less."""
+    monkeypatch.setattr(plots.resource, "getrlimit", lambda which: (32 << 30, -1))
+    with pytest.raises(RunError, match=r"32,768 MiB of addresses \(`ulimit -v`\)"):
+        to_svg({**charts["funnel"], "title": "not drawn before"})
+    monkeypatch.setattr(plots.resource, "getrlimit", lambda which: (-1, -1))
+    assert "<svg" in to_svg({**charts["funnel"], "title": "not drawn before"})
 
 
 def test_funnel_shows_counts(charts):
