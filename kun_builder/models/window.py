@@ -177,7 +177,7 @@ class Window:
         process alone.
 
         Returns whether the limit has grown because the server had next to nothing waiting, so that it may soon have
-        nothing again.
+        nothing again, and this process is not the bottleneck.
         """
         self._told = True
         if self.fixed or self._full_since is None or self._cautious:
@@ -186,11 +186,12 @@ class Window:
         running = max(1, running // self._sharers, self.in_flight - waiting)
         if waiting:
             self._busy = max(self._busy, running)
+        in_time = late < _LATE * self._latency
         if not self._searching:
-            return self._follow(waiting, running)
+            return self._follow(waiting, running) and in_time
         if waiting == 0:
             # A server that is idle because this process cannot keep up needs no more requests at once.
-            self._idle, self._looks = late < _LATE * self._latency, 0
+            self._idle, self._looks = in_time, 0
             if self.limit < _FREE:
                 self._set(min(self.limit * 4, _FREE))
         else:

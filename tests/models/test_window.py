@@ -255,6 +255,16 @@ def test_a_queue_that_has_been_of_weight_is_trusted():
     assert server.run(2) > 0.98
 
 
+@pytest.mark.parametrize("late", [0.0, 1.0])
+def test_who_cannot_keep_up_is_in_no_hurry(late):
+    """A limit that grows because the server has little to do is a reason to look again soon, but not where this process
+    itself is behind with its work."""
+    server = Server(128)
+    window = joined(server)
+    server.run(30)
+    assert window.queue(0, late, running=100) == (late == 0)
+
+
 def test_many_processes_do_not_flood_a_server():
     """Ten that begin together share its slots, and the queue is at most three times as long as what is at work."""
     server = Server(128)
