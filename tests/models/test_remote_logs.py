@@ -9,6 +9,7 @@ import uuid
 import pytest
 from journals import asked, found, write
 
+from kun_builder.errors import SourceError
 from kun_builder.models.journal import records
 from kun_builder.models.journal.journal import Journal
 from kun_builder.models.journal.remote_logs import RemoteLogs
@@ -101,3 +102,96 @@ def test_two_processes_of_a_machine_leave_no_hole(machine):
     one.push()
     assert len(one.store.sizes()) == 2
     assert found(machine("second").folder, keys) == 10
+
+
+def pieces(logs, count, start=0):
+    """So many pieces of one log of a machine, with an answer each; the keys of these."""
+
+    async def main():
+        journal, keys = Journal.open(logs.folder), []
+        for number in range(start, start + count):
+            question, answer = asked(number)
+            await journal.put(question, answer)
+            keys.append(question.key)
+            logs.push()
+        await journal.close()
+        return keys
+
+    return asyncio.run(main())
+
+
+def test_many_pieces_are_put_together(machine):
+    """A machine that has brought them puts one object in their place; their owner and later machines miss nothing."""
+    first = machine("first")
+    keys = pieces(first, 30)
+    second = machine("second")
+    assert len(second.store.sizes()) == 30
+    second.push()
+    (name,) = second.store.sizes()
+    assert re.search(r"-0{12}-\d{12}\.log$", name)
+    assert found(machine("third").folder, keys) == found(machine("second").folder, keys) == 30
+    again = machine("first")
+    again.push()
+    assert len(again.store.sizes()) == 1  # nothing is sent twice
+    keys += write(again.folder, 5, start=30)
+    again.push()
+    assert found(machine("second").folder, keys) == found(machine("fourth").folder, keys) == 35
+
+
+def test_pieces_that_are_put_together_while_others_bring_them(machine, monkeypatch):
+    """Two machines do it at once, the second after the log has grown; a third had listed the pieces before both."""
+    first = machine("first")
+    keys = pieces(first, 20)
+    second, third = machine("second"), RemoteLogs(first.store, first.folder.parents[1] / "third/journal")
+    keys += pieces(first, 20, start=20)  # another log
+    fourth = machine("fourth")
+    sizes, listed = third.store.sizes, []
+
+    def stale():
+        listed.append(sizes())
+        if len(listed) == 1:
+            monkeypatch.setattr(third.store, "sizes", sizes)
+            for other in (fourth, second, fourth):
+                other.push()
+            monkeypatch.setattr(third.store, "sizes", stale)
+        return listed[-1]
+
+    monkeypatch.setattr(third.store, "sizes", stale)
+    third.bring()
+    assert [len(one) for one in listed] == [40, 2]
+    assert found(third.folder, keys) == found(machine("fifth").folder, keys) == 40
+
+
+def test_what_overlaps_or_is_missing_costs_nothing_else(machine):
+    """Objects left by a machine that died while it deleted, and old ones that a person has deleted."""
+    first = machine("first")
+    keys = pieces(first, 24)
+    kept = {name: first.store.read(name) for name in first.store.sizes()}
+    machine("second").push()
+    for name in list(kept)[5:]:
+        first.store.put(name, kept[name])
+    assert found(machine("third").folder, keys) == 24
+    machine("fourth").push()
+    (joined,) = first.store.sizes()
+    first.store.delete([joined])
+    for name in [*kept][:8] + [*kept][10:]:
+        first.store.put(name, kept[name])
+    fifth = machine("fifth")
+    assert found(fifth.folder, keys) == 22
+    fifth.push()
+    assert found(machine("sixth").folder, keys) == 22
+
+
+def test_who_may_not_delete_has_the_answers_nevertheless(machine, monkeypatch):
+    """Putting together is tried once, and its failure is nobody's concern."""
+    keys = pieces(machine("first"), 20)
+    second = machine("second")
+
+    def refused(names):
+        raise SourceError("403")
+
+    monkeypatch.setattr(second.store, "delete", refused)
+    second.push()
+    second.push()
+    assert len(second.store.sizes()) == 21
+    assert found(machine("third").folder, keys) == 20
