@@ -33,11 +33,12 @@ _CURES = {
 }
 
 
-_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
 
 
 class _Heedless(io.FileIO):
-    """What is said to people. A disk that is full, or a terminal that was closed, does not end what it tells of."""
+    """What is said to people. A disk that is full, or a terminal or a reader that is gone, does not end what it tells
+    of."""
 
     def write(self, data: Any, /) -> int:
         try:

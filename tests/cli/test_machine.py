@@ -47,6 +47,7 @@ def shell(tmp_path, monkeypatch):
         ("KB 2>&-", {}),
         ("KB <&- >&- 2>&-", {}),
         ("KB 2>/dev/full", {}),
+        ("KB 2> >(true)", {}),
         ("KB", {"PYTHONIOENCODING": "latin-1"}),
         ("KB", {"PYTHONIOENCODING": "ascii:strict"}),
     ],
