@@ -27,6 +27,8 @@ _ASKS_WHY = re.compile(r"为什么|为何|(?:的)?(?:原因|理由)是什么|何
 """In Chinese only: of 18 English answers of people to a question with Why, 14 had no word for a reason."""
 _BECAUSE = re.compile(
     r"因[为此而]|由于|原因|理由|所以|为了|以便|以免|旨在|导致|致使|使得?|从而|出于|源于|归因|取决于|因\w{1,12}(?:而|所|被|遭|获|受)|既然|之故"
+    r"|\b(?:because|since|due to|therefore|thus|so that|in order to|as a result|reasons?|caused?|leads? to)\b",
+    re.IGNORECASE,
 )
 _KIN = "(father|mother|son|daughter|uncle|aunt|nephew|niece|teacher|pupil|student)"
 _KIN_OF = re.compile(rf"\b{_KIN} of\b")
