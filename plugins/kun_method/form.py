@@ -173,8 +173,9 @@ def _sides(instruction: str) -> int:
 
 
 def _commas_and_last(sentence: str) -> int:
-    """What stands between the items of an English list: commas, and the last `and` without one."""
-    *items, last = sentence.split(", ")
+    """What stands between the items of an English list: commas, and the last `and` without one. What stands before
+    `including` is their sum and no item."""
+    *items, last = sentence.rpartition("including ")[2].split(", ")
     return len(items) + (" and " in last)
 
 

@@ -216,6 +216,7 @@ def test_an_english_list_has_five_sides_at_most():
         five = f"Describe the origin, kinds, harvest, brewing{last} of tea."
         six = f"Describe the origin, kinds, harvest, drying, brewing{last} of tea."
         assert defect(five, text, label.CHAT) is None
+        assert defect(five.replace("the", "tea, including its"), text, label.CHAT) is None
         assert defect(six, text, label.CHAT) == ("several_requests", 6)
     assert defect("Explain how tea and water " + "and sugar " * 20 + "are mixed.", text, label.CHAT) is None
 
