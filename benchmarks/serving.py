@@ -1,6 +1,6 @@
 """The table of docs/speed.md on serving: how full the servers are kept, at what cost, what is lost when something dies.
 
-    make bench-serving                                  all of it, about half an hour
+    make bench-serving                                  all of it, about forty minutes
     python benchmarks/serving.py saturation kills       some of it
 
 Our run is the real thing: `kun-build` on a recipe with three dependent requests a row (`plugins/three_requests.py`),
