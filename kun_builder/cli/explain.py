@@ -36,6 +36,8 @@ def command(run: Path | str, row: str, journal: Path | str | None, out: Output) 
 
     Ids are in kept/ and rejected/ of RUN, in the dataset's provenance and on the report page.
     """
+    import pyarrow as pa
+
     from kun_builder.result.explain import explain
     from kun_builder.result.finished import open_run
     from kun_builder.run.mirror import journal_at, run_at
@@ -43,7 +45,12 @@ def command(run: Path | str, row: str, journal: Path | str | None, out: Output) 
     if isinstance(run, str) and journal is None:
         journal = f"{run}/journal"
     with run_at(run, out.note) as folder:
-        story = explain(open_run(folder), row, journal_at(journal) if isinstance(journal, str) else journal)
+        answers = journal_at(journal) if isinstance(journal, str) else journal
+        try:
+            story = explain(open_run(folder, read_all=False), row, answers)
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
+            open_run(folder)  # names the file that is damaged
+            raise
     if out.format == "json":
         out.json(story)
     elif out.format == "quiet":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -136,6 +137,23 @@ def test_explain_unknown(shell):
     shell("explain", "run", "web/a.jsonl:999", code=1)
     shell("explain", "run", "nowhere/a.jsonl:1", code=1)
     assert "an id starts with one of: web" in shell.said
+
+
+def test_explain_reads_what_it_shows_and_names_a_damaged_file(shell):
+    """For one row not every file is read; one that cannot be read is named, with the cure."""
+    copy = shell.folder / "copy"
+    shutil.copytree(shell.folder / "run", copy)
+    (published,) = copy.glob("dataset/data/*")
+    (kept,) = copy.glob("kept/*")
+    content, row = kept.read_bytes(), pq.read_table(kept, columns=["id"])["id"][0].as_py()
+    whole = published.read_bytes()
+    published.write_bytes(whole + b"0")
+    shell("explain", "copy", row)
+    published.write_bytes(whole)
+    zeroed = len(content) // 2
+    kept.write_bytes(bytes(zeroed) + content[zeroed:])
+    shell("explain", "copy", row, code=1)
+    assert "is not as the run wrote it: it is damaged, or was changed" in shell.said
 
 
 def test_report(shell):
