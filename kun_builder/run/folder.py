@@ -89,8 +89,8 @@ class RunFolder:
         return sorted(self.rejected.glob(f"{split}.parquet"))
 
     def digests(self, splits: Iterable[str], file_format: str) -> dict[str, str]:
-        """Digest of each file of the result, by its path in the folder; of the dataset, of its data."""
-        files = [self.path / "recipe.lock.yaml"]
+        """Digest of each file of rows, by its path in the folder. The lock file has none: its `publish:` may change."""
+        files: list[Path] = []
         for split in splits:
             files += [*self.kept_files(split), *self.rejected_files(split)]
             for config in CONFIGS:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import kun_builder
@@ -62,7 +63,7 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
     with folder.lock(), exits_told():
         signature = _signature(recipe, registry, plan)
         if not fresh and (report := folder.finished(signature)):
-            report = _renew_publish(folder, recipe, report)
+            _renew_publish(folder.path / "recipe.lock.yaml", recipe)
             status.say(f"nothing to do: {folder.path} is finished and nothing that it depends on has changed")
             return report
         check_contracts(plan.steps, recipe.models)
@@ -75,18 +76,11 @@ def build(recipe: Recipe, registry: Registry, *, fresh: bool = False, status: St
             return run.finish(run.shards(), signature)
 
 
-def _renew_publish(folder: RunFolder, recipe: Recipe, report: RunReport) -> RunReport:
-    """Put the recipe's present `publish:` into the lock file of a finished run. Nothing else in it changes, and of the
-    report, which is returned, only the digest of that file."""
-    path = folder.path / "recipe.lock.yaml"
+def _renew_publish(path: Path, recipe: Recipe) -> None:
+    """Put the recipe's present `publish:` into the lock file of a finished run. Nothing else in it changes."""
     old = path.read_text("utf-8")
-    if (new := with_publish(old, recipe)) == old:
-        return report
-    replace_file(path, new.encode())
-    if report.files:  # an earlier version knew no digests
-        report = replace(report, files=folder.digests(report.splits, report.format))
-        report.write(folder.report_path)
-    return report
+    if (new := with_publish(old, recipe)) != old:
+        replace_file(path, new.encode())
 
 
 def _signature(recipe: Recipe, registry: Registry, plan: Plan) -> str:
