@@ -1,10 +1,12 @@
-"""What the machine may lack: open standard streams that take any character, a disk with room, folders to write in."""
+"""What the machine may lack: open standard streams that take any character, memory, a disk with room, folders to write
+in."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import resource
 import sys
 from contextlib import suppress
 from importlib.util import find_spec
@@ -76,8 +78,10 @@ def open_streams() -> None:
     sys.stderr = io.TextIOWrapper(said, sys.__stderr__.encoding, errors="backslashreplace", line_buffering=True)
 
 
-def explained(error: OSError) -> tuple[str, str] | None:
+def explained(error: OSError | MemoryError | ImportError) -> tuple[str, str] | None:
     """A line about what the machine refused, and the cure; None for an error that is no fault of the machine."""
+    if not isinstance(error, OSError) or error.errno == errno.ENOMEM:
+        return _short_of_memory(error)
     cure = _CURES.get(error.errno or 0)
     if error.errno == errno.ENOENT and not _is_somewhere():
         return "the folder in which this was called is no longer there", "go to another one (`cd`)"
@@ -99,6 +103,19 @@ def _is_somewhere() -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _short_of_memory(error: OSError | MemoryError | ImportError) -> tuple[str, str] | None:
+    """The same for memory. For want of addresses, libraries cannot be loaded either; else that is another matter."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        return (
+            f"{limit // 2**20:,} MiB of addresses (`ulimit -v`) are too few",
+            "`ulimit -v unlimited` gives more; what is finished is kept",
+        )
+    if isinstance(error, ImportError):
+        return None
+    return "the machine has no more memory", "let less run beside this, and run the same command again: it goes on"
 
 
 def need_training() -> None:

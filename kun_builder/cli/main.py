@@ -148,7 +148,7 @@ def main() -> None:
     except BrokenPipeError:  # `kun-build schema | head`
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
+    except (OSError, MemoryError, ImportError) as error:
         told = explained(error)
         if told is None:
             raise

@@ -65,6 +65,7 @@ def test_streams_that_are_closed_or_take_few_characters_cost_nothing(shell, tmp_
     [
         ("KB --output plain", ("plain: File exists", "--output")),
         ("ulimit -f 1; KB", ("File too large", "ulimit -f")),
+        ("ulimit -v 400000; KB", ("390 MiB of addresses", "ulimit -v unlimited")),
         ("KB --output plain/x", ("plain/x: Not a directory", "--output")),
         (f"KB --output {'x' * 300}", ("File name too long", "--output")),
         ("KUN_CACHE=plain/cache KB", ("plain/cache", "KUN_CACHE")),
