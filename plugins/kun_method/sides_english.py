@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 
-_BETWEEN = re.compile(r"(,\s+and\s+|,\s+|\s+and\s+)")
+_BETWEEN = re.compile(r"(, and |, | and )")
 _CLAUSE = re.compile(
-    r"(?:(?:at|by|for|from|in|of|on|to|with)\s+)?(?:how|what|where|when|why|which|who|whom|whose)\b", re.IGNORECASE
+    r"(?:(?:at|by|for|from|in|of|on|to|with) )?(?:how|what|where|when|why|which|who|whom|whose)\b", re.IGNORECASE
 )
 _SENTENCE = re.compile(r"[^.?!]+(?:[.?!]+(?=\s|\Z)|[.?!])*\s*")
 _BACK = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her)\b", re.IGNORECASE)
-_BEFORE = re.compile(r"(?:some of\s+)?(?:(?:its|their|his|her|the|any|some)\s+)?(?:most\s+)?(?:[a-z-]+\s+)?", re.I)
+_BEFORE = re.compile(r"(?:some of )?(?:(?:its|their|his|her|the|any|some) )?(?:most )?(?:[a-z-]{1,30} )?", re.I)
 """What may stand before a side and goes with it: an article, an adjective."""
 _OPENS = re.compile(
-    r"(?:[A-Za-z]+\s+(?:the|its|their|his|her)|(?:what|describe|explain|give|list|outline)\b(?:\s+\w+){0,1})\s+\Z", re.I
+    r"\b(?:[a-z]{1,20} (?:the|its|their|his|her)|(?:what|describe|explain|give|list|outline)(?: \w{1,20})?) \Z", re.I
 )
 _WORD = re.compile(r"[a-z]{4,}")
 _GENERAL = re.compile(
@@ -27,9 +27,9 @@ _GENERAL = re.compile(
     r"|characteristics|features|during)\b"
 )
 """Words of questions that say nothing of what is asked for."""
-_WON = re.compile(r"\s+(?:(?:that|which)\s+)?(?:he|she|it|they)\s+\w+", re.IGNORECASE)
+_WON = re.compile(r" (?:(?:that|which) )?(?:he|she|it|they) \w+", re.IGNORECASE)
 """What may stand behind a side and goes with it: the awards he won."""
-_OF = re.compile(r"\s+(?:of|in|for)\s+\S.*", re.IGNORECASE)
+_OF = re.compile(r" (?:of|in|for) \S.*", re.IGNORECASE)
 """The topic, behind the last side of a list, which all of them have in common."""
 
 
@@ -90,7 +90,7 @@ def _stands_alone(parts: list[str], place: int) -> bool:
 
 def _bare(item: str) -> str:
     """An item without its article, which stands before it already."""
-    return re.sub(r"^(?:its|their|his|her|the)\s+", "", item)
+    return re.sub(r"^(?:its|their|his|her|the) ", "", item)
 
 
 def _joined(parts: list[str], place: int) -> str:
