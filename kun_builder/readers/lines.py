@@ -28,25 +28,33 @@ _NO_RECORD = re.compile(rb"%s[\[\]]?%s\Z" % (GAP, GAP))  # brackets alone: an ar
 
 _RUN = 1 << 20  # bytes after which a run ends
 
+_TOGETHER = 32
+"""Lines that are parsed side by side. If one of them is not plain, each is parsed by itself."""
+
 
 def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record | Run]:
     """Records of a file with one JSON value per line, or several where the line end between objects was lost.
 
     Blank lines are no records. Commas and the record separators of RFC 7464 between values are left out.
     """
-    source, run, size = Lines(stream), Run(cursor.index), 0
-    for at, line in source:
-        if text := _plain_text(line, cursor):
-            run.texts.append(text)
-            run.offsets.append(cursor.base + at)
-            cursor.index += 1
-            size += len(line)
-        if run.texts and (not text or size >= _RUN):
+    source, run = Lines(stream), Run(cursor.index)
+    for at, lines in source.blocks():
+        for some, texts in _plain(lines, cursor):
+            if texts:
+                run.texts += texts
+                cursor.index += len(texts)
+                for line in some:
+                    run.offsets.append(cursor.base + at)
+                    at += len(line) + 1
+                continue
+            if run.texts:
+                yield run
+            yield from _line(some[0], at, cursor, source.beyond, stream)
+            at += len(some[0]) + 1
+            run = Run(cursor.index)
+        if run.texts and cursor.base + at - run.offsets[0] >= _RUN:
             yield run
-            run, size = Run(cursor.index), 0
-        if not text:
-            yield from _line(line, at, cursor, source.beyond, stream)
-            run.index = cursor.index
+            run = Run(cursor.index)
     if run.texts:
         yield run
     if stream.failure and stream.rest and joined(stream.rest[1]):
@@ -54,15 +62,27 @@ def json_lines(stream: Stream, cursor: Cursor) -> Iterator[Record | Run]:
         yield from _values(line, at, cursor, None, stream)
 
 
-def _plain_text(line: bytes, cursor: Cursor) -> str:
-    """The field that is all that is wanted of a line; empty where the line has to be looked at more closely."""
-    if not cursor.only or cursor.wanted or cursor.index < cursor.start or len(line) > MAX_RECORD:
-        return ""
+def _plain(lines: list[bytes], cursor: Cursor) -> Iterator[tuple[list[bytes], list[str]]]:
+    """The lines in order: plain ones side by side, with their texts, and others each by itself, without one."""
+    for first in range(0, len(lines), _TOGETHER):
+        some = lines[first : first + _TOGETHER]
+        if texts := _texts(some, cursor):
+            yield some, texts
+        else:
+            for line in some:
+                yield [line], _texts([line], cursor)
+
+
+def _texts(lines: list[bytes], cursor: Cursor) -> list[str]:
+    """The field that is all that is wanted of the lines; empty where one of them has to be looked at more closely."""
+    field = cursor.only
+    if not field or cursor.wanted or cursor.index < cursor.start or max(map(len, lines)) > MAX_RECORD:
+        return []
     try:
-        text = orjson.loads(line)[cursor.only]
-    except (ValueError, LookupError, TypeError):  # no JSON, no such field, no object
-        return ""
-    return text if isinstance(text, str) and text.strip() else ""
+        texts = [orjson.loads(line)[field] for line in lines]
+        return texts if all(texts) and not any(map(str.isspace, texts)) else []
+    except (ValueError, LookupError, TypeError):  # no JSON, no such field or no string in it, no object
+        return []
 
 
 def _line(line: bytes, at: int, cursor: Cursor, beyond: Beyond | None, stream: Stream) -> Iterator[Record]:
@@ -126,7 +146,7 @@ def text_documents(stream: Stream, cursor: Cursor, documents: Documents) -> Iter
 
 
 class Lines:
-    """Iterates over (byte where the line begins, line without its line feed).
+    """Iterates over (byte where the line begins, line without its line feed), or `blocks` over several in a row.
 
     Of a line that does not end within some more than MAX_RECORD bytes only these are given; until the next line is
     asked for, `beyond` reads the rest.
@@ -137,23 +157,31 @@ class Lines:
         self.beyond: Beyond | None = None
 
     def __iter__(self) -> Pieces:
+        for offset, lines in self.blocks():
+            for line in lines:
+                yield offset, line
+                offset += len(line) + 1
+
+    def blocks(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The lines of each chunk that is read, after the byte where the first begins."""
         stream, carry, offset = self._stream, b"", 0
         while chunk := stream.read():
-            pieces = (carry + chunk).split(b"\n")
-            carry = pieces.pop()
-            for piece in pieces:
-                yield offset, piece
-                offset += len(piece) + 1
+            data = carry + chunk
+            lines = data.split(b"\n")
+            carry = lines.pop()
+            if lines:
+                yield offset, lines
+                offset += len(data) - len(carry)
             if len(carry) > MAX_RECORD:
                 self.beyond = beyond = Beyond(stream)
-                yield offset, carry
+                yield offset, [carry]
                 self.beyond = None
                 offset += len(carry) + beyond.skip()
                 carry = beyond.following
         if stream.failure:
             stream.rest = offset, carry
         elif carry:
-            yield offset, carry
+            yield offset, [carry]
 
 
 class Beyond:

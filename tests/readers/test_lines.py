@@ -120,6 +120,7 @@ def test_runs_of_plain_lines_are_the_records_that_come_one_by_one(given_lines, s
     alone = records_of(data, sizes, start=start)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_RUN", most)
+        patch.setattr(lines, "_TOGETHER", most % 5 + 1)
         items = records_of(data, sizes, start=start, only="text")
     found = []
     for item in items:
