@@ -162,11 +162,22 @@ def _digest(table: pa.Table) -> str:
         content.update(pc.is_valid(array).to_numpy(zero_copy_only=False) if array.null_count else b"-")
         if pa.types.is_string(array.type):
             content.update(pc.binary_length(array).fill_null(0).to_numpy())
-            array = pc.binary_join(pa.ListArray.from_arrays([0, len(array)], array.fill_null("")), "")[0].as_buffer()
+            array = _bytes_of(array)
         else:
             array = array.fill_null(0).to_numpy()
         content.update(array)
     return content.hexdigest()[:32]
+
+
+def _bytes_of(array: pa.StringArray) -> pa.Buffer:
+    """The bytes of all strings, one after the other."""
+    if array.null_count:  # there may be bytes behind a null
+        array = array.fill_null("")
+    _, ends, data = array.buffers()
+    if not len(array) or data is None:
+        return pa.py_buffer(b"")
+    first, last = np.frombuffer(ends, np.int32)[[array.offset, array.offset + len(array)]].tolist()
+    return data.slice(first, last - first)
 
 
 def is_whole(path: Path) -> bool:
