@@ -7,10 +7,8 @@ that a time limit or SIGTERM ended and that goes on (`EX_TEMPFAIL` of sysexits.h
 
 from __future__ import annotations
 
-import atexit
 import faulthandler
 import functools
-import gc
 import importlib
 import signal
 import sys
@@ -131,7 +129,6 @@ def cli() -> None:
 def main() -> None:
     """Run `kun-build`; the entry point."""
     open_streams()
-    atexit.register(gc.freeze)  # at its end, Python would search all modules for cycles: a third of a second
     faulthandler.enable(2, all_threads=False)  # a crash of native code in a plugin names its line
     signal.signal(signal.SIGTERM, _terminated)
     try:
