@@ -12,7 +12,7 @@ _BETWEEN = re.compile(r"(, and |, | and )")
 _CLAUSE = re.compile(
     r"(?:(?:at|by|for|from|in|of|on|to|with) )?(?:how|what|where|when|why|which|who|whom|whose)\b", re.IGNORECASE
 )
-_SENTENCE = re.compile(r"[^.?!]+(?:[.?!]+(?=\s|\Z)|[.?!])*\s*")
+_SENTENCE = re.compile(r"[^.?!]+[.?!]*\s*")
 _BACK = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her)\b", re.IGNORECASE)
 _BEFORE = re.compile(r"(?:some of )?(?:(?:its|their|his|her|the|any|some) )?(?:most )?(?:[a-z-]{1,30} )?", re.I)
 """What may stand before a side and goes with it: an article, an adjective."""
