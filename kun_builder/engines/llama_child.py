@@ -45,7 +45,10 @@ def _parameters(
             "use_jinja": True,
             "ui": False,
             "cache_ram_mib": 512,  # of prompts that no slot holds any more, each some 15 MB; the default is 8 GB
-            "cache_idle_slots": False,
+            # What one slot has read of a prompt, the others take from there: a slot that has nothing to do gives it to
+            # the cache, and is chosen for what it holds only where that is nearly the whole prompt.
+            "cache_idle_slots": True,
+            "slot_prompt_similarity": 0.95,
             "verbosity": verbosity,
         },
     )

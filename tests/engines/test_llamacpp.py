@@ -125,13 +125,17 @@ def test_a_row_that_is_too_long_is_rejected_and_the_others_are_not(small):
 
 @model
 def test_a_common_head_is_read_once(small):
-    """The next prompt with the same head is answered out of the server's cache for it, and the count says so."""
+    """Prompts with the same head are answered out of the server's cache for it, whatever slots they come to, and the
+    counts say so. A slot gives what it holds to the cache when the next request begins, which may miss it."""
+    head = "请仔细阅读下面的文字，然后写出一个完整的中文问题，使这段文字正好是它的答案。" * 3
 
     async def work():
-        head = "请仔细阅读下面的文字，然后写出一个完整的中文问题，使这段文字正好是它的答案。" * 3
-        return [await small.endpoint.complete(Request(chat(head + text), 2)) for text in ("绿茶", "红茶", "白茶")]
+        asked = [Request(chat(head + text), 2) for text in ("绿茶", "红茶", "白茶", "花茶", "黑茶")]
+        for request in asked[:2]:
+            await small.endpoint.complete(request)
+        return await asyncio.gather(*map(small.endpoint.complete, asked[2:]))
 
-    assert small.run(work())[-1].cached_prompt_tokens > 40
+    assert min(answer.cached_prompt_tokens for answer in small.run(work())) > 40
 
 
 @model
