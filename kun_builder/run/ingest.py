@@ -29,7 +29,7 @@ from kun_builder.run.parts import PLACE, STAGE, Check, Part, Reading, blame, cut
 from kun_builder.run.plan import digest
 from kun_builder.run.processes import Crew
 from kun_builder.run.sampling import Sample
-from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place, shard_of
+from kun_builder.run.source_shards import SHARD_CHARACTERS, IngestShard, ShardWriter, load_rows, place
 from kun_builder.status import Phase, Status
 from kun_builder.types import Source
 
@@ -146,8 +146,8 @@ def _finished(manifest: Path, key: str) -> IngestResult | None:
     if facts.get("key") != key:
         return None
     shards = tuple(IngestShard(**{**shard, "path": manifest.parent / shard["path"]}) for shard in facts["shards"])
-    whole = all(shard_of(shard.path, key) == shard for shard in shards)
-    return IngestResult(key, facts["files"], shards, facts["records"]) if whole else None
+    intact = all(shard.intact for shard in shards)
+    return IngestResult(key, facts["files"], shards, facts["records"]) if intact else None
 
 
 class _Job:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kun_builder.drops import DROPPED, QUARANTINED, VERDICT
+from kun_builder.files import file_digest
 from kun_builder.readers import clean
 
 SCHEMA = pa.schema(
@@ -39,7 +40,8 @@ _END = b"\xff\xff\xff\xff\0\0\0\0"
 class IngestShard:
     """One shard: `rows` are in its file, and `alive` of them live on.
 
-    `key` is the digest of its rows: the same rows have the same key, wherever they were read.
+    `key` is the digest of its rows: the same rows have the same key, wherever they were read. `digest` is that of its
+    file, by which damage is noticed; of an earlier version, there is none.
     """
 
     path: Path
@@ -48,6 +50,12 @@ class IngestShard:
     key: str
     dropped: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)
+    digest: str = ""
+
+    @property
+    def intact(self) -> bool:
+        """Whether its file is as it was written. It takes as long as reading the file."""
+        return is_whole(self.path) and self.digest in ("", file_digest(self.path))
 
 
 class ShardWriter:
@@ -63,7 +71,7 @@ class ShardWriter:
     def resume(self) -> tuple[str, int] | None:
         """Keep the shards of this key that an earlier run left; the input and index of their last record."""
         last = None
-        while shard := shard_of(self._path(len(self._done)), self._key):
+        while shard := _shard_of(self._path(len(self._done)), self._key):
             self._done.append(shard)
             row = load_rows(shard.path, ["file", "position"]).slice(shard.rows - 1).to_pylist()
             last = (row[0]["file"], row[0]["position"]) if row else None
@@ -118,7 +126,7 @@ class ShardWriter:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        self._done.append(IngestShard(path, **facts))
+        self._done.append(IngestShard(path, **facts, digest=file_digest(path)))
         self._tables, self._rows, self._characters = [], 0, 0
 
 
@@ -198,7 +206,7 @@ def load_rows(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table.select(columns) if columns else table
 
 
-def shard_of(path: Path, key: str) -> IngestShard | None:
+def _shard_of(path: Path, key: str) -> IngestShard | None:
     """The shard at `path`; None if there is none, or it is damaged or has another key."""
     if not is_whole(path):
         return None
@@ -212,4 +220,4 @@ def shard_of(path: Path, key: str) -> IngestShard | None:
         facts = _facts(table.combine_chunks()) if table.schema.equals(SCHEMA) else None
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # whichever of them damage leads to
-    return IngestShard(path, **said) if said == facts else None
+    return IngestShard(path, **said, digest=file_digest(path)) if said == facts else None

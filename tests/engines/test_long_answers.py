@@ -7,7 +7,7 @@ import pytest
 
 from kun_builder.engines.answers import openai_answer
 from kun_builder.engines.bodies import parse_body
-from kun_builder.engines.probe import _QUEUES
+from kun_builder.engines.probe import _GAUGES
 from kun_builder.engines.reasoning import ends_reasoning, split_reasoning, starts_to_think
 
 UNITS = [
@@ -58,4 +58,4 @@ def test_a_stream_of_many_events_is_put_together_in_linear_time():
 )
 def test_metrics_are_searched_in_linear_time(unit):
     """A figure that is never finished, on every line."""
-    assert slower(_QUEUES.findall, unit) < MOST
+    assert slower(_GAUGES.findall, unit) < MOST
