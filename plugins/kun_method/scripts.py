@@ -64,6 +64,7 @@ def simplified(words: str) -> str:
     return str(_converter("t2s").convert(words))
 
 
+@lru_cache(maxsize=512)  # a text is compared with all that is said of it
 def _counts(text: str) -> tuple[int, int]:
     """How many characters of `text` only traditional script has, and how many only simplified."""
     import numpy as np
