@@ -127,7 +127,7 @@ _ENGLISH = {
         r"|mother|son\b"
         r"|daughter|learn|taught|train|marri|wife|husband|famil|brother|sister|aged?\b)"
     ),
-    r"(?:publications|writings|books)(?: (?:by|of|that))?": (
+    r"(?:publications|writings|books|(?:his|her|their) book)(?: (?:by|of|that))?": (
         r"\b(?:book|publi|wr[io]te|written|writ(?:es|ing)|author|novel|poe[mt]|stor(?:y|ies)|essay|article|paper"
         r"|edit)|[\"“]"
     ),

@@ -35,6 +35,11 @@ _LABEL = re.compile(
 _MARK = re.compile(r"^(?:[-*•>#]+\s+|1\s*[.、)）](?!\d)\s*|```\w*)")
 _ASKING = re.compile(r"(?:what|which|how|where|who|why)\b", re.IGNORECASE)
 _HOW_TO = re.compile(r"(?:^[Hh]|(?:(?<=, )|(?<=and )(?<!when and )(?<!where and )(?<!what and ))h)ow to (?=[a-z])")
+_WHAT_ARE = re.compile(
+    r"\b([Ww]hat) are( (?:its|their|his|her) (?:[a-z]{1,20} )?[a-z]{1,20}"
+    r"(?:ment|tion|ness|ance|ence|ity|ism|tem|ture|raphy|logy))(?=\?)"
+)
+"""A question for one thing, by the end of its word, that asks as for several."""
 _LONGEST_MARK = 200
 """Characters in which a label or a mark is looked for."""
 
@@ -57,10 +62,11 @@ def tidy(answer: str) -> str:
 
 
 def _with_subject(question: str) -> str:
-    """An English question with `how do you make` for `how to make`, which does not ask on its own."""
+    """An English question with `how do you make` for `how to make`, which does not ask on its own, and with `what is
+    its system` for `what are its system`."""
     if not _ASKING.match(question) or not question.rstrip().endswith("?"):
         return question
-    return _HOW_TO.sub(lambda match: f"{match[0][:3]} do you ", question)
+    return _WHAT_ARE.sub(r"\1 is\2", _HOW_TO.sub(lambda match: f"{match[0][:3]} do you ", question))
 
 
 def _without_ends(text: str) -> str:

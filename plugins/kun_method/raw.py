@@ -18,6 +18,8 @@ _OF_ITSELF = re.compile(
 _FIRST_PERSON = re.compile(r"我(?!国|军|党|院|校|省|市|县|们?的祖国)|笔者|\b(?:I|my|we|our)\b")
 _POINTS_BACK = re.compile(
     r"^(?:[这那此其该它他她](?!他|实|次)|但|而|然而|因此|所以|同时|此外|另外|不过|并且|于是"
+    r"|(?:其次|[接随隨][着著后後]|[然最][后後])[，,]"
+    r"|(?:Second(?:ly)?|Third(?:ly)?|Next|Then|Finally|Lastly|Afterwards|After (?:that|this)),"
     r"|(?:However|But|Nevertheless|Nonetheless|Therefore|Thus|Hence|Consequently|Moreover|Furthermore|Additionally|Also"
     r"|Instead|Otherwise|Meanwhile|Similarly|Likewise|In (?:addition|contrast|turn)|As a result"
     r"|For (?:example|instance)|On the other hand|This|These|Those|Such|He|She|They|His|Her|Their|Its"

@@ -198,6 +198,9 @@ def test_the_rules_of_chinese_requests_spare_other_languages():
     [
         ("What are the ingredients and how to brew tea?", "What are the ingredients and how do you brew tea?"),
         ("How to brew tea, and how to serve it?", "How do you brew tea, and how do you serve it?"),
+        ("What is tea? What are its digestive system?", "What is tea? What is its digestive system?"),
+        ("What are its children?", ""),
+        ("What are their systems and parts?", ""),
         ("Explain what tea is and how to brew it.", ""),
         ("Do you know how to brew tea, and how to serve it?", ""),
         ("What is the rule of when and how to brew tea?", ""),
@@ -205,7 +208,7 @@ def test_the_rules_of_chinese_requests_spare_other_languages():
     ],
 )
 def test_an_english_question_how_to_do_something_gets_a_subject(said, asked):
-    """As a sentence of its own; after another verb it is whole."""
+    """As a sentence of its own; after another verb it is whole. One thing is, where several are."""
     assert tidy(said) == (asked or said)
 
 

@@ -102,6 +102,10 @@ NESTS = "For example, otters dig under tree roots and line it with moss. Males m
         ),
         ("Where do otters dig, and how do zoos feed their cubs?", "Where do otters dig?"),
         ("Describe how otters dig, their growth and the awards they won.", "Describe how otters dig and their growth."),
+        (
+            "Describe how otters dig, their growth, their book and their prey.",
+            "Describe how otters dig, their growth and their prey.",
+        ),
         ("How do they dig and line it, and how do zoos feed their cubs?", "How do they dig and line it?"),
         (
             "How do they dig, how do they line it, and how do zoos feed cubs?",

@@ -225,6 +225,9 @@ def test_an_explanation_names_reasons():
         ("The river bat is found in caves all over the island.", True),
         ("It is the only mammal that flies.", False),
         ("It is known that bats hear their own calls.", True),
+        ("Second, put the bat back into its cave.", False),
+        ("Second bats are rare in these caves.", True),
+        ("然后，把它放回洞里。", False),
         ("Hippos spend the day in water.", True),
     ],
 )
