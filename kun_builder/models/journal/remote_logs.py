@@ -34,6 +34,8 @@ _PIECE = re.compile(r"(\d{17}-\d+-[0-9a-f]{6})-(\d{12})(?:-(\d{12}))?\.log")
 _AT_ONCE = 16
 _MANY = 16
 """Pieces of one log that are worth to be put together."""
+_LISTINGS = 5
+"""How often objects are listed again of which one was gone, since another machine had put it together with others."""
 _DELETED_AT_ONCE = 256
 """Objects deleted in one turn, so that what a working run has to send does not wait long."""
 
@@ -62,8 +64,9 @@ class RemoteLogs:
         """Bring the pieces of other machines that are not here, and find out how much of our own is there."""
         make_private(self.folder.parent)
         make_private(self.folder)
-        while not self._bring():  # another machine has put pieces together since they were listed
-            pass
+        for _ in range(_LISTINGS):
+            if self._bring():
+                break
 
     def push(self) -> None:
         """Add what the logs of this machine have got since the last time, as one piece for each. Then put some of the
