@@ -11,6 +11,7 @@ from finished_runs import make_run
 
 from kun_builder.cli.main import main
 from kun_builder.errors import PublishError, RunError
+from kun_builder.files import seal, unseal
 from kun_builder.result.shapes import SHAPES, export_preferences, export_run
 from kun_builder.run.folder import RunFolder
 
@@ -137,13 +138,13 @@ def test_the_better_of_two_answers_is_chosen(two_runs, tmp_path):
 def declare(run, *steps):
     """Put steps behind those of a run, which declare nothing: (columns they add, which side of a number is better)."""
     path = RunFolder(run).report_path
-    said = json.loads(path.read_bytes())
+    said = unseal(path.read_bytes())
     for step in said["steps"]:
         step.setdefault("quantities", {})
     for adds, better in steps:
         quantities = {name: {"better": side} for name, side in better.items()}
         said["steps"].append({"label": "x", "stage": "x", "adds": adds, "quantities": quantities})
-    path.write_text(json.dumps(said), "utf-8")
+    path.write_bytes(seal(said))
 
 
 def chosen(runs, out, **options):
